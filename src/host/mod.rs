@@ -1,0 +1,223 @@
+//! The one room that touches the machine: files under an injectable root, the environment, other programs.
+//!
+//! A [`Host`] is either the running machine (`Host::live()`) or a directory that looks like one (`Host::at_root(dir)`:
+//! an image, a fixture). Files are read through it, so that every probe works on both. What is not a file (system
+//! calls, sockets, Docker) exists only on a live host; probes ask [`Host::is_live`] first.
+
+pub mod command;
+pub mod env;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Component, Path, PathBuf};
+
+/// No file that preflight reads is larger; a larger one is refused instead of filling the memory of a small host.
+/// `/proc/net/tcp` of a host with 50,000 sockets is about 8 MiB.
+pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// As many symbolic links as the kernel follows in one path (`MAXSYMLINKS` in `include/linux/namei.h`).
+const MAX_LINKS: usize = 40;
+
+/// Where files are read: the running machine or a directory that stands for one.
+#[derive(Debug, Clone)]
+pub struct Host {
+    root: Option<PathBuf>,
+}
+
+/// A file that could not be read, with the path as the host names it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}: {reason}", path = .path.display(), reason = describe(.source))]
+pub struct ReadError {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl ReadError {
+    /// The file, or a folder on its way, does not exist.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    }
+
+    /// The file exists, but this user may not read it.
+    pub fn is_denied(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
+}
+
+/// The error without Rust's `(os error N)` tail, which tells an administrator nothing.
+pub fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text,
+    }
+}
+
+impl Host {
+    /// The machine that this process runs on.
+    pub fn live() -> Self {
+        Self { root: None }
+    }
+
+    /// A directory that holds the files of a machine. Symbolic links are followed inside it, never out of it.
+    pub fn at_root(root: impl Into<PathBuf>) -> Self {
+        Self { root: Some(root.into()) }
+    }
+
+    /// Whether system calls, sockets and Docker speak of this host too.
+    pub fn is_live(&self) -> bool {
+        self.root.is_none()
+    }
+
+    /// The directory given with `--root`.
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// Reads a whole file of at most [`MAX_FILE_BYTES`].
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>, ReadError> {
+        let path = path.as_ref();
+        let wrap = |source| ReadError { path: path.to_owned(), source };
+        let mut bytes = Vec::new();
+        let file = self.open(path).map_err(wrap)?;
+        let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(wrap)?;
+        if read as u64 > MAX_FILE_BYTES {
+            return Err(wrap(io::Error::other(format!("larger than {} MiB", MAX_FILE_BYTES >> 20))));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a whole file as text. Bytes that are not UTF-8 become U+FFFD: a stray byte in a comment of somebody's
+    /// sysctl.d file must not make the whole file unreadable.
+    pub fn read_text(&self, path: impl AsRef<Path>) -> Result<String, ReadError> {
+        let bytes = self.read(path)?;
+        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// Like [`Host::read_text`], with `None` for a file that does not exist.
+    pub fn read_optional(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
+        match self.read_text(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names in a directory, sorted by their bytes; empty when the directory does not exist.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<OsString>, ReadError> {
+        let path = path.as_ref();
+        let wrap = |source| ReadError { path: path.to_owned(), source };
+        let entries = match self.resolve(path).and_then(fs::read_dir) {
+            Ok(entries) => entries,
+            Err(source) => {
+                let error = wrap(source);
+                return if error.is_absent() { Ok(Vec::new()) } else { Err(error) };
+            }
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry.map_err(wrap)?.file_name());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// What the path is, links followed inside the root.
+    pub fn metadata(&self, path: impl AsRef<Path>) -> io::Result<fs::Metadata> {
+        self.resolve(path.as_ref()).and_then(fs::metadata)
+    }
+
+    /// Whether the path exists. An unreadable parent folder counts as "does not"; where that matters, use
+    /// [`Host::metadata`] and look at the error.
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.metadata(path).is_ok()
+    }
+
+    /// Where the last component points, if it is a symbolic link. The target is as written in the link.
+    pub fn link_target(&self, path: impl AsRef<Path>) -> Option<PathBuf> {
+        let path = path.as_ref();
+        let parent = self.resolve(path.parent()?).ok()?;
+        fs::read_link(parent.join(path.file_name()?)).ok()
+    }
+
+    /// Opens a file for reading without blocking on a FIFO that somebody put in its place.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let real = self.resolve(path)?;
+        fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC).open(real)
+    }
+
+    /// The path as this process must open it. On a live host it is the path itself (the kernel resolves links); under a
+    /// root each component is resolved here, so that an absolute link such as `/etc/os-release` of an image stays
+    /// inside the image.
+    pub fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        let Some(root) = &self.root else {
+            return Ok(path.to_owned());
+        };
+        let mut pending: Vec<OsString> = Vec::new();
+        push_components(&mut pending, path);
+        let mut inside: Vec<OsString> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = pending.pop() {
+            if name == ".." {
+                inside.pop();
+                continue;
+            }
+            inside.push(name);
+            let real: PathBuf = root.join(inside.iter().collect::<PathBuf>());
+            let Ok(target) = fs::read_link(&real) else { continue };
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(io::Error::from_raw_os_error(nix::libc::ELOOP));
+            }
+            inside.pop();
+            if target.is_absolute() {
+                inside.clear();
+            }
+            push_components(&mut pending, &target);
+        }
+        Ok(root.join(inside.iter().collect::<PathBuf>()))
+    }
+}
+
+/// Pushes the components of a path so that popping yields them first to last.
+fn push_components(pending: &mut Vec<OsString>, path: &Path) {
+    for component in path.components().rev() {
+        match component {
+            Component::Normal(name) => pending.push(name.to_owned()),
+            Component::ParentDir => pending.push("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test builds the root it reads")]
+    fn links_never_lead_out_of_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("etc")).unwrap();
+        fs::create_dir_all(root.path().join("usr/lib")).unwrap();
+        fs::write(root.path().join("usr/lib/os-release"), "ID=inside\n").unwrap();
+        symlink("/usr/lib/os-release", root.path().join("etc/os-release")).unwrap();
+        symlink("../../../../../../etc/passwd", root.path().join("etc/escape")).unwrap();
+        symlink("loop", root.path().join("etc/loop")).unwrap();
+        let host = Host::at_root(root.path());
+
+        assert_eq!(host.read_text("/etc/os-release").unwrap(), "ID=inside\n");
+        assert!(host.read_text("/etc/escape").unwrap_err().is_absent(), "followed a link out of the root");
+        assert!(host.read_text("/../../../etc/passwd").unwrap_err().is_absent());
+        assert_eq!(host.read_text("/etc/loop").unwrap_err().source.raw_os_error(), Some(nix::libc::ELOOP));
+    }
+
+    #[test]
+    fn an_error_names_the_path_and_not_the_errno() {
+        let error = Host::live().read_text("/nonexistent/file").unwrap_err();
+        assert_eq!(error.to_string(), "cannot read /nonexistent/file: no such file or directory");
+    }
+}

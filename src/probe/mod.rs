@@ -1,0 +1,52 @@
+//! Probes: the code that gathers facts, one file per source. Nothing else reads the host.
+//!
+//! A probe is asked for the facts it [wants](Want), never for more: a fact that no selected check uses costs nothing.
+//! It never fails; what it cannot read it inserts as unknown.
+
+pub mod containers;
+
+use std::collections::BTreeSet;
+
+use crate::catalog::os::OsProfile;
+use crate::catalog::parameters::Parameters;
+use crate::facts::Facts;
+use crate::host::Host;
+
+/// The ids that the selected checks need.
+#[derive(Debug, Clone, Default)]
+pub struct Want(BTreeSet<String>);
+
+impl Want {
+    pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
+        Self(ids.into_iter().collect())
+    }
+
+    pub fn has(&self, id: &str) -> bool {
+        self.0.contains(id)
+    }
+
+    /// The wanted ids of a family, without the prefix: `Want::family("sysctl.")`.
+    pub fn family<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.range(prefix.to_owned()..).map_while(move |id| id.strip_prefix(prefix))
+    }
+
+    pub fn any(&self, prefix: &str) -> bool {
+        self.family(prefix).next().is_some()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+/// What every probe is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    pub host: &'a Host,
+    pub want: &'a Want,
+    pub parameters: &'a Parameters,
+    pub os: &'a OsProfile,
+}
+
+/// A probe: inserts the wanted facts of its family.
+pub type Probe = fn(&Context<'_>, &mut Facts);

@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod env;
+pub mod trust;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

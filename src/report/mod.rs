@@ -1,1 +1,4 @@
-//! Filled in next.
+//! Reports: the model, and one file for every way to show it. Renderers are pure functions of a finished report.
+
+pub mod escape;
+pub mod model;

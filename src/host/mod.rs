@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod env;
+pub mod output;
 pub mod trust;
 
 use std::ffi::OsString;

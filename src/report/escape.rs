@@ -22,6 +22,26 @@ pub fn lines(raw: &str) -> Cow<'_, str> {
     escape(raw, |c| is_hostile(c) && c != '\n' && c != '\t')
 }
 
+/// Finished JSON: hostile characters, which only occur inside its strings, become `\\u` escapes. A reader gets the same
+/// text, a terminal gets nothing that steers it.
+pub fn json(raw: &str) -> Cow<'_, str> {
+    let hostile = |c: char| is_hostile(c) && c != '\n';
+    if !raw.chars().any(hostile) {
+        return Cow::Borrowed(raw);
+    }
+    let mut out = String::with_capacity(raw.len() + 32);
+    for c in raw.chars() {
+        if hostile(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn escape(raw: &str, hostile: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !raw.chars().any(&hostile) {
         return Cow::Borrowed(raw);
@@ -56,6 +76,14 @@ mod tests {
         #[test]
         fn nothing_hostile_is_left(raw in any::<String>()) {
             prop_assert!(!text(&raw).chars().any(is_hostile));
+        }
+
+        #[test]
+        fn json_reads_back_and_holds_nothing_hostile(raw in any::<String>()) {
+            let written = serde_json::to_string_pretty(&vec![&raw]).unwrap();
+            let safe = json(&written);
+            prop_assert!(!safe.chars().any(|c| is_hostile(c) && c != '\n'));
+            prop_assert_eq!(serde_json::from_str::<Vec<String>>(&safe).unwrap(), vec![raw]);
         }
     }
 }

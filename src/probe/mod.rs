@@ -3,7 +3,20 @@
 //! A probe is asked for the facts it [wants](Want), never for more: a fact that no selected check uses costs nothing.
 //! It never fails; what it cannot read it inserts as unknown.
 
+pub mod cgroup;
+pub mod clocksource;
 pub mod containers;
+pub mod cpu;
+pub mod deep;
+pub mod disk;
+pub mod host_container;
+pub mod identity;
+pub mod kernel;
+pub mod memory;
+pub mod mounts;
+pub mod os_release;
+pub mod time;
+pub mod tools;
 
 use std::collections::BTreeSet;
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Context;
-use super::cgroup::{self, CpuQuota};
+use super::cgroup_limits::{self, CpuQuota};
 use crate::facts::{Fact, Facts, Value, ranges};
 use crate::host::{Host, ReadError, cpus};
 
@@ -17,7 +17,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     }
     let started = Instant::now();
     let fact = if cx.host.is_live() {
-        match (cpus::allowed(), cgroup::cpu_quotas(cx.host)) {
+        match (cpus::allowed(), cgroup_limits::cpu_quotas(cx.host)) {
             (Ok(allowed), Ok(quotas)) => count(allowed, online(cx.host), &quotas),
             (Err(error), _) => Fact::unknown(crate::host::describe(&error), None, AFFINITY),
             (_, Err(error)) => unreadable(&error),

@@ -78,16 +78,17 @@ fn behind_a_closed_folder<'a>(place: &Place, path: &Path, mounts: &'a [Mount]) -
 impl Found {
     /// `on /var (ext4); /var/lib/redis does not exist yet`.
     fn note(&self) -> String {
-        let mut note = match &self.mount {
+        let place = match &self.mount {
             Some(mount) => format!("on {} ({})", mount.mount_point.display(), mount.filesystem),
             None => format!("at {}", self.place.path.display()),
         };
         if self.place.hidden {
-            note.push_str(&format!("; {} is not visible to this user", self.data_dir));
-        } else if !self.place.whole {
-            note.push_str(&format!("; {} does not exist yet", self.data_dir));
+            format!("{place}; {} is not visible to this user", self.data_dir)
+        } else if self.place.whole {
+            place
+        } else {
+            format!("{place}; {} does not exist yet", self.data_dir)
         }
-        note
     }
 
     fn space(&self, of: impl Fn(space::Space) -> Fact) -> Fact {
@@ -173,7 +174,7 @@ fn spins(host: &Host, device: &str, depth: usize) -> Option<bool> {
 
 /// Virtio and Xen disks report what their driver defaults to.
 fn is_virtual(host: &Host, device: &str) -> bool {
-    let name = host.link_target(device).and_then(|target| target.file_name().map(|name| name.to_owned()));
+    let name = host.link_target(device).and_then(|target| target.file_name().map(ToOwned::to_owned));
     name.and_then(|name| name.into_string().ok()).is_some_and(|name| name.starts_with("vd") || name.starts_with("xvd"))
 }
 

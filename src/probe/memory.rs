@@ -8,7 +8,7 @@ use std::time::Instant;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::Context;
-use super::cgroup::{self, MemoryLimit};
+use super::cgroup_limits::{self, MemoryLimit};
 use crate::facts::value::human_bytes;
 use crate::facts::{Fact, Facts, Value};
 use crate::host::{Host, ReadError};
@@ -58,7 +58,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     if limited || wanted("swap.total") {
         let started = Instant::now();
         let meminfo = totals(cx.host);
-        let limits = if limited { cgroup::memory_limits(cx.host) } else { Ok(Vec::new()) };
+        let limits = if limited { cgroup_limits::memory_limits(cx.host) } else { Ok(Vec::new()) };
         for (id, of) in [
             ("memory.total", total as fn(&Meminfo, &Limits) -> Fact),
             ("memory.available", available),

@@ -4,6 +4,7 @@
 //! It never fails; what it cannot read it inserts as unknown.
 
 pub mod cgroup;
+pub mod cgroup_limits;
 pub mod clocksource;
 pub mod containers;
 pub mod cpu;

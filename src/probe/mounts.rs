@@ -49,16 +49,9 @@ fn unescape(text: &str) -> String {
                 .iter()
                 .try_fold(0_u16, |sum, digit| (b'0'..=b'7').contains(digit).then(|| sum * 8 + u16::from(digit - b'0')))
         });
-        match octal.and_then(|number| u8::try_from(number).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
+        let escaped = octal.and_then(|number| u8::try_from(number).ok());
+        bytes.push(escaped.unwrap_or(first));
+        rest = if escaped.is_some() { &after[3..] } else { after };
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Fact, Facts, State, Value, input};
-use crate::catalog::parameters::Parameters;
+use crate::catalog::parameters::{Parameters, Port};
 use crate::facts::ranges;
 
 const RANGE: &str = "sysctl.net.ipv4.ip_local_port_range";
@@ -27,7 +27,7 @@ pub(super) fn ephemeral_overlap(facts: &Facts, parameters: &Parameters) -> Resul
             let number = u32::from(port.port);
             range.contains(&number) && !reserved.iter().any(|range| range.contains(&number))
         })
-        .map(|port| port.instance())
+        .map(Port::instance)
         .collect();
     Ok(Fact::known(Value::Set(overlap), format!("{RANGE}, {RESERVED}, ports")).note(format!(
         "clients are given ports {} to {}",
@@ -45,7 +45,7 @@ fn port_range(text: &str) -> Option<RangeInclusive<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::parameters::{Port, Protocol, Setting};
+    use crate::catalog::parameters::{Protocol, Setting};
     use crate::facts::value::sysctl_value;
     use proptest::prelude::*;
 

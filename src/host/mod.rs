@@ -6,6 +6,9 @@
 
 pub mod command;
 pub mod env;
+pub mod process;
+pub mod sock_diag;
+pub mod socket;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

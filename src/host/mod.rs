@@ -11,6 +11,9 @@ pub mod env;
 pub mod output;
 pub mod trust;
 pub mod space;
+pub mod process;
+pub mod sock_diag;
+pub mod socket;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -19,6 +19,7 @@ pub mod mounts;
 pub mod os_release;
 pub mod time;
 pub mod tools;
+pub mod port;
 
 use std::collections::BTreeSet;
 

@@ -70,6 +70,7 @@ end_child() {
     waited=$((waited + 1))
   done
   kill -KILL -- "-$child" 2>/dev/null
+  end_copier
 }
 
 # The EXIT trap: also after a failure and an interrupt.

@@ -1,0 +1,83 @@
+//! Tests over the whole embedded catalogue: complete, embedded as it stands in the repository, explained.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use preflight::catalog::diagnostic::Diagnostics;
+use preflight::catalog::library::Library;
+use preflight::catalog::{self, embedded, os};
+
+use crate::support::{Lab, repository};
+
+fn default_catalogue() -> catalog::Catalogue {
+    catalog::load(&Library::default(), embedded::DEFAULT_PROFILE, &std::collections::BTreeMap::new()).unwrap()
+}
+
+#[test]
+fn the_embedded_lists_name_exactly_the_files_in_the_folders() {
+    for (folder, list) in
+        [("checks", embedded::CHECKS), ("profiles", embedded::PROFILES), ("profiles/os", embedded::OS_PROFILES)]
+    {
+        let files: BTreeSet<String> = fs::read_dir(repository().join(folder))
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().into_string().ok()?.strip_suffix(".toml").map(Into::into))
+            .collect();
+        let listed: BTreeSet<String> = list.iter().map(|file| file.name.to_owned()).collect();
+        assert_eq!(files, listed, "{folder}");
+        assert_eq!(list.len(), listed.len(), "a name is listed twice in {folder}");
+    }
+}
+
+#[test]
+fn the_ids_of_the_os_profiles_are_those_of_the_files() {
+    let mut recipes: Option<BTreeSet<String>> = None;
+    for (file, (name, ids)) in embedded::OS_PROFILES.iter().zip(embedded::OS_IDS) {
+        let mut diagnostics = Diagnostics::default();
+        let source = diagnostics.add_source(file.path, file.text);
+        let profile = os::read(source, file.text, &mut diagnostics).unwrap();
+        assert!(diagnostics.is_empty(), "{}", diagnostics.render(false));
+        assert_eq!((file.name, profile.name.as_str(), profile.ids.iter().map(String::as_str).collect::<Vec<_>>()), (*name, *name, ids.to_vec()));
+        // Every OS knows the same recipes, or a remedy would be empty on one of them.
+        let own: BTreeSet<String> = profile.remedies.keys().cloned().collect();
+        let first = recipes.get_or_insert_with(|| own.clone());
+        assert_eq!(*first, own, "{name}");
+    }
+    assert_eq!(embedded::OS_PROFILES.len(), embedded::OS_IDS.len());
+    let recipes = recipes.unwrap();
+    let used: BTreeSet<String> = default_catalogue().checks.iter().filter_map(|check| check.remedy.clone()).collect();
+    let missing: Vec<&String> = used.difference(&recipes).collect();
+    assert!(missing.is_empty(), "no OS profile has the recipes {missing:?}");
+}
+
+#[test]
+fn every_check_says_why_how_and_since_when() {
+    let catalogue = default_catalogue();
+    assert!(catalogue.checks.len() > 40);
+    for check in &catalogue.checks {
+        assert!(check.why.len() > 40, "{} hardly says why", check.id);
+        assert!(check.fix.len() > 15, "{} hardly says how", check.id);
+        assert!(!check.sources.is_empty() && !check.dated.is_empty(), "{} lacks its sources or their day", check.id);
+        assert!(!check.title.ends_with('.'), "{}: a title is no sentence", check.id);
+    }
+}
+
+/// Ids are a promise to everybody who wrote one into a waiver or a play: a change here is a change for them.
+#[test]
+fn the_ids_of_the_catalogue() {
+    let ids: Vec<String> = default_catalogue().checks.iter().map(|check| format!("{} {}", check.id, check.severity)).collect();
+    insta::assert_snapshot!(ids.join("\n"), @"");
+}
+
+#[test]
+fn every_check_can_be_explained_and_every_listing_shown() {
+    let lab = Lab::new();
+    for check in &default_catalogue().checks {
+        let ran = lab.run(["explain", &check.id]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stdout.starts_with(&format!("{} (", check.id)) && ran.stdout.contains("\nWhy\n"), "{}", ran.stdout);
+    }
+    for what in ["checks", "profiles", "os", "knobs", "facts", "parameters"] {
+        let ran = lab.run(["list", what]);
+        assert!(ran.code == 0 && ran.stdout.lines().count() >= 2, "{what}: {}{}", ran.stdout, ran.stderr);
+    }
+}

@@ -1,0 +1,154 @@
+//! Verdicts, exit codes, layers and what is printed, on fixture roots.
+
+use crate::support::{Lab, check, json, profile};
+
+/// A root with one setting, judged by one check.
+fn verdict(value: &str, severity: &str, fail_on: &str) -> (String, i32) {
+    let lab = Lab::new();
+    let root = lab.root();
+    if !value.is_empty() {
+        lab.write("root/proc/sys/vm/x", value);
+    }
+    let rest = "fact = \"sysctl.vm.x\"\npass = { equals = 1 }\nwarn = { equals = 2 }";
+    let file = lab.write("p.toml", &profile(&check("a.b", severity, rest)));
+    let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json", "--fail-on", fail_on]);
+    (json(&ran.stdout)["verdict"].as_str().unwrap().to_owned(), ran.code)
+}
+
+#[test]
+fn the_verdict_weighs_results_by_severity() {
+    for (value, severity, expected, code) in [
+        ("1", "required", "ready", 0),
+        ("2", "required", "ready_with_warnings", 0),
+        ("3", "required", "not_ready", 1),
+        ("3", "blocker", "not_ready", 1),
+        ("3", "recommended", "ready_with_warnings", 0),
+        // Info never counts: with nothing else looked at, nothing can be told.
+        ("3", "info", "cannot_tell", 3),
+        // Absent: not applicable, and nothing else is left.
+        ("", "required", "cannot_tell", 3),
+    ] {
+        assert_eq!(verdict(value, severity, "required"), (expected.to_owned(), code), "{value} {severity}");
+    }
+}
+
+#[test]
+fn fail_on_changes_the_exit_code_and_never_the_verdict() {
+    for (value, severity, fail_on, verdict_word, code) in [
+        ("3", "required", "blocker", "not_ready", 0),
+        ("3", "blocker", "blocker", "not_ready", 1),
+        ("3", "recommended", "recommended", "ready_with_warnings", 1),
+        ("2", "required", "recommended", "ready_with_warnings", 0),
+        ("2", "required", "warn", "ready_with_warnings", 1),
+        ("3", "blocker", "never", "not_ready", 0),
+    ] {
+        assert_eq!(verdict(value, severity, fail_on), (verdict_word.to_owned(), code), "{value} {severity} {fail_on}");
+    }
+}
+
+/// Seen failing with `State::Unknown` judged as a pass in `judge::layers::outcome`.
+#[test]
+fn an_unreadable_fact_is_unknown_and_never_green() {
+    let lab = Lab::new();
+    let root = lab.root();
+    // A directory where a file should be cannot be read, for root either.
+    lab.write("root/proc/sys/vm/x/inside", "");
+    let rest = "fact = \"sysctl.vm.x\"\npass = { at_least = 0 }";
+    let file = lab.write("p.toml", &profile(&check("a.b", "required", rest)));
+    let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json"]);
+    let report = json(&ran.stdout);
+    assert_eq!(report["findings"][0]["result"], "unknown", "{report}");
+    assert_eq!((report["verdict"].as_str(), ran.code), (Some("cannot_tell"), 3));
+}
+
+#[test]
+fn needs_and_conditions_that_do_not_hold_are_said() {
+    let lab = Lab::new();
+    let root = lab.root();
+    lab.write("root/proc/sys/vm/x", "0");
+    let parent = check("a.parent", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 1 }");
+    let child = check("a.child", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 0 }\nneeds = [\"a.parent\"]");
+    let other = check("a.other", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 0 }\nwhen = { fact = \"kernel.version\", at_least = \"9.0\" }");
+    let file = lab.write("p.toml", &profile(&format!("{parent}{child}{other}")));
+    let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json", "--only", "a.child", "--only", "a.other"]);
+    let report = json(&ran.stdout);
+    let notes: Vec<&str> = report["findings"].as_array().unwrap().iter().map(|f| f["notes"][0].as_str().unwrap()).collect();
+    assert_eq!(notes, ["needs a.parent, which came to: fail", "applies when kernel.version is at least 9.0, here it is 6.1.0"]);
+    assert_eq!(report["summary"]["not_applicable"], 2);
+    assert_eq!(ran.code, 3, "nothing but not applicable is not ready");
+}
+
+#[test]
+fn the_first_case_that_holds_decides() {
+    let lab = Lab::new();
+    let root = lab.root();
+    lab.write("root/proc/sys/vm/x", "5");
+    let rest = "fact = \"sysctl.vm.x\"\npass = { equals = 1 }\n\
+        [[check.case]]\nwhen = { fact = \"kernel.version\", at_least = \"6.0\" }\npass = { equals = 5 }\nnote = \"new kernel\"\n\
+        [[check.case]]\nwhen = { fact = \"kernel.version\", at_least = \"5.0\" }\npass = { equals = 6 }";
+    let file = lab.write("p.toml", &profile(&check("a.b", "required", rest)));
+    let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json"]);
+    let finding = &json(&ran.stdout)["findings"][0];
+    assert_eq!((finding["result"].as_str(), finding["notes"][0].as_str()), (Some("pass"), Some("new kernel")));
+}
+
+#[test]
+fn people_get_the_reason_the_source_and_the_next_step() {
+    let lab = Lab::new();
+    let root = lab.root();
+    lab.write("root/proc/sys/vm/x", "3\n");
+    let rest = "fact = \"sysctl.vm.x\"\npass = { equals = 1 }\nimpact = \"nothing\"\ntune = { to = 1 }";
+    let green = check("a.green", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 3 }");
+    let file = lab.write("p.toml", &profile(&format!("{}{green}", check("a.b", "required", rest))));
+    let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap()]);
+    insta::assert_snapshot!(ran.stdout, @"");
+    let quiet = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "-q"]);
+    assert!(!quiet.stdout.contains("a.green is right") && quiet.stdout.contains("a.b is right"), "{}", quiet.stdout);
+    let verbose = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "-v"]);
+    assert!(verbose.stdout.contains("a.green (required), wanted: 3"), "{}", verbose.stdout);
+}
+
+#[test]
+fn every_line_of_a_pipe_fits_eighty_columns_but_for_commands() {
+    let lab = Lab::new();
+    let root = lab.root();
+    let ran = lab.run(["check", "--root", root.to_str().unwrap(), "-v"]);
+    let long = ran.stdout.lines().filter(|line| line.chars().count() > 80 && !line.starts_with("       "));
+    let long: Vec<&str> = long.filter(|line| line.trim().contains(' ')).collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn a_waiver_keeps_the_real_result_visible_until_its_last_day() {
+    let lab = Lab::new();
+    let root = lab.root();
+    lab.write("root/proc/sys/vm/x", "3");
+    let rest = "fact = \"sysctl.vm.x\"\npass = { equals = 1 }";
+    let file = lab.write("p.toml", &profile(&check("a.b", "required", rest)));
+    let run = |expires: &str| {
+        let text = format!("[[waiver]]\nid = \"a.b\"\nowner = \"ops\"\nreason = \"known\"\nexpires = \"{expires}\"\n");
+        let waivers = lab.write("w.toml", &text);
+        let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json", "--waivers", waivers.to_str().unwrap()]);
+        (json(&ran.stdout)["findings"][0].clone(), ran.code)
+    };
+    let (finding, code) = run("2999-01-01");
+    assert_eq!((finding["result"].as_str(), finding["waiver"]["result"].as_str(), code), (Some("waived"), Some("fail"), 0));
+    let (finding, code) = run("2020-01-01");
+    assert_eq!((finding["result"].as_str(), finding["waiver"]["expired"].as_bool(), code), (Some("fail"), Some(true), 1));
+}
+
+#[test]
+fn a_report_file_is_written_whole_and_never_through_a_link() {
+    let lab = Lab::new();
+    let root = lab.root();
+    let victim = lab.write("victim", "precious");
+    std::os::unix::fs::symlink(&victim, lab.path("report.json")).unwrap();
+    let path = lab.path("report.json");
+    let ran = lab.run(["check", "--root", root.to_str().unwrap(), "--format", "json", "--output", path.to_str().unwrap()]);
+    assert_eq!(ran.stdout, "", "the report goes to the file alone");
+    assert_eq!(std::fs::read_to_string(victim).unwrap(), "precious");
+    assert!(json(&std::fs::read_to_string(&path).unwrap())["findings"].is_array());
+    let gone = lab.path("no/such/folder/report.json");
+    let ran = lab.run(["check", "--root", root.to_str().unwrap(), "--output", gone.to_str().unwrap()]);
+    assert_eq!(ran.code, 70, "{}", ran.stderr);
+}

@@ -1,1 +1,112 @@
-//! Filled in next.
+//! The command line: one file per subcommand. Data goes to stdout, words to stderr.
+
+mod args;
+mod check;
+mod exit;
+mod explain;
+mod facts;
+mod generate;
+mod lint;
+mod list;
+mod select;
+mod source;
+
+use std::io::{self, Write as _};
+
+use clap::Parser as _;
+
+pub use args::Cli;
+use args::{ColorWhen, Command};
+pub use exit::{ExitCode, FailOn};
+
+/// What ends a command early.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The user's input is wrong. The text says where and what to write instead.
+    Usage(anyhow::Error),
+    /// Files of the catalogue are wrong; each mistake is shown with its lines.
+    Files(crate::catalog::diagnostic::Diagnostics),
+    /// Something that should work did not.
+    Internal(anyhow::Error),
+    /// Whoever read the output went away. Not an error.
+    BrokenPipe,
+}
+
+impl Stop {
+    pub(crate) fn usage(message: impl std::fmt::Display) -> Self {
+        Self::Usage(anyhow::anyhow!("{message}"))
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::BrokenPipe;
+        }
+        Self::Internal(anyhow::anyhow!("cannot write the output: {}", crate::host::describe(&error)))
+    }
+}
+
+impl From<crate::catalog::load::LoadError> for Stop {
+    fn from(error: crate::catalog::load::LoadError) -> Self {
+        match error {
+            crate::catalog::load::LoadError::Files(diagnostics) => Self::Files(diagnostics),
+            other => Self::usage(other),
+        }
+    }
+}
+
+impl From<crate::catalog::library::LibraryError> for Stop {
+    fn from(error: crate::catalog::library::LibraryError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// Runs the program with the arguments of the process.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` come here too; they are no mistake.
+            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success };
+            // Nobody is left to tell when the terminal is gone.
+            let _ = error.print();
+            return code;
+        }
+    };
+    match cli.color {
+        ColorWhen::Auto => {}
+        ColorWhen::Always => anstream::ColorChoice::AlwaysAnsi.write_global(),
+        ColorWhen::Never => anstream::ColorChoice::Never.write_global(),
+    }
+    let result = match &cli.command {
+        Command::Check(args) => check::run(args),
+        Command::Facts(args) => facts::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::List(args) => list::run(args),
+        Command::Lint(args) => lint::run(args),
+        Command::Generate(args) => generate::run(args),
+    };
+    result.unwrap_or_else(|stop| report_stop(&stop))
+}
+
+fn report_stop(stop: &Stop) -> ExitCode {
+    let mut stderr = anstream::stderr();
+    // A lost stderr must not turn into another exit code.
+    match stop {
+        Stop::BrokenPipe => ExitCode::Success,
+        Stop::Usage(error) => {
+            let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&format!("{error:#}")));
+            ExitCode::Usage
+        }
+        Stop::Files(diagnostics) => {
+            let _ = write!(stderr, "{}", diagnostics.render(true));
+            let _ = writeln!(stderr, "error: {}", lint::count(diagnostics.list.len()));
+            ExitCode::Usage
+        }
+        Stop::Internal(error) => {
+            let _ = writeln!(stderr, "internal error: {}", crate::report::escape::lines(&format!("{error:#}")));
+            ExitCode::Internal
+        }
+    }
+}

@@ -41,6 +41,7 @@ macro_rules! facts {
 pub const FACTS: &[Spec] = facts! {
     "os.id" Text Live "the distribution, as in ID= of os-release" "os-release(5)";
     "os.name" Text Live "the distribution as people call it, PRETTY_NAME=" "os-release(5)";
+    "os.like" Text Live "the distributions it descends from, ID_LIKE=, separated by blanks" "os-release(5)";
     "os.version" Version Live "the release, VERSION_ID=; absent on rolling distributions" "os-release(5)";
     "kernel.release" Text Live "the running kernel's release string" "uname(2), /proc/sys/kernel/osrelease";
     "kernel.version" Version Live "the running kernel's version, vendor suffix not compared" "uname(2), /proc/sys/kernel/osrelease";

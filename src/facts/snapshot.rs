@@ -24,11 +24,21 @@ pub struct HostIdentity {
     pub arch: String,
 }
 
+/// What a file of the catalogue is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceRole {
+    Checks,
+    Profile,
+}
+
 /// A catalogue or profile file that is not part of the binary, carried along so that the snapshot can be judged where
 /// the file is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceText {
+    /// What the file is read as.
+    pub role: SourceRole,
     pub path: String,
     pub text: String,
 }

@@ -6,6 +6,8 @@
 
 pub mod command;
 pub mod env;
+pub mod output;
+pub mod trust;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -1,1 +1,335 @@
-//! Filled in next.
+//! Judging: requirement × fact → finding. Pure: no I/O, no clock, no environment.
+
+pub mod compare;
+mod evaluate;
+mod layers;
+mod remedy;
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::catalog::Catalogue;
+use crate::catalog::check::{Case, Check, Condition, Severity};
+use crate::catalog::os::OsProfile;
+use crate::catalog::parameters::{Parameters, Setting};
+use crate::catalog::predicate::Predicate;
+use crate::catalog::waiver::Waiver;
+use crate::facts::snapshot::Snapshot;
+use crate::facts::{Fact, Facts, Layer, State, derived};
+use crate::report::model::{Finding, Outcome, ProfileView, Report, Summary, WaiverView};
+
+/// What judging looks at besides the catalogue.
+#[derive(Debug)]
+pub(crate) struct Resolver<'a> {
+    facts: &'a Facts,
+    parameters: &'a Parameters,
+    os: &'a OsProfile,
+    /// `YYYY-MM-DD`, from the snapshot.
+    today: &'a str,
+    derived: RefCell<BTreeMap<String, Fact>>,
+}
+
+impl Resolver<'_> {
+    /// A fact on a layer; derived facts are computed when first asked for.
+    fn fact(&self, id: &str, layer: Layer) -> Option<Cow<'_, Fact>> {
+        if !id.starts_with("derived.") {
+            return self.facts.get(id, layer).map(Cow::Borrowed);
+        }
+        if layer != Layer::Live {
+            return None;
+        }
+        let mut cache = self.derived.borrow_mut();
+        let fact = cache
+            .entry(id.to_owned())
+            .or_insert_with(|| derived::derive(id, self.facts, self.parameters, self.os, self.today));
+        Some(Cow::Owned(fact.clone()))
+    }
+}
+
+/// Judges a snapshot by a catalogue. `select` says which findings are wanted, by finding id and check id; the checks
+/// that a wanted one needs are judged all the same, but not reported.
+pub fn judge(
+    catalogue: &Catalogue,
+    snapshot: &Snapshot,
+    os: &OsProfile,
+    waivers: &[Waiver],
+    select: &dyn Fn(&str, &str) -> bool,
+) -> Report {
+    let today = snapshot.taken_at.get(..10).unwrap_or("");
+    let resolver = Resolver {
+        facts: &snapshot.facts,
+        parameters: &catalogue.parameters,
+        os,
+        today,
+        derived: RefCell::default(),
+    };
+    let judge = Judge {
+        by_id: catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect(),
+        resolver,
+        needs: RefCell::default(),
+    };
+    let mut findings = Vec::new();
+    for check in &catalogue.checks {
+        for instance in instances(check, &catalogue.parameters) {
+            let id = finding_id(check, instance.as_deref());
+            if select(&id, &check.id) {
+                let mut finding = judge.finding(check, instance, id);
+                waive(&mut finding, waivers, today);
+                findings.push(finding);
+            }
+        }
+    }
+    Report {
+        schema: crate::report::model::SCHEMA.to_owned(),
+        preflight: env!("CARGO_PKG_VERSION").to_owned(),
+        taken_at: snapshot.taken_at.clone(),
+        verdict: Report::verdict_of(&findings),
+        host: snapshot.host.clone(),
+        profile: ProfileView {
+            name: catalogue.name.clone(),
+            title: catalogue.title.clone(),
+            set: catalogue.set.clone(),
+        },
+        summary: Summary::of(&findings),
+        findings,
+    }
+}
+
+/// The instances of a check: one unnamed, or one per element of its list parameter.
+pub fn instances(check: &Check, parameters: &Parameters) -> Vec<Option<String>> {
+    let Some(list) = &check.for_each else { return vec![None] };
+    match parameters.get(list) {
+        Some(Setting::List(words)) => words.iter().cloned().map(Some).collect(),
+        Some(Setting::Ports(_)) => parameters.ports().map(|port| Some(port.instance())).collect(),
+        Some(Setting::One(_)) | None => Vec::new(),
+    }
+}
+
+/// The fact of an instance: the check's fact with the instance appended.
+pub fn instance_fact(check: &Check, instance: Option<&str>) -> String {
+    match instance {
+        Some(instance) => format!("{}.{instance}", check.fact),
+        None => check.fact.clone(),
+    }
+}
+
+/// The id of a finding.
+pub fn finding_id(check: &Check, instance: Option<&str>) -> String {
+    match instance {
+        Some(instance) => format!("{}.{instance}", check.id),
+        None => check.id.clone(),
+    }
+}
+
+struct Judge<'a> {
+    by_id: HashMap<&'a str, &'a Check>,
+    resolver: Resolver<'a>,
+    /// What needed checks came to, so that each is judged once.
+    needs: RefCell<HashMap<&'a str, Outcome>>,
+}
+
+/// What a check asks on this host, after its cases.
+struct Question<'c> {
+    pass: Option<&'c Predicate>,
+    warn: Option<&'c Predicate>,
+    severity: Severity,
+    note: Option<&'c str>,
+}
+
+/// Whether something holds, or why that cannot be told.
+enum Holds {
+    Yes,
+    No(String),
+    CannotTell { error: String, help: Option<String> },
+}
+
+impl<'a> Judge<'a> {
+    fn finding(&self, check: &'a Check, instance: Option<String>, id: String) -> Finding {
+        let fact_id = instance_fact(check, instance.as_deref());
+        let mut finding = self.blank(check, instance, id);
+        if let Some(reason) = self.missing_need(check) {
+            finding.notes.push(reason);
+            return finding;
+        }
+        match self.all(&check.when) {
+            Holds::Yes => {}
+            Holds::No(reason) => {
+                finding.notes.push(reason);
+                return finding;
+            }
+            Holds::CannotTell { error, help } => {
+                finding.notes.push(format!("cannot tell whether this applies: {error}"));
+                finding.help = help;
+                finding.result = Outcome::Unknown;
+                return finding;
+            }
+        }
+        let question = match self.question(check) {
+            Ok(question) => question,
+            Err((error, help)) => {
+                finding.notes.push(format!("cannot tell which case applies: {error}"));
+                finding.help = help;
+                finding.result = Outcome::Unknown;
+                return finding;
+            }
+        };
+        finding.severity = question.severity;
+        finding.notes.extend(question.note.map(Into::into));
+        finding.expected =
+            question.pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default();
+        layers::judge(&mut finding, check, &fact_id, &question, &self.resolver);
+        if !matches!(finding.result, Outcome::Pass | Outcome::NotApplicable) {
+            finding.remedy = Some(remedy::remedy(check, &finding, &self.resolver));
+        }
+        finding
+    }
+
+    fn blank(&self, check: &Check, instance: Option<String>, id: String) -> Finding {
+        let title = match &instance {
+            Some(instance) => instance_title(check, instance, self.resolver.parameters),
+            None => check.title.clone(),
+        };
+        Finding {
+            id,
+            check: check.id.clone(),
+            instance,
+            section: check.section.clone(),
+            result: Outcome::NotApplicable,
+            severity: check.severity,
+            title,
+            expected: check
+                .pass
+                .as_ref()
+                .map(|pass| evaluate::words(pass, check.nominal, &self.resolver))
+                .unwrap_or_default(),
+            observed: String::new(),
+            live: None,
+            boot: None,
+            container: None,
+            source: String::new(),
+            notes: Vec::new(),
+            help: None,
+            why: check.why.clone(),
+            remedy: None,
+            waiver: None,
+            duration_us: 0,
+        }
+    }
+
+    /// The first needed check that neither passed nor merely warned.
+    fn missing_need(&self, check: &'a Check) -> Option<String> {
+        check.needs.iter().find_map(|need| {
+            let outcome = self.outcome_of(&need.value);
+            match outcome {
+                Outcome::Pass | Outcome::Warn => None,
+                other => Some(format!("needs {}, which came to: {}", need.value, other.name())),
+            }
+        })
+    }
+
+    fn outcome_of(&self, id: &str) -> Outcome {
+        if let Some(outcome) = self.needs.borrow().get(id) {
+            return *outcome;
+        }
+        let Some(check) = self.by_id.get(id).copied() else { return Outcome::Unknown };
+        let instances = instances(check, self.resolver.parameters).into_iter();
+        let outcomes = instances.map(|instance| {
+            let id = finding_id(check, instance.as_deref());
+            self.finding(check, instance, id).result
+        });
+        let worst = outcomes.max_by_key(|outcome| outcome.badness()).unwrap_or(Outcome::NotApplicable);
+        self.needs.borrow_mut().insert(check.id.as_str(), worst);
+        worst
+    }
+
+    /// Whether all conditions hold.
+    fn all(&self, conditions: &[Condition]) -> Holds {
+        for condition in conditions {
+            match self.one(condition) {
+                Holds::Yes => {}
+                other => return other,
+            }
+        }
+        Holds::Yes
+    }
+
+    fn one(&self, condition: &Condition) -> Holds {
+        let wanted = || evaluate::words(&condition.predicate, false, &self.resolver);
+        let Some(fact) = self.resolver.fact(&condition.fact, Layer::Live) else {
+            return Holds::CannotTell { error: format!("{} was not gathered", condition.fact), help: None };
+        };
+        match &fact.state {
+            State::Known(value) => match evaluate::holds(&condition.predicate, value, false, &self.resolver) {
+                Ok(true) => Holds::Yes,
+                Ok(false) => Holds::No(format!("applies when {} is {}, here it is {value}", condition.fact, wanted())),
+                Err(error) => Holds::CannotTell { error, help: None },
+            },
+            State::Absent(why) => Holds::No(format!("applies when {} is {}: {why}", condition.fact, wanted())),
+            State::Unknown { error, help } => {
+                Holds::CannotTell { error: format!("{}: {error}", condition.fact), help: help.clone() }
+            }
+        }
+    }
+
+    /// The check's question with the first case that holds laid over it.
+    fn question<'c>(&self, check: &'c Check) -> Result<Question<'c>, (String, Option<String>)> {
+        let base = Question {
+            pass: check.pass.as_ref(),
+            warn: check.warn.as_ref(),
+            severity: check.severity,
+            note: None,
+        };
+        for case in &check.cases {
+            match self.all(&case.when) {
+                Holds::Yes => return Ok(overlay(base, case)),
+                Holds::No(_) => {}
+                Holds::CannotTell { error, help } => return Err((error, help)),
+            }
+        }
+        Ok(base)
+    }
+}
+
+/// A case with a pass of its own but no warn has no warn: the base's would no longer fit.
+fn overlay<'c>(base: Question<'c>, case: &'c Case) -> Question<'c> {
+    Question {
+        pass: case.pass.as_ref().or(base.pass),
+        warn: case.warn.as_ref().or(if case.pass.is_some() { None } else { base.warn }),
+        severity: case.severity.unwrap_or(base.severity),
+        note: case.note.as_deref(),
+    }
+}
+
+/// The title of one instance: `port 6379 (redis) is free`, or the title with the instance in brackets.
+fn instance_title(check: &Check, instance: &str, parameters: &Parameters) -> String {
+    let port = parameters.ports().find(|port| port.instance() == instance);
+    match port {
+        Some(port) if check.for_each.as_deref() == Some("ports") => {
+            format!("{}/{} ({}): {}", port.port, port.protocol.name(), port.name, check.title)
+        }
+        _ => format!("{instance}: {}", check.title),
+    }
+}
+
+/// Applies the waiver of a finding. An expired one is shown and does not count.
+fn waive(finding: &mut Finding, waivers: &[Waiver], today: &str) {
+    if matches!(finding.result, Outcome::Pass | Outcome::NotApplicable) {
+        return;
+    }
+    let exact = waivers.iter().find(|waiver| waiver.id == finding.id);
+    let Some(waiver) = exact.or_else(|| waivers.iter().find(|waiver| waiver.id == finding.check)) else { return };
+    let expired = today.is_empty() || waiver.expires.as_str() < today;
+    finding.waiver = Some(WaiverView {
+        owner: waiver.owner.clone(),
+        reason: waiver.reason.clone(),
+        expires: waiver.expires.clone(),
+        expired,
+        result: finding.result,
+    });
+    if expired {
+        finding.notes.push(format!("the waiver of {} expired on {}", waiver.owner, waiver.expires));
+    } else {
+        finding.result = Outcome::Waived;
+    }
+}

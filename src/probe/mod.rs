@@ -4,6 +4,7 @@
 //! It never fails; what it cannot read it inserts as unknown.
 
 pub mod containers;
+pub mod gather;
 
 use std::collections::BTreeSet;
 

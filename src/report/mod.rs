@@ -1,1 +1,6 @@
-//! Filled in next.
+//! Reports: the model, and one file for every way to show it. Renderers are pure functions of a finished report.
+
+pub mod escape;
+pub mod json;
+pub mod model;
+pub mod terminal;

@@ -1,0 +1,254 @@
+//! Definitions of parameters: name, kind, default, range. A profile declares them; `--set` and `[set]` give values.
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::diagnostic::{Code, Diagnostics, Place, suggest};
+use super::parameters::{Port, Protocol, Setting};
+use super::predicate;
+use super::reader::{Fields, Placed, wrong_type};
+use crate::facts::{Kind, Value};
+use crate::judge::compare;
+
+/// What values a parameter takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParameterKind {
+    One(Kind),
+    List,
+    Ports,
+}
+
+impl ParameterKind {
+    const NAMES: [(&'static str, Self); 7] = [
+        ("size", Self::One(Kind::Bytes)),
+        ("number", Self::One(Kind::Int)),
+        ("text", Self::One(Kind::Text)),
+        ("duration", Self::One(Kind::Duration)),
+        ("yes/no", Self::One(Kind::Bool)),
+        ("list", Self::List),
+        ("ports", Self::Ports),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// One declared parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    pub name: String,
+    pub kind: ParameterKind,
+    pub default: Setting,
+    pub min: Option<Value>,
+    pub max: Option<Value>,
+    pub one_of: Vec<String>,
+    pub about: String,
+    pub place: Place,
+}
+
+/// Reads one `[[parameter]]`.
+pub fn read(mut fields: Fields<'_, '_>, d: &mut Diagnostics) -> Option<Definition> {
+    let name = fields.required_text("name", d);
+    let kind = fields.required_text("kind", d);
+    let names = ParameterKind::NAMES.map(|(name, _)| name);
+    let found = ParameterKind::NAMES.iter().find(|(name, _)| *name == kind.value).map(|(_, kind)| *kind);
+    if found.is_none() && !kind.value.is_empty() {
+        let near = suggest(&kind.value, names).map(|near| format!("did you mean `{near}`?"));
+        d.report(Code::WrongType, kind.place, format!("`{}` is no kind of parameter", kind.value)).hint =
+            Some(near.unwrap_or_else(|| format!("one of {}", names.join(", "))));
+    }
+    let about = fields.required_text("about", d).value;
+    let default = fields.take("default");
+    let (min, max) = (fields.take("min"), fields.take("max"));
+    let one_of = fields.texts("one_of", d).unwrap_or_default().into_iter().map(|text| text.value).collect();
+    let source = fields.source();
+    fields.finish(d);
+    let kind = found?;
+    let Some(default) = default else {
+        d.report(Code::MissingKey, name.place, format!("parameter `{}` has no `default`", name.value));
+        return None;
+    };
+    let bound = |value: Option<&Spanned<DeValue<'_>>>, d: &mut Diagnostics| {
+        let value = value?;
+        let place = Place { source, span: value.span() };
+        match kind {
+            ParameterKind::One(kind) => predicate::literal(value, kind, &place, d),
+            ParameterKind::List | ParameterKind::Ports => {
+                d.report(Code::WrongType, place, "a list has no range");
+                None
+            }
+        }
+    };
+    let (min, max) = (bound(min, d), bound(max, d));
+    let default_place = Place { source, span: default.span() };
+    let setting = setting(default, kind, source, d)?;
+    let definition =
+        Definition { name: name.value, kind, default: setting, min, max, one_of, about, place: name.place };
+    if let Err(message) = definition.admit(&definition.default) {
+        d.report(Code::OutOfRange, default_place, message);
+    }
+    Some(definition)
+}
+
+/// Reads a value written in TOML.
+pub fn setting(value: &Spanned<DeValue<'_>>, kind: ParameterKind, source: usize, d: &mut Diagnostics) -> Option<Setting> {
+    let place = Place { source, span: value.span() };
+    match kind {
+        ParameterKind::One(kind) => predicate::literal(value, kind, &place, d).map(Setting::One),
+        ParameterKind::List => {
+            let Some(items) = value.get_ref().as_array() else {
+                wrong_type(d, place, "default", "a list of texts", value.get_ref());
+                return None;
+            };
+            let mut words = Vec::new();
+            for item in items.iter() {
+                match item.get_ref().as_str() {
+                    Some(word) => words.push(word.to_owned()),
+                    None => wrong_type(d, Place { source, span: item.span() }, "list", "text in quotes", item.get_ref()),
+                }
+            }
+            Some(Setting::List(words))
+        }
+        ParameterKind::Ports => {
+            let Some(items) = value.get_ref().as_array() else {
+                wrong_type(d, place, "ports", "a list such as `[{ name = \"redis\", port = \"6379-6381\" }]`", value.get_ref());
+                return None;
+            };
+            let mut ports: Vec<Port> = Vec::new();
+            for item in items.iter() {
+                let Some(fields) = Fields::of(item, "port", source, d) else { continue };
+                let place = fields.place.clone();
+                for port in read_port(fields, d) {
+                    if ports.iter().any(|known| known.port == port.port && known.protocol == port.protocol) {
+                        let message = format!("port {}/{} is listed twice", port.port, port.protocol.name());
+                        d.report(Code::DuplicateId, place.clone(), message);
+                    } else {
+                        ports.push(port);
+                    }
+                }
+            }
+            Some(Setting::Ports(ports))
+        }
+    }
+}
+
+/// `{ name = "redis", port = 6379 }` or `{ name = "redis", port = "6379-6381", proto = "tcp", publish = true }`.
+fn read_port(mut fields: Fields<'_, '_>, d: &mut Diagnostics) -> Vec<Port> {
+    let name = fields.required_text("name", d).value;
+    let source = fields.source();
+    let written = fields.take("port").map(|value| {
+        let text = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str().to_owned(),
+            DeValue::String(text) => text.to_string(),
+            _ => String::new(),
+        };
+        Placed { value: text, place: Place { source, span: value.span() } }
+    });
+    let protocol = match fields.text("proto", d) {
+        None => Protocol::Tcp,
+        Some(word) => match word.value.as_str() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => {
+                d.report(Code::WrongType, word.place, format!("`proto` is tcp or udp, not `{other}`"));
+                Protocol::Tcp
+            }
+        },
+    };
+    let publish = fields.flag("publish", d).unwrap_or(true);
+    let place = fields.place.clone();
+    fields.finish(d);
+    let Some(written) = written else {
+        d.report(Code::MissingKey, place, "this port has no `port`");
+        return Vec::new();
+    };
+    match parse_port_range(&written.value) {
+        Ok((first, last)) => {
+            (first..=last).map(|port| Port { name: name.clone(), port, protocol, publish }).collect()
+        }
+        Err(message) => {
+            d.report(Code::BadPort, written.place, message);
+            Vec::new()
+        }
+    }
+}
+
+/// `6379` or `6379-6381`.
+pub fn parse_port_range(text: &str) -> Result<(u16, u16), String> {
+    let parse = |text: &str| match text.trim().parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!("`{}` is no port: expected 1 to 65535", text.trim())),
+    };
+    match text.split_once('-') {
+        None => parse(text).map(|port| (port, port)),
+        Some((first, last)) => {
+            let (first, last) = (parse(first)?, parse(last)?);
+            if first > last { Err(format!("no port lies between {first} and {last}")) } else { Ok((first, last)) }
+        }
+    }
+}
+
+impl Definition {
+    /// Whether a value is in the declared range; the message says what is.
+    pub fn admit(&self, setting: &Setting) -> Result<(), String> {
+        let Setting::One(value) = setting else { return Ok(()) };
+        let below = |low: &Value| compare::order(value, low) == Some(std::cmp::Ordering::Less);
+        let above = |high: &Value| compare::order(value, high) == Some(std::cmp::Ordering::Greater);
+        if let Some(low) = self.min.as_ref().filter(|low| below(low)) {
+            return Err(format!("{} = {value} is too little: at least {low}", self.name));
+        }
+        if let Some(high) = self.max.as_ref().filter(|high| above(high)) {
+            return Err(format!("{} = {value} is too much: at most {high}", self.name));
+        }
+        if !self.one_of.is_empty() && !self.one_of.contains(&value.to_string()) {
+            return Err(format!("{} = {value} is not one of {}", self.name, self.one_of.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// Reads the text of `--set name=value`. Lists are separated by commas; ports are `name:6379-6381/tcp` or `6379`.
+    pub fn parse(&self, text: &str) -> Result<Setting, String> {
+        let setting = match self.kind {
+            ParameterKind::One(kind) => {
+                Setting::One(kind.parse(text).map_err(|message| format!("{}: {message}", self.name))?)
+            }
+            ParameterKind::List => {
+                let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+                Setting::List(words.map(Into::into).collect())
+            }
+            ParameterKind::Ports => {
+                let mut ports = Vec::new();
+                for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+                    let (name, rest) = word.split_once(':').unwrap_or(("port", word));
+                    let (range, protocol) = match rest.split_once('/') {
+                        None | Some((_, "tcp")) => (rest.split('/').next().unwrap_or(rest), Protocol::Tcp),
+                        Some((range, "udp")) => (range, Protocol::Udp),
+                        Some((_, other)) => return Err(format!("{}: `{other}` is neither tcp nor udp", self.name)),
+                    };
+                    let (first, last) = parse_port_range(range).map_err(|message| format!("{}: {message}", self.name))?;
+                    for port in first..=last {
+                        ports.push(Port { name: name.to_owned(), port, protocol, publish: true });
+                    }
+                }
+                Setting::Ports(ports)
+            }
+        };
+        self.admit(&setting)?;
+        Ok(setting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_and_ranges() {
+        assert_eq!(parse_port_range("6379"), Ok((6379, 6379)));
+        assert_eq!(parse_port_range("6379-6381"), Ok((6379, 6381)));
+        for text in ["0", "70000", "6381-6379", "-1", "6379-", "", "a", "6379-6381-1"] {
+            assert!(parse_port_range(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Where the catalogue's files come from: the binary, `/etc/preflight`, the command line, a snapshot.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use super::diagnostic::{Diagnostics, Source};
+use super::embedded;
+use super::os::{self, OsProfile};
+use crate::facts::snapshot::{SourceRole, SourceText};
+use crate::host::{Host, ReadError, trust};
+
+/// Where a host keeps checks and profiles of its own.
+pub const LOCAL_CHECKS: &str = "/etc/preflight/checks.d";
+pub const LOCAL_PROFILES: &str = "/etc/preflight/profiles.d";
+
+/// A file that could not be taken into the catalogue.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{0}\nhint: as root, preflight only reads catalogue files that only root can change")]
+    Untrusted(#[from] trust::Untrusted),
+}
+
+/// All files that a catalogue can be made of.
+#[derive(Debug, Clone, Default)]
+pub struct Library {
+    /// Files of checks that are not embedded; their checks belong to every profile.
+    pub checks: Vec<Source>,
+    /// Profiles that are not embedded, by name.
+    pub profiles: Vec<(String, Source)>,
+}
+
+impl Library {
+    /// The files in `/etc/preflight`. As root, each must be one that only root can change.
+    pub fn local(host: &Host) -> Result<Self, LibraryError> {
+        let mut library = Self::default();
+        for path in toml_files(host, LOCAL_CHECKS)? {
+            library.checks.push(read(host, &path)?);
+        }
+        for path in toml_files(host, LOCAL_PROFILES)? {
+            let source = read(host, &path)?;
+            library.profiles.push((stem(&path), source));
+        }
+        Ok(library)
+    }
+
+    /// Adds a profile file given on the command line and returns the name it is found under.
+    pub fn add_profile_file(&mut self, path: &Path) -> Result<String, LibraryError> {
+        let source = read(&Host::live(), &path.to_string_lossy())?;
+        let name = source.path.clone();
+        self.profiles.push((name.clone(), source));
+        Ok(name)
+    }
+
+    /// The files that a snapshot carries along.
+    pub fn of_snapshot(sources: &[SourceText]) -> Self {
+        let mut library = Self::default();
+        for source in sources {
+            let file = Source { path: source.path.clone(), text: Cow::Owned(source.text.clone()) };
+            match source.role {
+                SourceRole::Checks => library.checks.push(file),
+                SourceRole::Profile => library.profiles.push((stem(&source.path), file)),
+            }
+        }
+        // A profile given as a file is asked for by its path.
+        let by_path: Vec<_> = library.profiles.iter().map(|(_, file)| (file.path.clone(), file.clone())).collect();
+        library.profiles.extend(by_path);
+        library
+    }
+
+    /// The text of a profile: a local one hides an embedded one of the same name.
+    pub fn profile(&self, name: &str) -> Option<Source> {
+        let local = self.profiles.iter().find(|(known, _)| known == name).map(|(_, source)| source.clone());
+        local.or_else(|| {
+            let file = embedded::PROFILES.iter().find(|file| file.name == name)?;
+            Some(Source { path: file.path.to_owned(), text: Cow::Borrowed(file.text) })
+        })
+    }
+
+    pub fn profile_names(&self) -> Vec<&str> {
+        let local = self.profiles.iter().map(|(name, _)| name.as_str());
+        let mut names: Vec<&str> = embedded::PROFILES.iter().map(|file| file.name).chain(local).collect();
+        names.dedup();
+        names
+    }
+
+    /// All files of checks, embedded ones first.
+    pub fn check_files(&self) -> impl Iterator<Item = Source> {
+        let embedded =
+            embedded::CHECKS.iter().map(|file| Source { path: file.path.to_owned(), text: Cow::Borrowed(file.text) });
+        embedded.chain(self.checks.iter().cloned())
+    }
+}
+
+/// The OS profile for an os-release ID and its ID_LIKE: the first that answers, else the generic one. The generic one
+/// keeps its name, so that an unknown distribution is told apart from a known one.
+pub fn os_profile(id: &str, like: &[&str]) -> OsProfile {
+    let mut candidates = std::iter::once(id).chain(like.iter().copied());
+    let name = candidates
+        .find_map(|candidate| embedded::OS_IDS.iter().find(|(_, ids)| ids.contains(&candidate)).map(|(name, _)| *name))
+        .unwrap_or(os::GENERIC);
+    embedded_os_profile(name)
+}
+
+/// An embedded OS profile by its name, which must exist: a test reads all of them.
+fn embedded_os_profile(name: &str) -> OsProfile {
+    let file = embedded::OS_PROFILES.iter().find(|file| file.name == name);
+    let mut diagnostics = Diagnostics::default();
+    let profile = file.and_then(|file| {
+        let source = diagnostics.add_source(file.path, file.text);
+        os::read(source, file.text, &mut diagnostics)
+    });
+    #[expect(clippy::expect_used, reason = "the embedded OS profiles are read by a test of this crate")]
+    profile.expect("embedded OS profile")
+}
+
+fn read(host: &Host, path: &str) -> Result<Source, LibraryError> {
+    if nix::unistd::geteuid().is_root() && host.is_live() {
+        trust::only_root_writes(Path::new(path))?;
+    }
+    Ok(Source { path: path.to_owned(), text: Cow::Owned(host.read_text(path)?) })
+}
+
+/// The `.toml` files of a folder, in the order of their names.
+fn toml_files(host: &Host, folder: &str) -> Result<Vec<String>, ReadError> {
+    let names = host.list(folder)?;
+    let names = names.iter().filter_map(|name| name.to_str());
+    Ok(names.filter(|name| name.ends_with(".toml")).map(|name| format!("{folder}/{name}")).collect())
+}
+
+fn stem(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.strip_suffix(".toml").unwrap_or(name).to_owned()
+}

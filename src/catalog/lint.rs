@@ -1,0 +1,240 @@
+//! Mistakes that need the whole catalogue: names that lead nowhere, predicates that can never decide, targets that do
+//! not pass.
+
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+
+use super::check::{Check, Tune};
+use super::definition::{Definition, ParameterKind};
+use super::diagnostic::{Code, Diagnostics, suggest};
+use super::parameters::Parameters;
+use super::predicate::{Literal, Predicate, Term};
+use crate::facts::{Kind, Value, registry};
+use crate::judge::compare;
+
+/// Every parameter, fact, needed check and list that a check names must exist and be of the right kind.
+pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnostics) {
+    let ids: HashSet<&str> = checks.iter().map(|check| check.id.as_str()).collect();
+    for check in checks {
+        for need in &check.needs {
+            if !ids.contains(need.value.as_str()) {
+                let hint = suggest(&need.value, ids.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+                let message = format!("`{}` needs `{}`, which the profile does not include", check.id, need.value);
+                d.report(Code::UnknownCheck, need.place.clone(), message).hint = hint;
+            }
+        }
+        if let Some(list) = &check.for_each {
+            let definition = definitions.iter().find(|definition| definition.name == *list);
+            match definition.map(|definition| definition.kind) {
+                Some(ParameterKind::List | ParameterKind::Ports) => {}
+                Some(ParameterKind::One(_)) => {
+                    let message = format!("`for_each` takes a list parameter, `{list}` is none");
+                    d.report(Code::WrongType, check.place.clone(), message);
+                }
+                None => unknown_parameter(list, &check.place, definitions, d),
+            }
+        }
+        if let Some(tune) = &check.tune
+            && !is_knob(&check.fact)
+        {
+            let message = format!("`{}` cannot be tuned: no knob sets `{}`", check.id, check.fact);
+            d.report(Code::NotTunable, tune.place.clone(), message);
+        }
+        let conditions = check.when.iter().chain(check.cases.iter().flat_map(|case| &case.when));
+        for condition in conditions {
+            let Some(spec) = registry::spec(&condition.fact) else { continue };
+            terms(&condition.predicate, spec.kind, definitions, d);
+        }
+        for predicate in predicates_of(check) {
+            terms(predicate, check.kind, definitions, d);
+        }
+        if let Some(tune) = &check.tune {
+            term(&tune.to, check.kind, definitions, d);
+        }
+    }
+    needs_cycles(checks, d);
+}
+
+/// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.
+fn is_knob(fact: &str) -> bool {
+    fact.starts_with("sysctl.") || matches!(fact, "thp.enabled" | "thp.always-sizes" | "limits.container-nofile")
+}
+
+fn predicates_of(check: &Check) -> impl Iterator<Item = &Predicate> {
+    let own = check.pass.iter().chain(&check.warn);
+    let cases = check.cases.iter().flat_map(|case| case.pass.iter().chain(&case.warn));
+    own.chain(cases).chain(check.tune.iter().filter_map(|tune| tune.accept.as_ref()))
+}
+
+fn terms(predicate: &Predicate, kind: Kind, definitions: &[Definition], d: &mut Diagnostics) {
+    for one in predicate.terms() {
+        term(one, kind, definitions, d);
+    }
+}
+
+/// A parameter or fact that stands for a literal must be of the fact's kind.
+fn term(term: &Term, kind: Kind, definitions: &[Definition], d: &mut Diagnostics) {
+    let comparable = |other: Kind| other == kind || matches!((kind, other), (Kind::Sysctl, Kind::Int | Kind::Text));
+    match &term.literal {
+        Literal::Value(_) => {}
+        Literal::Parameter(name) => match definitions.iter().find(|definition| definition.name == *name) {
+            None => unknown_parameter(name, &term.place, definitions, d),
+            Some(definition) => match definition.kind {
+                ParameterKind::One(other) if comparable(other) => {}
+                other => {
+                    let message = format!("parameter `{name}` is a {}, the fact a {}", other.name(), kind.name());
+                    d.report(Code::WrongType, term.place.clone(), message);
+                }
+            },
+        },
+        Literal::Fact(id) => match registry::spec(id) {
+            None => {
+                let near = suggest(id, registry::FACTS.iter().map(|spec| spec.id));
+                d.report(Code::UnknownFact, term.place.clone(), format!("no probe gathers a fact `{id}`")).hint =
+                    near.map(|near| format!("did you mean `{near}`?"));
+            }
+            Some(spec) if comparable(spec.kind) => {}
+            Some(spec) => {
+                let message = format!("fact `{id}` is a {}, it is compared with a {}", spec.kind.name(), kind.name());
+                d.report(Code::WrongType, term.place.clone(), message);
+            }
+        },
+    }
+}
+
+fn unknown_parameter(
+    name: &str,
+    place: &super::diagnostic::Place,
+    definitions: &[Definition],
+    d: &mut Diagnostics,
+) {
+    let near = suggest(name, definitions.iter().map(|definition| definition.name.as_str()));
+    d.report(Code::UnknownParameter, place.clone(), format!("the profile declares no parameter `{name}`")).hint =
+        near.map(|near| format!("did you mean `{near}`?"));
+}
+
+/// A check that, through others, needs itself could never be judged.
+fn needs_cycles(checks: &[Check], d: &mut Diagnostics) {
+    let by_id: HashMap<&str, &Check> = checks.iter().map(|check| (check.id.as_str(), check)).collect();
+    let mut done: HashSet<&str> = HashSet::new();
+    for check in checks.iter().filter(|check| !check.needs.is_empty()) {
+        let mut stack = vec![(check, 0_usize)];
+        let mut path = vec![check.id.as_str()];
+        while let Some((current, next)) = stack.pop() {
+            let Some(need) = current.needs.get(next) else {
+                done.insert(&current.id);
+                path.pop();
+                continue;
+            };
+            stack.push((current, next + 1));
+            if path.contains(&need.value.as_str()) {
+                let message = format!("these checks need each other: {} → {}", path.join(" → "), need.value);
+                d.report(Code::NeedsCycle, need.place.clone(), message);
+                return;
+            }
+            if let Some(parent) = by_id.get(need.value.as_str())
+                && !done.contains(need.value.as_str())
+            {
+                stack.push((parent, 0));
+                path.push(&parent.id);
+            }
+        }
+    }
+}
+
+/// Predicates with known values must leave each other something to decide.
+pub fn predicates(checks: &[Check], parameters: &Parameters, d: &mut Diagnostics) {
+    for check in checks {
+        let Some(pass) = &check.pass else { continue };
+        let known = Known { parameters };
+        if let Some(warn) = &check.warn
+            && known.implies(warn, pass) == Some(true)
+        {
+            let message = format!("`warn` of `{}` can never decide: `pass` admits all of it", check.id);
+            let place = warn.terms().first().map_or_else(|| check.place.clone(), |term| term.place.clone());
+            d.report(Code::DeadWarn, place, message);
+        }
+        if let Some(tune) = &check.tune {
+            known.tune(check, tune, pass, d);
+        }
+    }
+}
+
+struct Known<'a> {
+    parameters: &'a Parameters,
+}
+
+impl Known<'_> {
+    /// The value of a term that needs no facts.
+    fn value(&self, term: &Term) -> Option<Value> {
+        match &term.literal {
+            Literal::Value(value) => Some(value.clone()),
+            Literal::Parameter(name) => self.parameters.value(name).cloned(),
+            Literal::Fact(_) => None,
+        }
+    }
+
+    /// Whether a value satisfies a predicate; `None` when that depends on facts.
+    fn admits(&self, predicate: &Predicate, value: &Value) -> Option<bool> {
+        let order = |term: &Term| compare::order(value, &self.value(term)?);
+        Some(match predicate {
+            Predicate::AtLeast(term) => order(term)? != Ordering::Less,
+            Predicate::AtMost(term) => order(term)? != Ordering::Greater,
+            Predicate::Equals(term) => compare::same(value, &self.value(term)?)?,
+            Predicate::OneOf(terms) => {
+                let mut any = false;
+                for term in terms {
+                    any |= compare::same(value, &self.value(term)?).unwrap_or(false);
+                }
+                any
+            }
+            Predicate::Range(low, high) => order(low)? != Ordering::Less && order(high)? != Ordering::Greater,
+            Predicate::Includes(_) => return None,
+        })
+    }
+
+    /// Whether every value that satisfies `narrow` satisfies `wide`; `None` when that depends on facts.
+    fn implies(&self, narrow: &Predicate, wide: &Predicate) -> Option<bool> {
+        match narrow {
+            Predicate::Equals(term) => self.admits(wide, &self.value(term)?),
+            Predicate::OneOf(terms) => {
+                let mut all = true;
+                for term in terms {
+                    all &= self.admits(wide, &self.value(term)?)?;
+                }
+                Some(all)
+            }
+            Predicate::Range(low, high) => {
+                Some(self.admits(wide, &self.value(low)?)? && self.admits(wide, &self.value(high)?)? && !is_list(wide))
+            }
+            Predicate::AtLeast(term) => {
+                Some(matches!(wide, Predicate::AtLeast(_)) && self.admits(wide, &self.value(term)?)?)
+            }
+            Predicate::AtMost(term) => {
+                Some(matches!(wide, Predicate::AtMost(_)) && self.admits(wide, &self.value(term)?)?)
+            }
+            Predicate::Includes(_) => None,
+        }
+    }
+
+    fn tune(&self, check: &Check, tune: &Tune, pass: &Predicate, d: &mut Diagnostics) {
+        if let Some(target) = self.value(&tune.to)
+            && self.admits(pass, &target) == Some(false)
+        {
+            let message = format!("`{}` would be tuned to {target}, which does not pass", check.id);
+            d.report(Code::BadTarget, tune.to.place.clone(), message);
+        }
+        if let Some(accept) = &tune.accept
+            && self.implies(accept, pass) == Some(false)
+        {
+            let place = accept.terms().first().map_or_else(|| tune.place.clone(), |term| term.place.clone());
+            let message = format!("`accept` of `{}` leaves values alone that `pass` does not admit", check.id);
+            d.report(Code::WideAccept, place, message).hint =
+                Some("accept only what passes, or the finding stays red on a tuned host".to_owned());
+        }
+    }
+}
+
+fn is_list(predicate: &Predicate) -> bool {
+    matches!(predicate, Predicate::OneOf(_) | Predicate::Equals(_))
+}

@@ -1,0 +1,263 @@
+//! From files to the catalogue of a run: the profile chain, its checks with their overrides, its parameters.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::check::{self, Check};
+use super::definition::Definition;
+use super::diagnostic::{Code, Diagnostics, Place, suggest};
+use super::glob;
+use super::library::Library;
+use super::lint;
+use super::parameters::Parameters;
+use super::profile::{self, Known, Profile};
+use super::reader::{self, Placed};
+use crate::facts::snapshot::{SourceRole, SourceText};
+
+/// How many profiles may extend each other.
+const MAX_CHAIN: usize = 16;
+
+/// Everything that is asked in one run.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    pub name: String,
+    pub title: String,
+    pub about: String,
+    /// The included checks, overrides applied, in the order of the files.
+    pub checks: Vec<Check>,
+    pub definitions: Vec<Definition>,
+    pub parameters: Parameters,
+    /// Parameters given with `--set`, as given.
+    pub set: BTreeMap<String, String>,
+    /// The files that are not embedded.
+    pub sources: Vec<SourceText>,
+}
+
+/// Why there is no catalogue.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Mistakes in files, each with its place.
+    #[error("{}", .0.list.iter().map(|one| .0.line(one)).collect::<Vec<_>>().join("\n"))]
+    Files(Diagnostics),
+    #[error("there is no profile `{name}`\nhint: {hint}")]
+    NoProfile { name: String, hint: String },
+    /// A `--set` that names no parameter or has a bad value.
+    #[error("--set {0}")]
+    Set(String),
+}
+
+/// Loads a profile and everything it includes.
+pub fn load(library: &Library, profile: &str, set: &BTreeMap<String, String>) -> Result<Catalogue, LoadError> {
+    let mut d = Diagnostics::default();
+    let result = assemble(library, profile, set, &mut d);
+    if !d.is_empty() {
+        return Err(LoadError::Files(d));
+    }
+    result
+}
+
+/// Loads as much as possible and returns everything that is wrong, for `preflight lint`.
+pub fn load_for_lint(library: &Library, profile: &str) -> (Option<Catalogue>, Diagnostics) {
+    let mut d = Diagnostics::default();
+    let catalogue = assemble(library, profile, &BTreeMap::new(), &mut d).ok();
+    (catalogue, d)
+}
+
+fn assemble(
+    library: &Library,
+    profile: &str,
+    set: &BTreeMap<String, String>,
+    d: &mut Diagnostics,
+) -> Result<Catalogue, LoadError> {
+    let mut all = Vec::new();
+    let mut local = HashSet::new();
+    let mut sources = Vec::new();
+    for (index, file) in library.check_files().enumerate() {
+        let embedded = index < super::embedded::CHECKS.len();
+        let source = d.add_source(file.path.clone(), file.text.clone());
+        let checks = check::read_file(source, &file.text, d);
+        if !embedded {
+            local.extend(checks.iter().map(|check| check.id.clone()));
+            let text = file.text.into_owned();
+            sources.push(SourceText { role: SourceRole::Checks, path: file.path, text });
+        }
+        all.extend(checks);
+    }
+    let mut chain = Vec::new();
+    descend(library, profile, None, &all, &mut Vec::new(), &mut chain, &mut sources, d)?;
+    for profile in &chain {
+        all.extend(profile.checks.iter().cloned());
+        local.extend(profile.checks.iter().map(|check| check.id.clone()));
+    }
+    unique(&all, d);
+
+    let included = include(&all, &chain, &local, d);
+    let mut kept = included.into_iter();
+    let mut checks = all;
+    checks.retain(|_| kept.next().unwrap_or(false));
+    for profile in &chain {
+        apply_overrides(&mut checks, profile, d);
+    }
+    let definitions = definitions(&chain);
+    let mut parameters = Parameters::default();
+    for definition in &definitions {
+        parameters.insert(&definition.name, definition.default.clone());
+    }
+    for profile in &chain {
+        for (name, setting) in &profile.set {
+            parameters.insert(&name.value, setting.clone());
+        }
+    }
+    for (name, text) in set {
+        let Some(definition) = definitions.iter().find(|definition| definition.name == *name) else {
+            let names = definitions.iter().map(|definition| definition.name.as_str());
+            let hint = match suggest(name, names.clone()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the profile's parameters are {}", names.collect::<Vec<_>>().join(", ")),
+            };
+            return Err(LoadError::Set(format!("{name}: the profile declares no such parameter\nhint: {hint}")));
+        };
+        parameters.insert(name, definition.parse(text).map_err(LoadError::Set)?);
+    }
+    lint::references(&checks, &definitions, d);
+    lint::predicates(&checks, &parameters, d);
+    // The chain is never empty: `descend` pushes the asked profile last.
+    let (name, title, about) = chain
+        .last()
+        .map(|profile| (profile.name.value.clone(), profile.title.clone(), profile.about.clone()))
+        .unwrap_or_default();
+    Ok(Catalogue { name, title, about, checks, definitions, parameters, set: set.clone(), sources })
+}
+
+/// Reads a profile and, before it, the ones it extends. The chain ends with the asked profile.
+#[expect(clippy::too_many_arguments, reason = "one recursive walk with its accumulators")]
+fn descend(
+    library: &Library,
+    name: &str,
+    asked_at: Option<Place>,
+    checks: &[Check],
+    visiting: &mut Vec<String>,
+    chain: &mut Vec<Profile>,
+    sources: &mut Vec<SourceText>,
+    d: &mut Diagnostics,
+) -> Result<(), LoadError> {
+    let Some(file) = library.profile(name) else {
+        let hint = match suggest(name, library.profile_names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("there are {}; a file is given by its path", library.profile_names().join(", ")),
+        };
+        let Some(place) = asked_at else {
+            return Err(LoadError::NoProfile { name: name.to_owned(), hint });
+        };
+        d.report(Code::UnknownProfile, place, format!("there is no profile `{name}`")).hint = Some(hint);
+        return Ok(());
+    };
+    if let Some(place) = asked_at
+        && (visiting.iter().any(|known| known == name) || visiting.len() >= MAX_CHAIN)
+    {
+        let message = format!("`{}` extends itself: {} → {name}", name, visiting.join(" → "));
+        d.report(Code::ExtendsCycle, place, message);
+        return Ok(());
+    }
+    visiting.push(name.to_owned());
+    let source = d.add_source(file.path.clone(), file.text.clone());
+    let table = reader::parse(source, &file.text, d);
+    if let Some(parent) = profile::extends(&table, source) {
+        descend(library, &parent.value, Some(parent.place), checks, visiting, chain, sources, d)?;
+    }
+    let profile = profile::read(&table, source, Known { checks, parents: chain }, d);
+    drop(table);
+    if !file.path.starts_with("embedded:") {
+        let text = file.text.into_owned();
+        sources.push(SourceText { role: SourceRole::Profile, path: file.path, text });
+    }
+    chain.push(profile);
+    Ok(())
+}
+
+fn unique(checks: &[Check], d: &mut Diagnostics) {
+    let mut seen: HashMap<&str, &Check> = HashMap::with_capacity(checks.len());
+    for check in checks {
+        if let Some(first) = seen.insert(&check.id, check) {
+            let other = d.locate(&first.place);
+            let message = format!("there is another check `{}`", check.id);
+            d.report(Code::DuplicateId, check.place.clone(), message).hint = Some(format!("the first is at {other}"));
+        }
+    }
+}
+
+/// For each check whether the chain includes it. Every glob must match something.
+fn include(all: &[Check], chain: &[Profile], local: &HashSet<String>, d: &mut Diagnostics) -> Vec<bool> {
+    let mut included: Vec<bool> = all.iter().map(|check| local.contains(&check.id)).collect();
+    for profile in chain {
+        for glob in &profile.include {
+            let (pattern, wanted) = match glob.value.strip_prefix('!') {
+                Some(pattern) => (pattern, false),
+                None => (glob.value.as_str(), true),
+            };
+            let mut matched = false;
+            for (slot, _) in included.iter_mut().zip(all).filter(|(_, check)| glob::matches(pattern, &check.id)) {
+                matched = true;
+                *slot = wanted;
+            }
+            if !matched {
+                dead_include(glob, pattern, all, d);
+            }
+        }
+    }
+    if !included.contains(&true)
+        && let Some(profile) = chain.last()
+    {
+        let message = "this profile includes no check: it would be green without looking at anything";
+        d.report(Code::EmptyProfile, profile.name.place.clone(), message).hint =
+            Some("add `checks = [\"*\"]` or `[[check]]` entries".to_owned());
+    }
+    included
+}
+
+fn dead_include(glob: &Placed<String>, pattern: &str, all: &[Check], d: &mut Diagnostics) {
+    let near = suggest(pattern, all.iter().map(|check| check.id.as_str()));
+    d.report(Code::DeadInclude, glob.place.clone(), format!("`{pattern}` matches no check")).hint =
+        near.map(|near| format!("did you mean `{near}`?"));
+}
+
+fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics) {
+    for entry in &profile.overrides {
+        let mut matched = false;
+        for check in checks.iter_mut().filter(|check| glob::matches(&entry.id.value, &check.id)) {
+            matched = true;
+            if let Some(severity) = entry.severity {
+                check.severity = severity;
+            }
+            if let Some(pass) = &entry.pass {
+                // A stricter or laxer pass makes the catalogue's warn meaningless unless it is given anew.
+                check.pass = Some(pass.clone());
+                check.warn = entry.warn.clone();
+                check.cases.retain(|case| case.pass.is_none() && case.warn.is_none());
+            } else if let Some(warn) = &entry.warn {
+                check.warn = Some(warn.clone());
+            }
+            if let Some(tune) = &entry.tune {
+                check.tune = Some(tune.clone());
+            }
+            if let Some(why) = &entry.why {
+                check.why.clone_from(why);
+            }
+        }
+        if !matched {
+            let message = format!("the override of `{}` changes no check that this profile includes", entry.id.value);
+            d.report(Code::DeadOverride, entry.id.place.clone(), message);
+        }
+    }
+}
+
+/// All definitions of the chain; a later one replaces an earlier one of the same name.
+fn definitions(chain: &[Profile]) -> Vec<Definition> {
+    let mut definitions: Vec<Definition> = Vec::new();
+    for definition in chain.iter().flat_map(|profile| &profile.parameters) {
+        match definitions.iter_mut().find(|known| known.name == definition.name) {
+            Some(known) => *known = definition.clone(),
+            None => definitions.push(definition.clone()),
+        }
+    }
+    definitions
+}

@@ -1,0 +1,223 @@
+//! The grammar of predicates: what a fact is compared with, and how.
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::diagnostic::{Code, Diagnostics, Place};
+use super::reader::{Fields, wrong_type};
+use crate::facts::{Kind, Value};
+
+/// Something to compare a fact with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Literal {
+    Value(Value),
+    /// `{ param = "tcp_backlog" }`
+    Parameter(String),
+    /// `{ fact = "derived.memory.needed" }`
+    Fact(String),
+}
+
+/// A literal where it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Term {
+    pub literal: Literal,
+    pub place: Place,
+}
+
+/// One question to a fact.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Predicate {
+    AtLeast(Term),
+    AtMost(Term),
+    Equals(Term),
+    OneOf(Vec<Term>),
+    /// Both ends belong to the range.
+    Range(Term, Term),
+    /// All of these words are in the set.
+    Includes(Term),
+}
+
+impl Predicate {
+    pub const KEYS: [&str; 6] = ["at_least", "at_most", "equals", "one_of", "range", "includes"];
+
+    pub fn terms(&self) -> Vec<&Term> {
+        match self {
+            Self::AtLeast(term) | Self::AtMost(term) | Self::Equals(term) | Self::Includes(term) => vec![term],
+            Self::OneOf(terms) => terms.iter().collect(),
+            Self::Range(low, high) => vec![low, high],
+        }
+    }
+}
+
+/// Reads `{ at_least = "4 GiB" }`: exactly one predicate about a fact of the given kind.
+pub fn read(
+    value: &Spanned<DeValue<'_>>,
+    what: &'static str,
+    kind: Kind,
+    source: usize,
+    diagnostics: &mut Diagnostics,
+) -> Option<Predicate> {
+    let mut fields = Fields::of(value, what, source, diagnostics)?;
+    let predicate = take(&mut fields, what, kind, diagnostics);
+    fields.finish(diagnostics);
+    predicate
+}
+
+/// Takes the one predicate among the fields of a table that may hold other keys too (`when`).
+pub fn take(fields: &mut Fields<'_, '_>, what: &str, kind: Kind, diagnostics: &mut Diagnostics) -> Option<Predicate> {
+    let source = fields.source();
+    let mut found = Vec::new();
+    for key in Predicate::KEYS {
+        if let Some(value) = fields.take(key) {
+            found.push((key, value));
+        }
+    }
+    let [(key, value)] = found.as_slice() else {
+        let place = fields.place.clone();
+        let message = if found.is_empty() {
+            format!("`{what}` asks nothing: an empty predicate would be green by accident")
+        } else {
+            let keys: Vec<&str> = found.iter().map(|(key, _)| *key).collect();
+            format!("`{what}` holds {} predicates ({}): only one is allowed", keys.len(), keys.join(", "))
+        };
+        diagnostics.report(Code::BadPredicate, place, message).hint =
+            Some(format!("write one of {}", Predicate::KEYS.join(", ")));
+        return None;
+    };
+    let place = Place { source, span: value.span() };
+    let ordered = matches!(kind, Kind::Int | Kind::Bytes | Kind::Duration | Kind::Version | Kind::Sysctl);
+    let fits = match *key {
+        "at_least" | "at_most" | "range" => ordered,
+        "includes" => kind == Kind::Set,
+        "one_of" => kind != Kind::Set,
+        _ => true,
+    };
+    if !fits {
+        let message = format!("`{key}` cannot be asked of a {}", kind.name());
+        diagnostics.report(Code::WrongPredicate, place, message);
+        return None;
+    }
+    let mut list = |value: &Spanned<DeValue<'_>>| -> Option<Vec<Term>> {
+        let Some(items) = value.get_ref().as_array() else {
+            wrong_type(diagnostics, Place { source, span: value.span() }, key, "a list", value.get_ref());
+            return None;
+        };
+        items.iter().map(|item| term(item, kind, source, diagnostics)).collect()
+    };
+    match *key {
+        "at_least" => term(value, kind, source, diagnostics).map(Predicate::AtLeast),
+        "at_most" => term(value, kind, source, diagnostics).map(Predicate::AtMost),
+        "equals" => term(value, kind, source, diagnostics).map(Predicate::Equals),
+        "includes" => term(value, kind, source, diagnostics).map(Predicate::Includes),
+        "one_of" => {
+            let terms = list(value)?;
+            if terms.is_empty() {
+                diagnostics.report(Code::BadPredicate, place, "`one_of` is empty: no value can match");
+                return None;
+            }
+            Some(Predicate::OneOf(terms))
+        }
+        _ => {
+            let terms = list(value)?;
+            let Ok([low, high]) = <[Term; 2]>::try_from(terms) else {
+                diagnostics.report(Code::BadPredicate, place, "`range` takes two values: the lowest and the highest");
+                return None;
+            };
+            if let (Literal::Value(low), Literal::Value(high)) = (&low.literal, &high.literal)
+                && crate::judge::compare::order(low, high) == Some(std::cmp::Ordering::Greater)
+            {
+                diagnostics.report(Code::EmptyRange, place, format!("no value lies between {low} and {high}"));
+                return None;
+            }
+            Some(Predicate::Range(low, high))
+        }
+    }
+}
+
+/// Reads a literal of the fact's kind, `{ param = "…" }` or `{ fact = "…" }`.
+pub fn term(
+    value: &Spanned<DeValue<'_>>,
+    kind: Kind,
+    source: usize,
+    diagnostics: &mut Diagnostics,
+) -> Option<Term> {
+    let place = Place { source, span: value.span() };
+    if value.get_ref().is_table() {
+        let mut fields = Fields::of(value, "literal", source, diagnostics)?;
+        let parameter = fields.text("param", diagnostics);
+        let fact = fields.text("fact", diagnostics);
+        fields.finish(diagnostics);
+        return match (parameter, fact) {
+            (Some(name), None) => Some(Term { literal: Literal::Parameter(name.value), place: name.place }),
+            (None, Some(id)) => Some(Term { literal: Literal::Fact(id.value), place: id.place }),
+            _ => {
+                let message = "write either `{ param = \"…\" }` or `{ fact = \"…\" }`";
+                diagnostics.report(Code::BadPredicate, place, message);
+                None
+            }
+        };
+    }
+    let value = literal(value, kind, &place, diagnostics)?;
+    Some(Term { literal: Literal::Value(value), place })
+}
+
+/// Reads a plain value of a kind. A number for a size, or a size for a number, is the wrong unit.
+pub fn literal(
+    value: &Spanned<DeValue<'_>>,
+    kind: Kind,
+    place: &Place,
+    diagnostics: &mut Diagnostics,
+) -> Option<Value> {
+    let raw = value.get_ref();
+    let wrong = |diagnostics: &mut Diagnostics, code: Code, message: String| {
+        diagnostics.report(code, place.clone(), message).hint = Some(format!("write something like {}", kind.example()));
+        None
+    };
+    match (raw, kind) {
+        (DeValue::Boolean(flag), Kind::Bool) => Some(Value::Bool(*flag)),
+        (DeValue::Integer(number), Kind::Int | Kind::Sysctl) => {
+            match i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()) {
+                Ok(number) => Some(Value::Int(number)),
+                Err(_) => wrong(diagnostics, Code::OutOfRange, format!("{} does not fit into 64 bits", number.as_str())),
+            }
+        }
+        (DeValue::Integer(number), Kind::Bytes | Kind::Duration) => {
+            wrong(diagnostics, Code::WrongUnit, format!("{} has no unit: a {} is wanted", number.as_str(), kind.name()))
+        }
+        (DeValue::String(text), Kind::Text | Kind::Sysctl) => Some(Value::Text(text.to_string())),
+        (DeValue::String(text), Kind::Bytes | Kind::Duration | Kind::Version) => match kind.parse(text) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                let code = if kind == Kind::Version { Code::WrongType } else { Code::WrongUnit };
+                wrong(diagnostics, code, message)
+            }
+        },
+        (DeValue::Array(items), Kind::Set) => {
+            let mut words = std::collections::BTreeSet::new();
+            for item in items.iter() {
+                match item.get_ref().as_str() {
+                    Some(word) => words.insert(word.to_owned()),
+                    None => return wrong(diagnostics, Code::WrongType, "a set holds texts only".to_owned()),
+                };
+            }
+            Some(Value::Set(words))
+        }
+        _ => {
+            let message = format!("`{}` is no {}", raw_text(raw), kind.name());
+            wrong(diagnostics, Code::WrongType, message)
+        }
+    }
+}
+
+/// What was written, shortly.
+fn raw_text(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.as_str().to_owned(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(date) => date.to_string(),
+        DeValue::Array(_) => "[…]".to_owned(),
+        DeValue::Table(_) => "{…}".to_owned(),
+    }
+}

@@ -1,0 +1,154 @@
+//! `preflight check`: a host or a snapshot in, a report out.
+
+use std::io::{IsTerminal as _, Read as _, Write};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::args::{CheckArgs, Format};
+use super::select::Selection;
+use super::{ExitCode, Stop, source};
+use crate::catalog::diagnostic::Diagnostics;
+use crate::catalog::library::Library;
+use crate::catalog::waiver::{self, Waiver};
+use crate::catalog::{self, Catalogue, embedded};
+use crate::facts::snapshot::{self, Snapshot};
+use crate::host::{self, Host, env};
+use crate::judge;
+use crate::probe::gather;
+use crate::report::model::Report;
+use crate::report::{json, terminal};
+
+/// How long `--wait` rests between two looks.
+const WAIT_INTERVAL: Duration = Duration::from_millis(500);
+
+pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Stop> {
+    let selection = Selection::new(&args.profile, args.deep);
+    let report = match &args.snapshot {
+        Some(path) => judge_snapshot(args, &selection, path)?,
+        None => judge_host(args, &selection)?,
+    };
+    write(args, &report)?;
+    Ok(args.fail_on.exit_code(&report))
+}
+
+fn judge_host(args: &CheckArgs, selection: &Selection) -> Result<Report, Stop> {
+    let host = source::host(args.root.as_deref())?;
+    let catalogue = source::catalogue(&host, &args.profile.profile, &args.profile.set)?;
+    selection.validate(&catalogue)?;
+    let waivers = waivers(args, &catalogue)?;
+    let look = || judge(&catalogue, &source::gather(&host, &catalogue, selection), &waivers, selection);
+    let mut report = look();
+    let started = Instant::now();
+    while let Some(wait) = args.wait
+        && args.fail_on.exit_code(&report) != ExitCode::Success
+        && started.elapsed() < wait
+    {
+        thread::sleep(WAIT_INTERVAL.min(wait.saturating_sub(started.elapsed())));
+        report = look();
+    }
+    Ok(report)
+}
+
+fn judge_snapshot(args: &CheckArgs, selection: &Selection, path: &Path) -> Result<Report, Stop> {
+    let snapshot = read_snapshot(path)?;
+    let library = Library::of_snapshot(&snapshot.sources);
+    // Without a profile of its own, the run is judged by what it was gathered for.
+    let given = args.profile.profile.as_str();
+    let mut set = snapshot.set.clone();
+    let catalogue = if given == embedded::DEFAULT_PROFILE || given == snapshot.profile {
+        set.extend(args.profile.set.iter().cloned());
+        catalog::load(&library, &snapshot.profile, &set)?
+    } else {
+        source::catalogue(&Host::live(), given, &args.profile.set)?
+    };
+    selection.validate(&catalogue)?;
+    let waivers = waivers(args, &catalogue)?;
+    Ok(judge(&catalogue, &snapshot, &waivers, selection))
+}
+
+fn judge(catalogue: &Catalogue, snapshot: &Snapshot, waivers: &[Waiver], selection: &Selection) -> Report {
+    let os = gather::os_of(&snapshot.facts);
+    judge::judge(catalogue, snapshot, &os, waivers, &|id, check| selection.wants(id, check))
+}
+
+fn read_snapshot(path: &Path) -> Result<Snapshot, Stop> {
+    let name = path.display();
+    let text = if path == Path::new("-") {
+        let mut text = String::new();
+        let stdin = std::io::stdin().lock().take(host::MAX_FILE_BYTES);
+        { stdin }.read_to_string(&mut text).map_err(|error| Stop::usage(format!("--snapshot -: {}", host::describe(&error))))?;
+        text
+    } else {
+        Host::live().read_text(path).map_err(Stop::usage)?
+    };
+    let snapshot: Snapshot = serde_json::from_str(&text).map_err(|error| {
+        Stop::usage(format!("{name}:{}:{}: not a snapshot: {error}\nhint: `preflight facts` writes one", error.line(), error.column()))
+    })?;
+    if snapshot.schema != snapshot::SCHEMA {
+        let message = format!("{name}: schema `{}` is not `{}`, which this version reads", snapshot.schema, snapshot::SCHEMA);
+        return Err(Stop::usage(message));
+    }
+    if snapshot.taken_at.parse::<jiff::Timestamp>().is_err() {
+        return Err(Stop::usage(format!("{name}: taken_at `{}` is no time like 2026-11-22T10:15:00Z", snapshot.taken_at)));
+    }
+    Ok(snapshot)
+}
+
+fn waivers(args: &CheckArgs, catalogue: &Catalogue) -> Result<Vec<Waiver>, Stop> {
+    let Some(path) = &args.waivers else { return Ok(Vec::new()) };
+    if nix::unistd::geteuid().is_root() {
+        host::trust::only_root_writes(path).map_err(Stop::usage)?;
+    }
+    let text = Host::live().read_text(path).map_err(Stop::usage)?;
+    let mut diagnostics = Diagnostics::default();
+    let source = diagnostics.add_source(path.display().to_string(), text.clone());
+    let waivers = waiver::read_file(source, &text, &mut diagnostics);
+    waiver::check_ids(&waivers, catalogue.checks.iter().map(|check| check.id.as_str()), &mut diagnostics);
+    if diagnostics.is_empty() { Ok(waivers) } else { Err(Stop::Files(diagnostics)) }
+}
+
+fn write(args: &CheckArgs, report: &Report) -> Result<(), Stop> {
+    let is_terminal = args.output.is_none() && std::io::stdout().is_terminal();
+    let mut bytes = Vec::new();
+    render(args, report, &mut bytes, is_terminal)?;
+    if let Some(path) = &args.output {
+        let plain = anstream::adapter::strip_bytes(&bytes).into_vec();
+        return host::output::write(path, &plain)
+            .map_err(|error| Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error))));
+    }
+    let mut stdout = anstream::stdout().lock();
+    stdout.write_all(&bytes)?;
+    stdout.flush()?;
+    Ok(())
+}
+
+fn render(args: &CheckArgs, report: &Report, out: &mut dyn Write, is_terminal: bool) -> Result<(), Stop> {
+    match args.format {
+        Format::Json => json::write(report, out)?,
+        Format::Terminal => {
+            let detail = match (args.quiet, args.verbose) {
+                (true, _) => terminal::Detail::Quiet,
+                (_, true) => terminal::Detail::Verbose,
+                _ => terminal::Detail::Normal,
+            };
+            let width = if is_terminal { terminal_width() } else { terminal::DEFAULT_WIDTH };
+            let style = terminal::Style { width, unicode: is_terminal && is_utf8(), detail };
+            terminal::write(report, style, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// The terminal's width, within what is readable.
+fn terminal_width() -> usize {
+    let width = terminal_size::terminal_size().map_or(terminal::DEFAULT_WIDTH, |(width, _)| usize::from(width.0));
+    width.clamp(40, 120)
+}
+
+/// Whether the locale can show more than ASCII, as setlocale(3) decides: the first that is set of LC_ALL, LC_CTYPE, LANG.
+fn is_utf8() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(env::text).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    locale.ends_with("utf-8") || locale.ends_with("utf8")
+}

@@ -1,0 +1,29 @@
+//! `preflight facts`: what was read, as a snapshot that can be judged elsewhere.
+
+use std::io::Write as _;
+
+use super::args::FactsArgs;
+use super::select::Selection;
+use super::{ExitCode, Stop, source};
+use crate::host;
+
+pub(super) fn run(args: &FactsArgs) -> Result<ExitCode, Stop> {
+    let host = source::host(args.root.as_deref())?;
+    let catalogue = source::catalogue(&host, &args.profile.profile, &args.profile.set)?;
+    let selection = Selection::new(&args.profile, args.deep);
+    selection.validate(&catalogue)?;
+    let snapshot = source::gather(&host, &catalogue, &selection);
+    let mut text = serde_json::to_string_pretty(&snapshot).map_err(|error| Stop::Internal(error.into()))?;
+    text.push('\n');
+    match &args.output {
+        Some(path) => host::output::write(path, text.as_bytes()).map_err(|error| {
+            Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
+        })?,
+        None => {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(text.as_bytes())?;
+            stdout.flush()?;
+        }
+    }
+    Ok(ExitCode::Success)
+}

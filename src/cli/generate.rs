@@ -1,0 +1,42 @@
+//! `preflight generate`: completions, man pages, JSON Schemas.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use clap::CommandFactory as _;
+
+use super::args::{Cli, Generate, GenerateArgs, Schema};
+use super::{ExitCode, Stop};
+use crate::facts::snapshot::Snapshot;
+use crate::host;
+use crate::report::model::Report;
+
+pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode, Stop> {
+    let mut stdout = std::io::stdout().lock();
+    match &args.what {
+        Generate::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "preflight", &mut text);
+            stdout.write_all(&text)?;
+        }
+        Generate::Man { dir } => man(dir)?,
+        Generate::Schema { which } => {
+            let schema = match which {
+                Schema::Report => schemars::schema_for!(Report),
+                Schema::Snapshot => schemars::schema_for!(Snapshot),
+            };
+            let text = serde_json::to_string_pretty(&schema).map_err(|error| Stop::Internal(error.into()))?;
+            writeln!(stdout, "{text}")?;
+        }
+    }
+    stdout.flush()?;
+    Ok(ExitCode::Success)
+}
+
+/// `preflight.1` and one page per subcommand.
+fn man(dir: &Path) -> Result<(), Stop> {
+    clap_mangen::generate_to(Cli::command(), dir).map_err(|error| {
+        let reason = host::describe(&error);
+        Stop::usage(format!("cannot write man pages into {}: {reason}\nhint: the folder must exist", dir.display()))
+    })
+}

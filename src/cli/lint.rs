@@ -1,0 +1,107 @@
+//! `preflight lint FILE…`: every mistake with its place, without looking at the host.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use super::args::LintArgs;
+use super::{ExitCode, Stop};
+use crate::catalog::diagnostic::{Diagnostics, Place, Source};
+use crate::catalog::library::Library;
+use crate::catalog::{load, os, reader, waiver};
+use crate::host::Host;
+
+pub(super) fn run(args: &LintArgs) -> Result<ExitCode, Stop> {
+    let mut total = 0;
+    let mut stderr = anstream::stderr();
+    for path in &args.files {
+        let diagnostics = lint(path)?;
+        total += diagnostics.list.len();
+        // Words go to stderr; losing them must not change the exit code.
+        let _ = write!(stderr, "{}", diagnostics.render(true));
+    }
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{} in {}", count(total), files(args.files.len()))?;
+    Ok(if total == 0 { ExitCode::Success } else { ExitCode::Usage })
+}
+
+/// `no mistakes`, `1 mistake`, `3 mistakes`.
+pub(super) fn count(mistakes: usize) -> String {
+    match mistakes {
+        0 => "no mistakes".to_owned(),
+        1 => "1 mistake".to_owned(),
+        many => format!("{many} mistakes"),
+    }
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
+/// What a file is shows in its keys.
+enum Role {
+    Profile,
+    Checks,
+    Waivers,
+    Os,
+}
+
+fn lint(path: &Path) -> Result<Diagnostics, Stop> {
+    let text = Host::live().read_text(path).map_err(Stop::usage)?;
+    let name = path.display().to_string();
+    let mut d = Diagnostics::default();
+    match role(&text) {
+        Role::Waivers => {
+            let source = d.add_source(name, text.clone());
+            waiver::read_file(source, &text, &mut d);
+        }
+        Role::Os => {
+            let source = d.add_source(name, text.clone());
+            os::read(source, &text, &mut d);
+        }
+        Role::Profile => {
+            // Profiles extend each other by name: those in the same folder are known too.
+            let mut library = siblings(path)?;
+            library.profiles.push((name.clone(), Source { path: name.clone(), text: text.into() }));
+            d = load::load_for_lint(&library, &name).1;
+        }
+        Role::Checks => {
+            let library = Library { checks: vec![Source { path: name.clone(), text: text.into() }], ..Library::default() };
+            d = load::load_for_lint(&library, crate::catalog::embedded::DEFAULT_PROFILE).1;
+        }
+    }
+    Ok(d)
+}
+
+/// A file that is no TOML at all is read as a file of checks, whose loader shows what is wrong.
+fn role(text: &str) -> Role {
+    let mut ignored = Diagnostics::default();
+    let source = ignored.add_source("", String::new());
+    let table = reader::parse(source, text, &mut ignored);
+    let table = reader::Fields::new(table.get_ref(), "file", Place { source, span: 0..0 });
+    let keys: Vec<String> = table.entries().map(|(key, _)| key.value).collect();
+    let has = |key: &str| keys.iter().any(|known| known == key);
+    if has("waiver") {
+        Role::Waivers
+    } else if has("service_manager") || has("sysctl_loader") || has("remedy") {
+        Role::Os
+    } else if has("name") || has("extends") || has("parameter") || has("checks") {
+        Role::Profile
+    } else {
+        Role::Checks
+    }
+}
+
+fn siblings(path: &Path) -> Result<Library, Stop> {
+    let host = Host::live();
+    let mut library = Library::local(&host)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    for entry in host.list(folder).map_err(Stop::usage)? {
+        let sibling = folder.join(&entry);
+        let stem = sibling.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        if sibling.extension().is_some_and(|extension| extension == "toml") && sibling != path {
+            let Ok(text) = host.read_text(&sibling) else { continue };
+            library.profiles.push((stem, Source { path: sibling.display().to_string(), text: text.into() }));
+        }
+    }
+    Ok(library)
+}

@@ -1,0 +1,45 @@
+//! What several subcommands begin with: the host, the catalogue, the snapshot.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Stop;
+use super::select::Selection;
+use crate::catalog::library::Library;
+use crate::catalog::{self, Catalogue};
+use crate::facts::snapshot::Snapshot;
+use crate::host::Host;
+use crate::probe;
+
+/// The running host, or the directory given with `--root`.
+pub(crate) fn host(root: Option<&Path>) -> Result<Host, Stop> {
+    let Some(root) = root else { return Ok(Host::live()) };
+    if !root.is_dir() {
+        return Err(Stop::usage(format!("--root {}: not a directory", root.display())));
+    }
+    Ok(Host::at_root(root))
+}
+
+/// The catalogue of a profile given by name or by file, with the host's own checks and profiles.
+pub(crate) fn catalogue(host: &Host, profile: &str, set: &[(String, String)]) -> Result<Catalogue, Stop> {
+    let mut library = Library::local(host)?;
+    let name = if profile.contains('/') || profile.ends_with(".toml") {
+        library.add_profile_file(Path::new(profile))?
+    } else {
+        profile.to_owned()
+    };
+    let mut values = BTreeMap::new();
+    for (key, value) in set {
+        if let Some(first) = values.insert(key.clone(), value.clone()) {
+            let message = format!("--set {key} is given twice, with `{first}` and `{value}`");
+            return Err(Stop::usage(message));
+        }
+    }
+    Ok(catalog::load(&library, &name, &values)?)
+}
+
+/// Gathers the facts that the selected checks need.
+pub(crate) fn gather(host: &Host, catalogue: &Catalogue, selection: &Selection) -> Snapshot {
+    let wants = |id: &str, check: &str| selection.wants(id, check);
+    probe::gather::gather(host, catalogue, &wants, selection.deep())
+}

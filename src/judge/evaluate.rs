@@ -1,0 +1,101 @@
+//! One predicate against one value, with every literal resolved.
+
+use std::cmp::Ordering;
+
+use super::Resolver;
+use super::compare;
+use crate::catalog::check::NOMINAL_PERCENT;
+use crate::catalog::predicate::{Literal, Predicate, Term};
+use crate::facts::{Layer, State, Value};
+
+/// Whether the value satisfies the predicate. An error says which literal could not be told, or that the two cannot be
+/// compared: that is unknown, never a pass and never a failure.
+pub(super) fn holds(predicate: &Predicate, value: &Value, nominal: bool, resolver: &Resolver<'_>) -> Result<bool, String> {
+    let order = |term: &Term| {
+        let literal = resolver.literal(term)?;
+        let literal = if nominal { shrink(literal) } else { literal };
+        compare::order(value, &literal).ok_or_else(|| incomparable(value, &literal))
+    };
+    match predicate {
+        Predicate::AtLeast(term) => Ok(order(term)? != Ordering::Less),
+        Predicate::AtMost(term) => Ok(order(term)? != Ordering::Greater),
+        Predicate::Range(low, high) => Ok(order(low)? != Ordering::Less && order(high)? != Ordering::Greater),
+        Predicate::Equals(term) => {
+            let literal = resolver.literal(term)?;
+            compare::same(value, &literal).ok_or_else(|| incomparable(value, &literal))
+        }
+        Predicate::OneOf(terms) => {
+            for term in terms {
+                let literal = resolver.literal(term)?;
+                if compare::same(value, &literal).ok_or_else(|| incomparable(value, &literal))? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Predicate::Includes(term) => {
+            let literal = resolver.literal(term)?;
+            match (value, &literal) {
+                (Value::Set(present), Value::Set(wanted)) => Ok(wanted.is_subset(present)),
+                _ => Err(incomparable(value, &literal)),
+            }
+        }
+    }
+}
+
+/// What a machine sold with that size shows.
+fn shrink(literal: Value) -> Value {
+    match literal {
+        Value::Bytes(bytes) => Value::Bytes(u64::try_from(u128::from(bytes) * u128::from(NOMINAL_PERCENT) / 100).unwrap_or(u64::MAX)),
+        other => other,
+    }
+}
+
+fn incomparable(value: &Value, literal: &Value) -> String {
+    format!("`{value}` ({}) cannot be compared with `{literal}` ({})", value.kind().name(), literal.kind().name())
+}
+
+/// The predicate in words, literals resolved: `at least 4 GiB`. What cannot be resolved is named.
+pub(super) fn words(predicate: &Predicate, nominal: bool, resolver: &Resolver<'_>) -> String {
+    let one = |term: &Term| match resolver.literal(term) {
+        Ok(value) => value.to_string(),
+        Err(_) => match &term.literal {
+            Literal::Parameter(name) => format!("the parameter {name}"),
+            Literal::Fact(id) => id.clone(),
+            Literal::Value(value) => value.to_string(),
+        },
+    };
+    let suffix = if nominal { " (nominal)" } else { "" };
+    match predicate {
+        Predicate::AtLeast(term) => format!("at least {}{suffix}", one(term)),
+        Predicate::AtMost(term) => format!("at most {}{suffix}", one(term)),
+        Predicate::Equals(term) => one(term),
+        Predicate::Includes(term) => format!("includes {}", one(term)),
+        Predicate::Range(low, high) => format!("{} to {}", one(low), one(high)),
+        Predicate::OneOf(terms) => {
+            let words: Vec<String> = terms.iter().map(one).collect();
+            match words.split_last() {
+                Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+                _ => words.concat(),
+            }
+        }
+    }
+}
+
+impl Resolver<'_> {
+    /// The value a literal stands for.
+    pub(super) fn literal(&self, term: &Term) -> Result<Value, String> {
+        match &term.literal {
+            Literal::Value(value) => Ok(value.clone()),
+            Literal::Parameter(name) => {
+                self.parameters.value(name).cloned().ok_or_else(|| format!("the profile has no parameter `{name}`"))
+            }
+            Literal::Fact(id) => match self.fact(id, Layer::Live).map(|fact| fact.state.clone()) {
+                Some(State::Known(value)) => Ok(value),
+                Some(State::Absent(why)) => Err(format!("{id} is absent: {why}")),
+                Some(State::Unknown { error, .. }) => Err(format!("{id} is unknown: {error}")),
+                None => Err(format!("{id} was not gathered")),
+            },
+        }
+    }
+}

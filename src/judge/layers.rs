@@ -1,0 +1,118 @@
+//! Which layer decides: live, boot, container, and the worst of those that count.
+
+use super::{Question, Resolver, evaluate};
+use crate::catalog::check::{Absent, Check};
+use crate::facts::registry::{self, Scope};
+use crate::facts::{Fact, Layer, State};
+use crate::report::model::{Finding, LayerView, Outcome};
+
+/// The layers that decide for a fact, the first being the one that is always there.
+fn deciding(fact: &str, resolver: &Resolver<'_>) -> &'static [Layer] {
+    match registry::scope(fact) {
+        Scope::Live => &[Layer::Live],
+        Scope::Host => &[Layer::Live, Layer::Boot],
+        Scope::Container => &[Layer::Container],
+        // Containers on the host's network use its settings; all others start from the kernel's defaults.
+        Scope::Network if resolver.parameters.text("topology") == Some("host") => &[Layer::Live, Layer::Boot],
+        Scope::Network => &[Layer::Container],
+    }
+}
+
+/// Judges every layer that was gathered and settles the finding.
+pub(super) fn judge(finding: &mut Finding, check: &Check, fact_id: &str, question: &Question<'_>, resolver: &Resolver<'_>) {
+    let deciding = deciding(fact_id, resolver);
+    let mut worst: Option<(Layer, Outcome)> = None;
+    for layer in Layer::ALL {
+        let decides = deciding.contains(&layer);
+        let fact = resolver.fact(fact_id, layer);
+        let Some(fact) = fact.as_deref() else {
+            if decides && layer == deciding[0] {
+                let missing = Fact::unknown(format!("{fact_id} was not gathered"), None, "snapshot");
+                set_view(finding, layer, view(&missing, Outcome::Unknown, true));
+                worst = Some((layer, Outcome::Unknown));
+            }
+            continue;
+        };
+        finding.duration_us = finding.duration_us.max(fact.took_us);
+        let outcome = outcome(fact, layer, check, question, resolver);
+        let mut outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                finding.notes.push(error);
+                Outcome::Unknown
+            }
+        };
+        // Only what the next boot brings is wrong: the host works now, so it is a warning at most.
+        if layer == Layer::Boot && matches!(outcome, Outcome::Fail | Outcome::Unknown) {
+            outcome = Outcome::Warn;
+        }
+        let counts = decides && !(layer != deciding[0] && outcome == Outcome::NotApplicable);
+        set_view(finding, layer, view(fact, outcome, counts));
+        if counts && worst.is_none_or(|(_, known)| outcome.badness() > known.badness()) {
+            worst = Some((layer, outcome));
+        }
+    }
+    let Some((layer, outcome)) = worst else { return };
+    finding.result = outcome;
+    let live = deciding[0];
+    let view = match layer {
+        Layer::Live => &finding.live,
+        Layer::Boot => &finding.boot,
+        Layer::Container => &finding.container,
+    };
+    let Some(view) = view.clone() else { return };
+    finding.source.clone_from(&view.source);
+    finding.observed = if layer == live { view.text.clone() } else { format!("{} after the next boot", view.text) };
+    finding.notes.extend(view.note);
+    if let Some(State::Unknown { help, .. }) = resolver.fact(fact_id, layer).map(|fact| fact.state.clone()) {
+        finding.help = help;
+    }
+}
+
+/// What one layer alone comes to.
+fn outcome(
+    fact: &Fact,
+    layer: Layer,
+    check: &Check,
+    question: &Question<'_>,
+    resolver: &Resolver<'_>,
+) -> Result<Outcome, String> {
+    let value = match &fact.state {
+        State::Known(value) => value,
+        State::Unknown { .. } => return Ok(Outcome::Unknown),
+        // A layer that says nothing about the next boot does not count, whatever an absent fact means.
+        State::Absent(_) if layer == Layer::Boot => return Ok(Outcome::NotApplicable),
+        State::Absent(_) => {
+            return Ok(match check.absent {
+                Absent::Pass => Outcome::Pass,
+                Absent::Fail => Outcome::Fail,
+                Absent::NotApplicable => Outcome::NotApplicable,
+            });
+        }
+    };
+    let Some(pass) = question.pass else { return Err("the check has no question".to_owned()) };
+    if evaluate::holds(pass, value, check.nominal, resolver)? {
+        return Ok(Outcome::Pass);
+    }
+    match question.warn {
+        Some(warn) if evaluate::holds(warn, value, check.nominal, resolver)? => Ok(Outcome::Warn),
+        _ => Ok(Outcome::Fail),
+    }
+}
+
+fn view(fact: &Fact, result: Outcome, decides: bool) -> LayerView {
+    let (value, text) = match &fact.state {
+        State::Known(value) => (Some(value.clone()), value.to_string()),
+        State::Absent(why) => (None, why.clone()),
+        State::Unknown { error, .. } => (None, error.clone()),
+    };
+    LayerView { result, decides, value, text, source: fact.source.clone(), note: fact.note.clone() }
+}
+
+fn set_view(finding: &mut Finding, layer: Layer, view: LayerView) {
+    match layer {
+        Layer::Live => finding.live = Some(view),
+        Layer::Boot => finding.boot = Some(view),
+        Layer::Container => finding.container = Some(view),
+    }
+}

@@ -1,0 +1,110 @@
+//! One run: which facts are needed, who gathers them, and in what order, so that waiting overlaps.
+
+use std::collections::BTreeSet;
+
+use super::{Context, Want};
+use crate::catalog::check::Check;
+use crate::catalog::os::OsProfile;
+use crate::catalog::predicate::{Literal, Predicate};
+use crate::catalog::{Catalogue, library};
+use crate::facts::snapshot::{self, Snapshot};
+use crate::facts::{Facts, Value, derived};
+use crate::host::Host;
+use crate::judge;
+
+/// Facts that every snapshot holds: the OS profile is chosen by them.
+const ALWAYS: [&str; 4] = ["os.id", "os.like", "os.name", "os.version"];
+
+/// Gathers what the selected checks need and nothing else.
+pub fn gather(host: &Host, catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool, deep: bool) -> Snapshot {
+    let want = wanted(catalogue, select, deep);
+    let mut facts = Facts::default();
+    let os = library::os_profile("", &[]);
+    let context = Context { host, want: &want, parameters: &catalogue.parameters, os: &os };
+    let _ = (&context, &mut facts);
+    Snapshot {
+        schema: snapshot::SCHEMA.to_owned(),
+        preflight: env!("CARGO_PKG_VERSION").to_owned(),
+        taken_at: now(),
+        host: snapshot::HostIdentity::default(),
+        profile: catalogue.name.clone(),
+        set: catalogue.set.clone(),
+        sources: catalogue.sources.clone(),
+        facts,
+    }
+}
+
+/// Now, in UTC, to the second.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The OS profile for the facts of a snapshot.
+pub fn os_of(facts: &Facts) -> OsProfile {
+    let id = match facts.value("os.id") {
+        Some(Value::Text(id)) => id.as_str(),
+        _ => "",
+    };
+    let like: Vec<&str> = match facts.value("os.like") {
+        Some(Value::Text(words)) => words.split_whitespace().collect(),
+        _ => Vec::new(),
+    };
+    library::os_profile(id, &like)
+}
+
+/// The ids that the selected checks, and those they need, look at.
+pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool, deep: bool) -> Want {
+    let mut ids: BTreeSet<String> = ALWAYS.iter().map(|id| (*id).to_owned()).collect();
+    let mut pending: Vec<&Check> = Vec::new();
+    for check in &catalogue.checks {
+        let mut instances = judge::instances(check, &catalogue.parameters).into_iter();
+        if instances.any(|instance| select(&judge::finding_id(check, instance.as_deref()), &check.id)) {
+            pending.push(check);
+        }
+    }
+    let mut needed: BTreeSet<&str> = BTreeSet::new();
+    while let Some(check) = pending.pop() {
+        for need in &check.needs {
+            if let Some(parent) = catalogue.checks.iter().find(|parent| parent.id == need.value)
+                && needed.insert(&parent.id)
+            {
+                pending.push(parent);
+            }
+        }
+        for instance in judge::instances(check, &catalogue.parameters) {
+            add(judge::instance_fact(check, instance.as_deref()), &mut ids);
+        }
+        let conditions = check.when.iter().chain(check.cases.iter().flat_map(|case| &case.when));
+        for condition in conditions {
+            add(condition.fact.clone(), &mut ids);
+            literals(&condition.predicate, &mut ids);
+        }
+        let cases = check.cases.iter().flat_map(|case| case.pass.iter().chain(&case.warn));
+        for predicate in check.pass.iter().chain(&check.warn).chain(cases) {
+            literals(predicate, &mut ids);
+        }
+    }
+    if !deep {
+        ids.retain(|id| !id.starts_with("deep."));
+    }
+    Want::new(ids)
+}
+
+/// Adds an id; a derived fact adds what it is computed from.
+fn add(id: String, ids: &mut BTreeSet<String>) {
+    if id.starts_with("derived.") {
+        for input in derived::inputs(&id) {
+            add((*input).to_owned(), ids);
+        }
+    } else {
+        ids.insert(id);
+    }
+}
+
+fn literals(predicate: &Predicate, ids: &mut BTreeSet<String>) {
+    for term in predicate.terms() {
+        if let Literal::Fact(id) = &term.literal {
+            add(id.clone(), ids);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Names that other people chose (processes, containers, files) must never reach a terminal raw.
+
+use std::borrow::Cow;
+
+/// Characters that steer a terminal or reorder a line: C0 and C1 controls, DEL, bidirectional marks and overrides,
+/// zero-width and line-separating characters.
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// Text for one line: every hostile character is shown as its code, `\x1b`, `\u{202e}`. A line break too.
+pub fn text(raw: &str) -> Cow<'_, str> {
+    escape(raw, |c| is_hostile(c))
+}
+
+/// Text of several lines: tabs and line breaks stay.
+pub fn lines(raw: &str) -> Cow<'_, str> {
+    escape(raw, |c| is_hostile(c) && c != '\n' && c != '\t')
+}
+
+/// Finished JSON: hostile characters, which only occur inside its strings, become `\\u` escapes. A reader gets the same
+/// text, a terminal gets nothing that steers it.
+pub fn json(raw: &str) -> Cow<'_, str> {
+    let hostile = |c: char| is_hostile(c) && c != '\n';
+    if !raw.chars().any(hostile) {
+        return Cow::Borrowed(raw);
+    }
+    let mut out = String::with_capacity(raw.len() + 32);
+    for c in raw.chars() {
+        if hostile(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn escape(raw: &str, hostile: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !raw.chars().any(&hostile) {
+        return Cow::Borrowed(raw);
+    }
+    let mut out = String::with_capacity(raw.len() + 8);
+    for c in raw.chars() {
+        if !hostile(c) {
+            out.push(c);
+        } else if (c as u32) < 0x100 {
+            out.push_str(&format!("\\x{:02x}", c as u32));
+        } else {
+            out.push_str(&format!("\\u{{{:x}}}", c as u32));
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn escapes_and_bidi_are_shown_as_codes() {
+        assert_eq!(text("redis\u{1b}]52;c;cm0=\u{7}"), "redis\\x1b]52;c;cm0=\\x07");
+        assert_eq!(text("a\u{202e}b\u{9b}c\nd"), "a\\u{202e}b\\x9bc\\x0ad");
+        assert_eq!(text("naïve ✅ 日本"), "naïve ✅ 日本");
+        assert_eq!(lines("a\n\tb\r"), "a\n\tb\\x0d");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_hostile_is_left(raw in any::<String>()) {
+            prop_assert!(!text(&raw).chars().any(is_hostile));
+        }
+
+        #[test]
+        fn json_reads_back_and_holds_nothing_hostile(raw in any::<String>()) {
+            let written = serde_json::to_string_pretty(&vec![&raw]).unwrap();
+            let safe = json(&written);
+            prop_assert!(!safe.chars().any(|c| is_hostile(c) && c != '\n'));
+            prop_assert_eq!(serde_json::from_str::<Vec<String>>(&safe).unwrap(), vec![raw]);
+        }
+    }
+}

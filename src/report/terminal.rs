@@ -1,0 +1,258 @@
+//! The report for people: sections, marks, the verdict, and numbered next steps.
+
+use std::io::{self, Write};
+
+use owo_colors::{OwoColorize as _, Style as Paint};
+
+use super::escape;
+use super::model::{Finding, LayerView, Outcome, Report, Verdict};
+use crate::catalog::check::Severity;
+
+/// The width of a pipe or a file.
+pub const DEFAULT_WIDTH: usize = 80;
+
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Only what needs a look.
+    Quiet,
+    Normal,
+    /// All evidence.
+    Verbose,
+}
+
+/// How it is shown. Colours are always written; the stream strips them where nobody can see them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// In columns.
+    pub width: usize,
+    /// Whether marks may be more than ASCII.
+    pub unicode: bool,
+    pub detail: Detail,
+}
+
+/// The columns before the text of a finding: two of margin, the mark, a gap.
+const INDENT: &str = "         ";
+const UNICODE_INDENT: &str = "     ";
+
+pub fn write(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    Terminal { style, out }.report(report)
+}
+
+/// Quiet leaves out what passes and what does not apply; the normal view only what does not apply.
+fn shows(detail: Detail, finding: &Finding) -> bool {
+    match detail {
+        Detail::Verbose => true,
+        Detail::Normal => finding.result != Outcome::NotApplicable,
+        Detail::Quiet => !matches!(finding.result, Outcome::Pass | Outcome::NotApplicable),
+    }
+}
+
+struct Terminal<'a> {
+    style: Style,
+    out: &'a mut dyn Write,
+}
+
+impl Terminal<'_> {
+    fn report(&mut self, report: &Report) -> io::Result<()> {
+        self.head(report)?;
+        let mut section = "";
+        let detail = self.style.detail;
+        for finding in report.findings.iter().filter(|finding| shows(detail, finding)) {
+            if finding.section != section {
+                section = &finding.section;
+                writeln!(self.out, "\n{}", escape::text(section).bold())?;
+            }
+            self.finding(finding)?;
+        }
+        self.verdict(report)?;
+        self.steps(report)?;
+        self.unseen(report)
+    }
+
+    fn head(&mut self, report: &Report) -> io::Result<()> {
+        let host = &report.host;
+        let line = format!("preflight {} · {} · {} ({}, kernel {})", report.preflight, report.profile.name, host.name, host.os, host.kernel);
+        let line = if self.style.unicode { line } else { line.replace(" · ", " - ") };
+        self.paragraph("", "", &line, Paint::new())
+    }
+
+    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+        let (mark, paint) = self.mark(finding);
+        let quiet = finding.result == Outcome::Pass || finding.result == Outcome::NotApplicable;
+        let mut line = if finding.observed.is_empty() {
+            finding.title.clone()
+        } else {
+            format!("{}: {}", finding.title, finding.observed)
+        };
+        if !quiet {
+            line = format!("{line} [{}, {}]", finding.id, finding.severity);
+        }
+        self.paragraph(&format!("  {mark} "), self.indent(), &line, paint)?;
+        if self.style.detail == Detail::Verbose {
+            return self.evidence(finding);
+        }
+        if quiet {
+            return Ok(());
+        }
+        if !finding.expected.is_empty() {
+            self.detail(&format!("wanted: {}", finding.expected))?;
+        }
+        self.layers(finding, |view| view.decides && view.result != Outcome::Pass)?;
+        for note in &finding.notes {
+            self.detail(note)?;
+        }
+        self.waiver(finding)
+    }
+
+    /// Everything there is about a finding.
+    fn evidence(&mut self, finding: &Finding) -> io::Result<()> {
+        self.detail(&format!("{} ({})", finding.id, finding.severity))?;
+        if !finding.expected.is_empty() {
+            self.detail(&format!("wanted: {}", finding.expected))?;
+        }
+        self.layers(finding, |_| true)?;
+        for note in &finding.notes {
+            self.detail(note)?;
+        }
+        if let Some(help) = &finding.help {
+            self.detail(&format!("to find out: {help}"))?;
+        }
+        self.waiver(finding)
+    }
+
+    fn layers(&mut self, finding: &Finding, wanted: impl Fn(&LayerView) -> bool) -> io::Result<()> {
+        let layers = [("live", &finding.live), ("boot", &finding.boot), ("container", &finding.container)];
+        for (name, view) in layers {
+            let Some(view) = view.as_ref().filter(|view| wanted(view)) else { continue };
+            let aside = if view.decides { "" } else { ", does not decide" };
+            let note = view.note.as_ref().filter(|note| !finding.notes.contains(note));
+            let note = note.map(|note| format!("; {note}")).unwrap_or_default();
+            self.detail(&format!("{name}: {} ({}{aside}){note}", view.text, view.source))?;
+        }
+        Ok(())
+    }
+
+    fn waiver(&mut self, finding: &Finding) -> io::Result<()> {
+        let Some(waiver) = &finding.waiver else { return Ok(()) };
+        let state = if waiver.expired { "expired" } else { "until" };
+        let line = format!(
+            "really {}; waived by {} {state} {}: {}",
+            waiver.result.name(),
+            waiver.owner,
+            waiver.expires,
+            waiver.reason
+        );
+        self.detail(&line)
+    }
+
+    fn verdict(&mut self, report: &Report) -> io::Result<()> {
+        let paint = match report.verdict {
+            Verdict::Ready => Paint::new().green().bold(),
+            Verdict::ReadyWithWarnings => Paint::new().yellow().bold(),
+            Verdict::NotReady => Paint::new().red().bold(),
+            Verdict::CannotTell => Paint::new().magenta().bold(),
+        };
+        writeln!(self.out, "\n{}", report.verdict.words().style(paint))?;
+        let s = &report.summary;
+        let counts = [
+            (s.pass, "passed"),
+            (s.warn, "warned"),
+            (s.fail, "failed"),
+            (s.unknown, "unknown"),
+            (s.waived, "waived"),
+            (s.not_applicable, "not applicable"),
+        ];
+        let words: Vec<String> =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+        self.paragraph("", "", &format!("{} findings: {}", s.total, words.join(", ")), Paint::new())
+    }
+
+    /// What to do, worst first; one step for all instances of a check.
+    fn steps(&mut self, report: &Report) -> io::Result<()> {
+        let mut todo: Vec<&Finding> = report
+            .findings
+            .iter()
+            .filter(|f| matches!(f.result, Outcome::Fail | Outcome::Warn) && f.severity != Severity::Info)
+            .collect();
+        todo.sort_by_key(|f| (f.result != Outcome::Fail, std::cmp::Reverse(f.severity)));
+        let mut steps: Vec<(&Finding, usize)> = Vec::new();
+        for finding in todo {
+            match steps.iter_mut().find(|(first, _)| first.check == finding.check && first.remedy == finding.remedy) {
+                Some((_, more)) => *more += 1,
+                None => steps.push((finding, 0)),
+            }
+        }
+        if steps.is_empty() {
+            return Ok(());
+        }
+        writeln!(self.out, "\n{}", "NEXT STEPS".bold())?;
+        for (number, (finding, more)) in steps.into_iter().enumerate() {
+            let Some(remedy) = &finding.remedy else { continue };
+            let others = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            let line = format!("{}{others}: {}", finding.id, remedy.text);
+            self.paragraph(&format!("{:>3}. ", number + 1), "     ", &line, Paint::new())?;
+            for command in &remedy.commands {
+                writeln!(self.out, "       {}", escape::text(command).cyan())?;
+            }
+            if let Some(impact) = &remedy.impact {
+                self.paragraph("     ", "     ", &format!("costs: {impact}"), Paint::new().dimmed())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What could not be told, once, at the end, by what would help.
+    fn unseen(&mut self, report: &Report) -> io::Result<()> {
+        let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+        for finding in report.findings.iter().filter(|f| f.result == Outcome::Unknown) {
+            let help = finding.help.as_deref().unwrap_or("see the reason above");
+            match groups.iter_mut().find(|(known, _)| *known == help) {
+                Some((_, ids)) => ids.push(&finding.id),
+                None => groups.push((help, vec![&finding.id])),
+            }
+        }
+        if groups.is_empty() {
+            return Ok(());
+        }
+        writeln!(self.out, "\n{}", "COULD NOT BE TOLD".bold())?;
+        for (help, ids) in groups {
+            self.paragraph("  ", "  ", &format!("to find out, {help}: {}", ids.join(", ")), Paint::new())?;
+        }
+        Ok(())
+    }
+
+    fn detail(&mut self, line: &str) -> io::Result<()> {
+        let indent = self.indent();
+        self.paragraph(indent, indent, line, Paint::new().dimmed())
+    }
+
+    fn indent(&self) -> &'static str {
+        if self.style.unicode { UNICODE_INDENT } else { INDENT }
+    }
+
+    fn mark(&self, finding: &Finding) -> (&'static str, Paint) {
+        let info = finding.severity == Severity::Info && finding.result != Outcome::Pass;
+        let (unicode, plain, paint) = match finding.result {
+            Outcome::NotApplicable => ("➖", "[ -- ]", Paint::new().dimmed()),
+            Outcome::Pass => ("✅", "[ ok ]", Paint::new()),
+            Outcome::Unknown => ("❔", "[ ?? ]", Paint::new().magenta()),
+            _ if info => ("ℹ️ ", "[info]", Paint::new().cyan()),
+            Outcome::Warn => ("⚠️ ", "[warn]", Paint::new().yellow()),
+            Outcome::Fail => ("❌", "[FAIL]", Paint::new().red()),
+            Outcome::Waived => ("📝", "[wvd.]", Paint::new().yellow()),
+        };
+        (if self.style.unicode { unicode } else { plain }, paint)
+    }
+
+    /// Wraps text to the width. Everything that came from the host or a file is escaped here, in one place.
+    fn paragraph(&mut self, first: &str, rest: &str, text: &str, paint: Paint) -> io::Result<()> {
+        let safe = escape::text(text);
+        let options = textwrap::Options::new(self.style.width.saturating_sub(rest.len()).max(20));
+        for (index, line) in textwrap::wrap(&safe, options).iter().enumerate() {
+            let lead = if index == 0 { first } else { rest };
+            writeln!(self.out, "{lead}{}", line.style(paint))?;
+        }
+        Ok(())
+    }
+}

@@ -11,6 +11,9 @@ pub struct File {
     pub text: &'static str,
 }
 
+/// How the paths of embedded files begin. No file on a host is named so: theirs are taken with a folder.
+pub const EMBEDDED: &str = "embedded:";
+
 macro_rules! files {
     ($folder:literal: $($name:literal)*) => {
         &[$(File {

@@ -27,6 +27,8 @@ pub enum LibraryError {
 pub struct Library {
     /// Files of checks that are not embedded; their checks belong to every profile.
     pub checks: Vec<Source>,
+    /// Embedded files of checks, by name, that are left out: one of `checks` is their source and stands for them.
+    pub replaced: Vec<String>,
     /// Profiles that are not embedded, by name.
     pub profiles: Vec<(String, Source)>,
 }
@@ -87,8 +89,9 @@ impl Library {
 
     /// All files of checks, embedded ones first.
     pub fn check_files(&self) -> impl Iterator<Item = Source> {
+        let kept = embedded::CHECKS.iter().filter(|file| !self.replaced.iter().any(|name| name == file.name));
         let embedded =
-            embedded::CHECKS.iter().map(|file| Source { path: file.path.to_owned(), text: Cow::Borrowed(file.text) });
+            kept.map(|file| Source { path: file.path.to_owned(), text: Cow::Borrowed(file.text) });
         embedded.chain(self.checks.iter().cloned())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::check::{self, Check};
 use super::definition::Definition;
+use super::embedded::EMBEDDED;
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::glob;
 use super::library::Library;
@@ -71,8 +72,8 @@ fn assemble(
     let mut all = Vec::new();
     let mut local = HashSet::new();
     let mut sources = Vec::new();
-    for (index, file) in library.check_files().enumerate() {
-        let embedded = index < super::embedded::CHECKS.len();
+    for file in library.check_files() {
+        let embedded = file.path.starts_with(EMBEDDED);
         let source = d.add_source(file.path.clone(), file.text.clone());
         let checks = check::read_file(source, &file.text, d);
         if !embedded {
@@ -166,7 +167,7 @@ fn descend(
     }
     let profile = profile::read(&table, source, Known { checks, parents: chain }, d);
     drop(table);
-    if !file.path.starts_with("embedded:") {
+    if !file.path.starts_with(EMBEDDED) {
         let text = file.text.into_owned();
         sources.push(SourceText { role: SourceRole::Profile, path: file.path, text });
     }

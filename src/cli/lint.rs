@@ -65,7 +65,12 @@ fn lint(path: &Path) -> Result<Diagnostics, Stop> {
             d = load::load_for_lint(&library, &name).1;
         }
         Role::Checks => {
-            let library = Library { checks: vec![Source { path: name.clone(), text: text.into() }], ..Library::default() };
+            // `checks/kernel.toml` of the repository is the source of an embedded file, not an addition to it.
+            let in_checks = path.parent().is_some_and(|folder| folder.ends_with("checks"));
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            let replaced = stem.into_iter().filter(|_| in_checks).collect();
+            let checks = vec![Source { path: name.clone(), text: text.into() }];
+            let library = Library { checks, replaced, ..Library::default() };
             d = load::load_for_lint(&library, crate::catalog::embedded::DEFAULT_PROFILE).1;
         }
     }

@@ -4,10 +4,16 @@
 //! an image, a fixture). Files are read through it, so that every probe works on both. What is not a file (system
 //! calls, sockets, Docker) exists only on a live host; probes ask [`Host::is_live`] first.
 
+pub mod clock;
 pub mod command;
+pub mod cpus;
 pub mod env;
 pub mod output;
 pub mod trust;
+pub mod space;
+pub mod process;
+pub mod sock_diag;
+pub mod socket;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

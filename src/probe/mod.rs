@@ -3,8 +3,23 @@
 //! A probe is asked for the facts it [wants](Want), never for more: a fact that no selected check uses costs nothing.
 //! It never fails; what it cannot read it inserts as unknown.
 
+pub mod cgroup;
+pub mod cgroup_limits;
+pub mod clocksource;
 pub mod containers;
 pub mod gather;
+pub mod cpu;
+pub mod deep;
+pub mod disk;
+pub mod host_container;
+pub mod identity;
+pub mod kernel;
+pub mod memory;
+pub mod mounts;
+pub mod os_release;
+pub mod time;
+pub mod tools;
+pub mod port;
 
 use std::collections::BTreeSet;
 

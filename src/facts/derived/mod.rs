@@ -1,9 +1,91 @@
-//! stand-in until the derived facts are merged
-use super::{Fact, Facts};
-use crate::catalog::{os::OsProfile, parameters::Parameters};
-pub fn derive(id: &str, _f: &Facts, _p: &Parameters, _o: &OsProfile, _t: &str) -> Fact {
-    Fact::unknown("not built", None, id)
+//! Derived facts: named pure functions of facts and parameters. Arithmetic and relations live here, so that the
+//! catalogue's grammar needs none.
+//!
+//! An input that is unknown makes the result unknown, one that is absent makes it absent; both name the input.
+
+mod docker;
+mod memory;
+mod os;
+mod port;
+
+use super::{Fact, Facts, Layer, State, Value, Version};
+use crate::catalog::os::OsProfile;
+use crate::catalog::parameters::Parameters;
+
+/// The facts that a derived fact needs, so that they are gathered before it.
+pub fn inputs(id: &str) -> &'static [&'static str] {
+    match id {
+        "derived.os.support" => &["os.id", "os.version"],
+        "derived.docker.api-overlap" => &["docker.api", "docker.api-min"],
+        "derived.port.ephemeral-overlap" => {
+            &["sysctl.net.ipv4.ip_local_port_range", "sysctl.net.ipv4.ip_local_reserved_ports"]
+        }
+        _ => &[],
+    }
 }
-pub fn inputs(_id: &str) -> &'static [&'static str] {
-    &[]
+
+/// Computes a derived fact. `today` is the snapshot's day, `YYYY-MM-DD`. An id that nobody registered is unknown.
+pub fn derive(id: &str, facts: &Facts, parameters: &Parameters, os: &OsProfile, today: &str) -> Fact {
+    let result = match id {
+        "derived.os.support" => os::support(facts, os, today),
+        "derived.docker.api-overlap" => docker::api_overlap(facts),
+        "derived.memory.needed" => memory::needed(parameters),
+        "derived.memory.tight" => memory::tight(parameters),
+        "derived.disk.needed" => memory::disk_needed(parameters),
+        "derived.nofile.needed" => memory::nofile_needed(parameters),
+        "derived.port.ephemeral-overlap" => port::ephemeral_overlap(facts, parameters),
+        _ => Err(Fact::unknown(format!("`{id}` is not a derived fact"), None, "preflight")),
+    };
+    result.unwrap_or_else(|fact| fact)
+}
+
+/// The known value of an input on the live layer, or the fact that the result is for want of it.
+fn input<'a>(facts: &'a Facts, id: &str) -> Result<&'a Value, Fact> {
+    let Some(fact) = facts.get(id, Layer::Live) else {
+        return Err(Fact::unknown(format!("{id} was not gathered"), None, id));
+    };
+    match &fact.state {
+        State::Known(value) => Ok(value),
+        State::Absent(why) => Err(Fact::absent(format!("no {id}: {why}"), id)),
+        State::Unknown { error, help } => Err(Fact::unknown(format!("{id}: {error}"), help.as_deref(), id)),
+    }
+}
+
+fn version<'a>(facts: &'a Facts, id: &str) -> Result<&'a Version, Fact> {
+    match input(facts, id)? {
+        Value::Version(version) => Ok(version),
+        other => Err(Fact::unknown(format!("{id} is `{other}`, not a version"), None, id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::os::SysctlLoader;
+    use crate::facts::registry;
+
+    #[test]
+    fn every_registered_derived_fact_is_computed_and_its_inputs_are_registered() {
+        let os = OsProfile {
+            name: "debian".into(),
+            ids: vec!["debian".into()],
+            oldest: None,
+            releases: vec![],
+            sysctl_loader: SysctlLoader::Systemd,
+            remedies: std::collections::BTreeMap::default(),
+        };
+        let derived: Vec<_> = registry::FACTS.iter().filter(|spec| spec.id.starts_with("derived.")).collect();
+        assert!(derived.len() >= 7);
+        for spec in derived {
+            let fact = derive(spec.id, &Facts::default(), &Parameters::default(), &os, "2026-11-22");
+            let State::Unknown { error, .. } = &fact.state else {
+                panic!("{} is known without any input: {fact:?}", spec.id)
+            };
+            assert!(!error.contains("is not a derived fact"), "{} is registered but not computed", spec.id);
+            for input in inputs(spec.id) {
+                assert!(registry::spec(input).is_some(), "{input}");
+                assert!(spec.source.contains(input), "{} does not name {input}", spec.id);
+            }
+        }
+    }
 }

@@ -1,0 +1,157 @@
+//! Control groups around this process: the memory and CPU that they leave of the host's (cgroups(7), cgroup v1 and v2).
+//!
+//! Every ancestor's limit binds, so all that can be seen are read. A container with its own cgroup namespace sees
+//! itself as `/`; one without sees its full path, while only its own folder is mounted. Both end at the mount point.
+
+use std::path::{Path, PathBuf};
+
+use super::mounts::{self, Mount};
+use crate::host::{Host, ReadError};
+
+const MEMBERSHIP: &str = "/proc/self/cgroup";
+
+/// What is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controller {
+    Memory,
+    Cpu,
+}
+
+impl Controller {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+        }
+    }
+}
+
+/// One control group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// As this process sees it: `/system.slice/docker.service`.
+    pub path: String,
+    /// Where its files are.
+    pub dir: PathBuf,
+}
+
+/// The groups of one hierarchy around this process that can be seen, its own first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    pub unified: bool,
+    pub groups: Vec<Group>,
+}
+
+/// The hierarchies that may limit `controller`: in hybrid mode the v1 one and the (then powerless) unified one.
+pub fn hierarchies(controller: Controller, membership: &str, mounts: &[Mount]) -> Vec<Hierarchy> {
+    membership
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+            let unified = number == "0" && controllers.is_empty();
+            if !unified && !controllers.split(',').any(|name| name == controller.name()) {
+                return None;
+            }
+            let ours = |mount: &&Mount| {
+                if unified {
+                    mount.filesystem == "cgroup2"
+                } else {
+                    mount.filesystem == "cgroup" && mount.super_options.split(',').any(|name| name == controller.name())
+                }
+            };
+            let groups = mounts.iter().filter(ours).map(|mount| visible(path, mount)).max_by_key(Vec::len)?;
+            Some(Hierarchy { unified, groups })
+        })
+        .collect()
+}
+
+/// The group `path` and its ancestors, as far as they lie under the mount.
+fn visible(path: &str, mount: &Mount) -> Vec<Group> {
+    let own = Path::new(path);
+    let Ok(below) = own.strip_prefix(&mount.root) else {
+        // Mounted from outside of our cgroup namespace (`/..`): the mount point is an ancestor, which of its folders is
+        // ours cannot be told. Any other root is not an ancestor of ours.
+        let outside = mount.root.starts_with("/..") && !path.starts_with("/..");
+        return if outside {
+            vec![Group { path: mount.root.clone(), dir: mount.mount_point.clone() }]
+        } else {
+            Vec::new()
+        };
+    };
+    below
+        .ancestors()
+        .map(|part| Group {
+            path: Path::new(&mount.root).join(part).display().to_string().trim_end_matches('/').to_owned(),
+            dir: mount.mount_point.join(part),
+        })
+        .map(|group| if group.path.is_empty() { Group { path: "/".to_owned(), ..group } } else { group })
+        .collect()
+}
+
+/// The hierarchies around this process. A kernel without control groups has none.
+pub fn read(host: &Host, controller: Controller) -> Result<Vec<Hierarchy>, ReadError> {
+    let Some(membership) = host.read_optional(MEMBERSHIP)? else { return Ok(Vec::new()) };
+    let mounts = host.read_optional(mounts::MOUNTINFO)?.unwrap_or_default();
+    Ok(hierarchies(controller, &membership, &mounts::parse(&mounts)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn paths(membership: &str, mountinfo: &str, controller: Controller) -> Vec<(String, String)> {
+        hierarchies(controller, membership, &mounts::parse(mountinfo))
+            .into_iter()
+            .flat_map(|hierarchy| hierarchy.groups)
+            .map(|group| (group.path, group.dir.display().to_string()))
+            .collect()
+    }
+
+    fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(path, dir)| ((*path).to_owned(), (*dir).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_visible_ancestor_is_found() {
+        let v2 = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(
+            paths("0::/system.slice/x.service\n", v2, Controller::Memory),
+            owned(&[
+                ("/system.slice/x.service", "/sys/fs/cgroup/system.slice/x.service"),
+                ("/system.slice", "/sys/fs/cgroup/system.slice"),
+                ("/", "/sys/fs/cgroup/"),
+            ])
+        );
+        // A container with a cgroup namespace, and one without: v1 shows the full path, but mounts its own folder only.
+        assert_eq!(paths("0::/\n", v2, Controller::Cpu), owned(&[("/", "/sys/fs/cgroup/")]));
+        let v1 = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
+        assert_eq!(
+            paths("4:memory:/docker/abc\n1:cpu,cpuacct:/docker/abc\n", v1, Controller::Memory),
+            owned(&[("/docker/abc", "/sys/fs/cgroup/memory/")])
+        );
+        assert_eq!(paths("4:memory:/docker/abc\n", v1, Controller::Cpu), []);
+        // Moved to a sibling after the mount was made: the mounted folder is no ancestor.
+        assert_eq!(paths("4:memory:/docker/abcd\n", v1, Controller::Memory), []);
+    }
+
+    #[test]
+    fn a_mount_from_outside_of_the_namespace_still_counts_as_an_ancestor() {
+        let v2 = "30 23 0:26 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(paths("0::/\n", v2, Controller::Memory), owned(&[("/../..", "/sys/fs/cgroup")]));
+        let sibling = "30 23 0:26 /.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(
+            paths("0::/../other\n", sibling, Controller::Memory),
+            owned(&[("/../other", "/sys/fs/cgroup/other"), ("/..", "/sys/fs/cgroup/")])
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(membership in "([0-9]|:|/|\\.\\.|memory|cpu|\n|\\PC){0,40}", root in "(/|\\.\\.|\\PC){0,10}") {
+            let mountinfo = format!("30 23 0:26 {root} /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+            hierarchies(Controller::Memory, &membership, &mounts::parse(&mountinfo));
+        }
+    }
+}

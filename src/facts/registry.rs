@@ -68,7 +68,7 @@ pub const FACTS: &[Spec] = facts! {
     "docker.root-space.*" Bytes Live "what an unprivileged writer has left under the root of the instance: `docker` (DockerRootDir) or `containerd`" "statvfs(3)";
     "docker.root-inodes.*" Int Live "percent of inodes free under the same roots; absent where the file system does not count them" "statvfs(3)";
 
-    "port.state.*" Text Live "`free`, `ours` (held by the workload itself), `taken`, `not-our-address`; the note names the holder" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
+    "port.state.*" Text Live "`free`, `ours` (held by the workload itself; `taken` when ports_expected is free), `taken`, `not-our-address`; the note names the holder" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
 
     "memory.total" Bytes Live "memory this host or the tightest cgroup around this process grants" "/proc/meminfo MemTotal, cgroup memory.max";
     "memory.available" Bytes Live "memory that can be had now without swapping, within the tightest cgroup" "/proc/meminfo MemAvailable, cgroup memory.current";

@@ -2,36 +2,75 @@
 
 use std::collections::BTreeSet;
 
-use super::{Context, Want};
+use super::containers::Containers;
+use super::{
+    Context, Probe, Want, clocksource, cpu, deep, disk, host_container, identity, kernel, memory, os_release, port, time,
+    tools,
+};
 use crate::catalog::check::Check;
 use crate::catalog::os::OsProfile;
 use crate::catalog::predicate::{Literal, Predicate};
 use crate::catalog::{Catalogue, library};
 use crate::facts::snapshot::{self, Snapshot};
-use crate::facts::{Facts, Value, derived};
+use crate::facts::{Fact, Facts, Value, derived};
 use crate::host::Host;
 use crate::judge;
 
 /// Facts that every snapshot holds: the OS profile is chosen by them.
 const ALWAYS: [&str; 4] = ["os.id", "os.like", "os.name", "os.version"];
 
+/// The family of facts that take time to measure.
+const DEEP: &str = "deep.";
+
 /// Gathers what the selected checks need and nothing else.
 pub fn gather(host: &Host, catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool, deep: bool) -> Snapshot {
-    let want = wanted(catalogue, select, deep);
-    let mut facts = Facts::default();
-    let os = library::os_profile("", &[]);
-    let context = Context { host, want: &want, parameters: &catalogue.parameters, os: &os };
-    let _ = (&context, &mut facts);
+    let want = wanted(catalogue, select);
     Snapshot {
         schema: snapshot::SCHEMA.to_owned(),
         preflight: env!("CARGO_PKG_VERSION").to_owned(),
         taken_at: now(),
-        host: snapshot::HostIdentity::default(),
+        host: identity::read(host),
         profile: catalogue.name.clone(),
         set: catalogue.set.clone(),
         sources: catalogue.sources.clone(),
-        facts,
+        facts: facts(host, catalogue, &want, deep),
     }
+}
+
+/// The probes that read the host by themselves, in no particular order.
+const PROBES: &[Probe] = &[
+    kernel::probe,
+    host_container::probe,
+    tools::probe,
+    memory::probe,
+    cpu::probe,
+    disk::probe,
+    clocksource::probe,
+    time::probe,
+];
+
+fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> Facts {
+    let mut facts = Facts::default();
+    // The OS comes first: its profile tells the others how this family does things.
+    let unknown = library::os_profile("", &[]);
+    let parameters = &catalogue.parameters;
+    os_release::probe(&Context { host, want, parameters, os: &unknown }, &mut facts);
+    let os = os_of(&facts);
+    let cx = Context { host, want, parameters, os: &os };
+    let bound = port::bind_all(&cx);
+    for probe in PROBES {
+        probe(&cx, &mut facts);
+    }
+    if deep {
+        deep::probe(&cx, &mut facts);
+    } else {
+        for id in want.family(DEEP) {
+            facts.live(format!("{DEEP}{id}"), Fact::absent("measured only with --deep", "not measured"));
+        }
+    }
+    let containers = Containers::Unknown("not asked".to_owned());
+    port::conclude(&cx, bound, &containers, &mut facts);
+    facts
 }
 
 /// Now, in UTC, to the second.
@@ -53,7 +92,7 @@ pub fn os_of(facts: &Facts) -> OsProfile {
 }
 
 /// The ids that the selected checks, and those they need, look at.
-pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool, deep: bool) -> Want {
+pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Want {
     let mut ids: BTreeSet<String> = ALWAYS.iter().map(|id| (*id).to_owned()).collect();
     let mut pending: Vec<&Check> = Vec::new();
     for check in &catalogue.checks {
@@ -83,9 +122,6 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool, deep: 
         for predicate in check.pass.iter().chain(&check.warn).chain(cases) {
             literals(predicate, &mut ids);
         }
-    }
-    if !deep {
-        ids.retain(|id| !id.starts_with("deep."));
     }
     Want::new(ids)
 }

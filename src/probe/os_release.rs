@@ -119,14 +119,14 @@ fn value(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// Inserts `os.id`, `os.name` and `os.version`.
+/// Inserts `os.id`, `os.like`, `os.name` and `os.version`.
 pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     if !cx.want.any("os.") {
         return;
     }
     let started = Instant::now();
     let release = read(cx.host);
-    for (id, of) in [("os.id", id as fn(&OsRelease) -> Fact), ("os.name", name), ("os.version", version)] {
+    for (id, of) in [("os.id", id as fn(&OsRelease) -> Fact), ("os.like", like), ("os.name", name), ("os.version", version)] {
         if cx.want.has(id) {
             let fact = match &release {
                 Ok(release) => of(release),
@@ -139,6 +139,10 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
 
 fn id(release: &OsRelease) -> Fact {
     Fact::known(Value::Text(release.id.clone()), release.path)
+}
+
+fn like(release: &OsRelease) -> Fact {
+    Fact::known(Value::Text(release.id_like.join(" ")), release.path)
 }
 
 fn name(release: &OsRelease) -> Fact {

@@ -80,14 +80,11 @@ impl Terminal<'_> {
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
         let (mark, paint) = self.mark(finding);
         let quiet = finding.result == Outcome::Pass || finding.result == Outcome::NotApplicable;
-        let mut line = if finding.observed.is_empty() {
+        let line = if finding.observed.is_empty() {
             finding.title.clone()
         } else {
             format!("{}: {}", finding.title, finding.observed)
         };
-        if !quiet {
-            line = format!("{line} [{}, {}]", finding.id, finding.severity);
-        }
         self.paragraph(&format!("  {mark} "), self.indent(), &line, paint)?;
         if self.style.detail == Detail::Verbose {
             return self.evidence(finding);
@@ -95,10 +92,10 @@ impl Terminal<'_> {
         if quiet {
             return Ok(());
         }
-        if !finding.expected.is_empty() {
-            self.detail(&format!("wanted: {}", finding.expected))?;
-        }
-        self.layers(finding, |view| view.decides && view.result != Outcome::Pass)?;
+        self.asked(finding)?;
+        // The layer that is already on the first line is not said twice.
+        let said = |view: &LayerView| view.text == finding.observed && view.source == finding.source;
+        self.layers(finding, |view| view.decides && view.result != Outcome::Pass && !said(view))?;
         for note in &finding.notes {
             self.detail(note)?;
         }
@@ -107,10 +104,7 @@ impl Terminal<'_> {
 
     /// Everything there is about a finding.
     fn evidence(&mut self, finding: &Finding) -> io::Result<()> {
-        self.detail(&format!("{} ({})", finding.id, finding.severity))?;
-        if !finding.expected.is_empty() {
-            self.detail(&format!("wanted: {}", finding.expected))?;
-        }
+        self.asked(finding)?;
         self.layers(finding, |_| true)?;
         for note in &finding.notes {
             self.detail(note)?;
@@ -119,6 +113,12 @@ impl Terminal<'_> {
             self.detail(&format!("to find out: {help}"))?;
         }
         self.waiver(finding)
+    }
+
+    /// The id, for `--only`, `explain` and waivers, and what would have passed.
+    fn asked(&mut self, finding: &Finding) -> io::Result<()> {
+        let wanted = if finding.expected.is_empty() { String::new() } else { format!(", wanted: {}", finding.expected) };
+        self.detail(&format!("{} ({}){wanted}", finding.id, finding.severity))
     }
 
     fn layers(&mut self, finding: &Finding, wanted: impl Fn(&LayerView) -> bool) -> io::Result<()> {
@@ -248,7 +248,11 @@ impl Terminal<'_> {
     /// Wraps text to the width. Everything that came from the host or a file is escaped here, in one place.
     fn paragraph(&mut self, first: &str, rest: &str, text: &str, paint: Paint) -> io::Result<()> {
         let safe = escape::text(text);
-        let options = textwrap::Options::new(self.style.width.saturating_sub(rest.len()).max(20));
+        // Ids and paths are copied and pasted: they break at blanks only.
+        let options = textwrap::Options::new(self.style.width.saturating_sub(rest.len()).max(20))
+            .word_separator(textwrap::WordSeparator::AsciiSpace)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .break_words(false);
         for (index, line) in textwrap::wrap(&safe, options).iter().enumerate() {
             let lead = if index == 0 { first } else { rest };
             writeln!(self.out, "{lead}{}", line.style(paint))?;

@@ -60,9 +60,11 @@ pub fn fact(port: u16, standings: &[(IpAddr, Standing)], expected_free: bool, so
         Standing::Ours(_) => {
             notes.extend(told(&deciding, &addresses));
             if expected_free {
-                notes.push("the port is expected to be free".into());
+                notes.push("the workload itself holds it, but `ports_expected` says that nothing may".into());
+                known("taken")
+            } else {
+                known("ours")
             }
-            known("ours")
         }
         Standing::Taken(_) => {
             notes.extend(told(&deciding, &addresses));

@@ -69,6 +69,8 @@ pub struct Case {
     pub severity: Option<Severity>,
     /// Shown with the finding when the case decided.
     pub note: Option<String>,
+    /// The name of other commands in the OS profile.
+    pub remedy: Option<String>,
 }
 
 /// `tune = { to = 65535, accept = { at_least = 65535 } }`: where `preflight tune` brings the knob.
@@ -176,6 +178,7 @@ pub fn read(mut fields: Fields<'_, '_>, section: &str, diagnostics: &mut Diagnos
                 warn: question(&mut case, "warn", d),
                 severity: optional_severity(&mut case, d),
                 note: case.text("note", d).map(|text| text.value),
+                remedy: case.text("remedy", d).map(|text| text.value),
             }
             .checked(case, d);
             case
@@ -225,8 +228,10 @@ impl Case {
         if self.when.is_empty() {
             d.report(Code::MissingKey, place.clone(), "this case has no `when`: it would always hold");
         }
-        if self.pass.is_none() && self.warn.is_none() && self.severity.is_none() && self.note.is_none() {
-            d.report(Code::BadPredicate, place, "this case changes nothing: give it pass, warn, severity or note");
+        let changes = self.severity.is_some() || self.note.is_some() || self.remedy.is_some();
+        if self.pass.is_none() && self.warn.is_none() && !changes {
+            let message = "this case changes nothing: give it pass, warn, severity, note or remedy";
+            d.report(Code::BadPredicate, place, message);
         }
         self
     }

@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::report::escape;
+
 /// A file of the catalogue: an embedded one, one from `/etc/preflight`, or one given on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -144,10 +146,10 @@ impl Diagnostics {
         let Some(source) = self.sources.get(diagnostic.place.source) else {
             return format!("error[{}]: {}", diagnostic.code, diagnostic.message);
         };
-        let text = crate::report::escape::lines(&source.text);
-        let span = if text.len() == source.text.len() { clamp(&diagnostic.place.span, text.len()) } else { 0..0 };
-        let message = crate::report::escape::text(&diagnostic.message);
-        let hint = diagnostic.hint.as_ref().map(|hint| crate::report::escape::text(hint));
+        let text = escape::lines(&source.text);
+        let span = shift(&source.text, &diagnostic.place.span);
+        let message = escape::text(&diagnostic.message);
+        let hint = diagnostic.hint.as_ref().map(|hint| escape::text(hint));
         let title = Level::ERROR.primary_title(message.as_ref()).id(diagnostic.code.name());
         let snippet = Snippet::source(text.as_ref())
             .path(source.path.as_str())
@@ -162,19 +164,18 @@ impl Diagnostics {
 
 /// Line and column of a byte offset, both counted from 1.
 fn line_column(text: &str, offset: usize) -> (usize, usize) {
-    let mut offset = offset.min(text.len());
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
-    }
-    let before = &text[..offset];
+    let before = &text[..text.floor_char_boundary(offset)];
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (line, column)
 }
 
-fn clamp(span: &Range<usize>, len: usize) -> Range<usize> {
-    let start = span.start.min(len);
-    start..span.end.clamp(start, len)
+/// Where a span of the text lies after the text was escaped. Parsers may point past the end or into a character.
+fn shift(text: &str, span: &Range<usize>) -> Range<usize> {
+    let start = text.floor_char_boundary(span.start);
+    let end = text.ceil_char_boundary(span.end.max(start).min(text.len()));
+    let escaped_start = escape::lines(&text[..start]).len();
+    escaped_start..escaped_start + escape::lines(&text[start..end]).len()
 }
 
 /// The known word nearest to what was written, when it is near enough to be meant.

@@ -61,7 +61,10 @@ fn lint(path: &Path) -> Result<Diagnostics, Stop> {
         Role::Profile => {
             // Profiles extend each other by name: those in the same folder are known too.
             let mut library = siblings(path)?;
-            library.profiles.push((name.clone(), Source { path: name.clone(), text: text.into() }));
+            // Found by its path, as asked for, and by its name, as others and itself may extend it.
+            let source = Source { path: name.clone(), text: text.into() };
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            library.profiles.extend([(stem, source.clone()), (name.clone(), source)]);
             d = load::load_for_lint(&library, &name).1;
         }
         Role::Checks => {

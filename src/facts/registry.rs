@@ -164,6 +164,11 @@ fn sysctl_scope(name: &str) -> Scope {
         "net.netfilter.nf_conntrack_buckets",
         "net.nf_conntrack_max",
     ];
+    // Of the network namespaces, the one that routes is the host's.
+    const ROUTING: &[&str] = &["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.bridge."];
+    if ROUTING.iter().any(|known| name.starts_with(known)) {
+        return Scope::Host;
+    }
     if !name.starts_with("net.") || HOST_WIDE.iter().any(|known| name.starts_with(known)) {
         Scope::Host
     } else {

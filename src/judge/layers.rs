@@ -2,25 +2,26 @@
 
 use super::{Question, Resolver, evaluate};
 use crate::catalog::check::{Absent, Check};
+use crate::catalog::parameters::Parameters;
 use crate::facts::registry::{self, Scope};
 use crate::facts::{Fact, Layer, State};
 use crate::report::model::{Finding, LayerView, Outcome};
 
 /// The layers that decide for a fact, the first being the one that is always there.
-fn deciding(fact: &str, resolver: &Resolver<'_>) -> &'static [Layer] {
+pub(super) fn deciding(fact: &str, parameters: &Parameters) -> &'static [Layer] {
     match registry::scope(fact) {
         Scope::Live => &[Layer::Live],
         Scope::Host => &[Layer::Live, Layer::Boot],
         Scope::Container => &[Layer::Container],
         // Containers on the host's network use its settings; all others start from the kernel's defaults.
-        Scope::Network if resolver.parameters.text("topology") == Some("host") => &[Layer::Live, Layer::Boot],
+        Scope::Network if parameters.text("topology") == Some("host") => &[Layer::Live, Layer::Boot],
         Scope::Network => &[Layer::Container],
     }
 }
 
 /// Judges every layer that was gathered and settles the finding.
 pub(super) fn judge(finding: &mut Finding, check: &Check, fact_id: &str, question: &Question<'_>, resolver: &Resolver<'_>) {
-    let deciding = deciding(fact_id, resolver);
+    let deciding = deciding(fact_id, resolver.parameters);
     let mut worst: Option<(Layer, Outcome)> = None;
     for layer in Layer::ALL {
         let decides = deciding.contains(&layer);

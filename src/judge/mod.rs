@@ -45,6 +45,11 @@ impl Resolver<'_> {
             .or_insert_with(|| derived::derive(id, self.facts, self.parameters, self.os, self.today));
         Some(Cow::Owned(fact.clone()))
     }
+
+    /// A fact on the layer that decides for it first: conditions ask what the workload sees.
+    fn deciding(&self, id: &str) -> Option<Cow<'_, Fact>> {
+        self.fact(id, layers::deciding(id, self.parameters)[0])
+    }
 }
 
 /// Judges a snapshot by a catalogue. `select` says which findings are wanted, by finding id and check id; the checks
@@ -135,6 +140,19 @@ struct Question<'c> {
     warn: Option<&'c Predicate>,
     severity: Severity,
     note: Option<&'c str>,
+    remedy: Option<&'c str>,
+}
+
+impl<'c> Question<'c> {
+    fn of(check: &'c Check) -> Self {
+        Self {
+            pass: check.pass.as_ref(),
+            warn: check.warn.as_ref(),
+            severity: check.severity,
+            note: None,
+            remedy: check.remedy.as_deref(),
+        }
+    }
 }
 
 /// Whether something holds, or why that cannot be told.
@@ -165,7 +183,14 @@ impl<'a> Judge<'a> {
                 return finding;
             }
         }
-        let question = match self.question(check) {
+        // A fact that could not be read is its own story: cases that look at it would only blur it.
+        let own = self.resolver.deciding(&fact_id);
+        let question = if matches!(own.as_deref().map(|fact| &fact.state), Some(State::Unknown { .. })) {
+            Ok(Question::of(check))
+        } else {
+            self.question(check)
+        };
+        let question = match question {
             Ok(question) => question,
             Err((error, help)) => {
                 finding.notes.push(format!("cannot tell which case applies: {error}"));
@@ -180,7 +205,7 @@ impl<'a> Judge<'a> {
             question.pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default();
         layers::judge(&mut finding, check, &fact_id, &question, &self.resolver);
         if !matches!(finding.result, Outcome::Pass | Outcome::NotApplicable) {
-            finding.remedy = Some(remedy::remedy(check, &finding, &self.resolver));
+            finding.remedy = Some(remedy::remedy(check, question.remedy, &finding, &self.resolver));
         }
         finding
     }
@@ -256,7 +281,7 @@ impl<'a> Judge<'a> {
 
     fn one(&self, condition: &Condition) -> Holds {
         let wanted = || evaluate::words(&condition.predicate, false, &self.resolver);
-        let Some(fact) = self.resolver.fact(&condition.fact, Layer::Live) else {
+        let Some(fact) = self.resolver.deciding(&condition.fact) else {
             return Holds::CannotTell { error: format!("{} was not gathered", condition.fact), help: None };
         };
         match &fact.state {
@@ -274,12 +299,7 @@ impl<'a> Judge<'a> {
 
     /// The check's question with the first case that holds laid over it.
     fn question<'c>(&self, check: &'c Check) -> Result<Question<'c>, (String, Option<String>)> {
-        let base = Question {
-            pass: check.pass.as_ref(),
-            warn: check.warn.as_ref(),
-            severity: check.severity,
-            note: None,
-        };
+        let base = Question::of(check);
         for case in &check.cases {
             match self.all(&case.when) {
                 Holds::Yes => return Ok(overlay(base, case)),
@@ -298,6 +318,7 @@ fn overlay<'c>(base: Question<'c>, case: &'c Case) -> Question<'c> {
         warn: case.warn.as_ref().or(if case.pass.is_some() { None } else { base.warn }),
         severity: case.severity.unwrap_or(base.severity),
         note: case.note.as_deref(),
+        remedy: case.remedy.as_deref().or(base.remedy),
     }
 }
 

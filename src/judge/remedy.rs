@@ -6,14 +6,17 @@ use crate::facts::Value;
 use crate::facts::registry::{self, Scope};
 use crate::report::model::{Finding, Outcome, Remedy};
 
-/// Where preflight keeps what it wants after a boot. Sorts after everything that distributions and people use.
-const DROP_IN: &str = "/etc/sysctl.d/99-zz-preflight.conf";
+/// Where a setting made by hand is kept: a file of its own, so that saying it twice leaves one line. Sorts after what
+/// distributions use and before preflight's own `99-zz-preflight.conf`.
+fn drop_in(name: &str) -> String {
+    format!("/etc/sysctl.d/99-z-{name}.conf")
+}
 
-pub(super) fn remedy(check: &Check, finding: &Finding, resolver: &Resolver<'_>) -> Remedy {
+pub(super) fn remedy(check: &Check, recipe: Option<&str>, finding: &Finding, resolver: &Resolver<'_>) -> Remedy {
     let commands = if finding.result == Outcome::Unknown {
         Vec::new()
     } else {
-        let named = check.remedy.as_ref().and_then(|name| resolver.os.remedies.get(name)).cloned();
+        let named = recipe.and_then(|name| resolver.os.remedies.get(name)).cloned();
         named.or_else(|| setting(check, finding, resolver)).unwrap_or_default()
     };
     Remedy { text: check.fix.clone(), commands, impact: check.impact.clone() }
@@ -40,6 +43,6 @@ fn setting(check: &Check, finding: &Finding, resolver: &Resolver<'_>) -> Option<
     if finding.live.as_ref().is_some_and(|live| live.decides && live.result != Outcome::Pass) {
         commands.push(format!("sysctl -w '{name}={text}'"));
     }
-    commands.push(format!("echo '{name} = {text}' >> {DROP_IN}"));
+    commands.push(format!("echo '{name} = {text}' > {}", drop_in(name)));
     Some(commands)
 }

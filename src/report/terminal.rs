@@ -186,7 +186,7 @@ impl Terminal<'_> {
         if steps.is_empty() {
             return Ok(());
         }
-        writeln!(self.out, "\n{}", "NEXT STEPS".bold())?;
+        writeln!(self.out, "\n{}", "NEXT STEPS (commands for a root shell)".bold())?;
         for (number, (finding, more)) in steps.into_iter().enumerate() {
             let Some(remedy) = &finding.remedy else { continue };
             let others = if more > 0 { format!(" (and {more} more)") } else { String::new() };

@@ -5,7 +5,12 @@
 //! here where v1 is mounted, and v2's otherwise.
 //!
 //! The probes run in a process of their own: this test binary again, with only `facts_for_the_caller`.
-#![expect(clippy::disallowed_methods, reason = "the lab changes and asks the machine by itself")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "the lab changes and asks the machine by itself, and its helper talks through stdout"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -107,6 +112,11 @@ impl Group {
         let dir = base.join(format!("preflight-lab-{name}-{}", std::process::id()));
         fs::create_dir(&dir).expect("making a control group needs root");
         let group = Self { dir, unified };
+        if unified {
+            for parent in [&base, &group.dir] {
+                fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+            }
+        }
         fs::create_dir(group.dir.join("inner")).unwrap();
         group
     }

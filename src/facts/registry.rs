@@ -45,7 +45,7 @@ pub const FACTS: &[Spec] = facts! {
     "os.version" Version Live "the release, VERSION_ID=; absent on rolling distributions" "os-release(5)";
     "kernel.release" Text Live "the running kernel's release string" "uname(2), /proc/sys/kernel/osrelease";
     "kernel.version" Version Live "the running kernel's version, vendor suffix not compared" "uname(2), /proc/sys/kernel/osrelease";
-    "host.container" Text Live "`none`, or the kind of container this process itself runs in" "/run/.containerenv, /.dockerenv, /proc/1/environ, /run/systemd/container";
+    "host.container" Text Live "`none`, or the kind of container this process itself runs in; `other` when only its PID namespace tells" "/run/systemd/container, /proc/1/environ, /run/.containerenv, /.dockerenv, /proc/self/ns";
     "tool.*" Bool Live "whether a program of that name is in the PATH" "which(1)";
 
     "docker.state" Text Live "`running`, `stopped` (socket there, nobody listens), `absent` (no socket), `hanging` (no answer in time) or `failing` (answers with errors); unknown without permission" "GET /_ping";

@@ -24,6 +24,11 @@ use std::path::{Component, Path, PathBuf};
 /// `/proc/net/tcp` of a host with 50,000 sockets is about 8 MiB.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// What one read(2) can take at first. Without room to begin with, the standard library reads 32 bytes at a time, and
+/// a sysctl handler such as `proc_do_large_bitmap()` (`kernel/sysctl.c`) answers a second read with the end of the file:
+/// the list would be cut off silently.
+const FIRST_READ_BYTES: usize = 8192;
+
 /// As many symbolic links as the kernel follows in one path (`MAXSYMLINKS` in `include/linux/namei.h`).
 const MAX_LINKS: usize = 40;
 
@@ -87,7 +92,7 @@ impl Host {
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>, ReadError> {
         let path = path.as_ref();
         let wrap = |source| ReadError { path: path.to_owned(), source };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(FIRST_READ_BYTES);
         let file = self.open(path).map_err(wrap)?;
         let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(wrap)?;
         if read as u64 > MAX_FILE_BYTES {

@@ -1,7 +1,9 @@
 //! Whether this process itself runs in a container, where it sees another host than the one it is asked about.
 //!
 //! The order is that of systemd's `detect_container()` (`src/basic/virt.c`): what the manager wrote, then PID 1's
-//! environment, then the marker files. Last, a PID namespace other than the first one betrays a container that left none.
+//! environment, then the marker files. A virtual machine made from a container image keeps such a file, so it counts only
+//! where some namespace is not the one that the kernel booted with; and such a PID namespace betrays a container that
+//! left no mark.
 
 use std::time::Instant;
 
@@ -16,10 +18,13 @@ const NAMING_FILES: [&str; 2] = ["/run/systemd/container", "/run/host/container-
 const MARKER_FILES: [(&str, &str); 2] = [("/run/.containerenv", "podman"), ("/.dockerenv", "docker")];
 
 const ENVIRON: &str = "/proc/1/environ";
-const PID_NAMESPACE: &str = "/proc/self/ns/pid";
-
-/// `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`: the namespace that the kernel booted with.
-const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+/// The namespaces that no container of a known kind shares all of with its host, and the numbers that those of the
+/// host itself have in every kernel (`include/uapi/linux/nsfs.h`, before that `include/linux/proc_ns.h`). PID first.
+const FIRST_NAMESPACES: [(&str, &str); 3] = [
+    ("/proc/self/ns/pid", "pid:[4026531836]"),
+    ("/proc/self/ns/uts", "uts:[4026531838]"),
+    ("/proc/self/ns/ipc", "ipc:[4026531839]"),
+];
 
 /// Inserts `host.container`.
 pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
@@ -42,15 +47,22 @@ fn detect(host: &Host) -> Fact {
     if let Some(kind) = environment.as_deref().ok().and_then(container_variable) {
         return known(&kind, ENVIRON);
     }
-    for (path, kind) in MARKER_FILES {
-        if host.exists(path) {
-            return known(kind, path);
+    let [own_pid, own_uts, own_ipc] =
+        FIRST_NAMESPACES.map(|(path, first)| host.link_target(path).map(|namespace| namespace.as_os_str() != first));
+    let marker = MARKER_FILES.iter().find(|(path, _)| host.exists(path));
+    let isolated = [own_pid, own_uts, own_ipc].iter().any(|own| *own != Some(false));
+    let namespace = FIRST_NAMESPACES[0].0;
+    match (marker, own_pid) {
+        (Some((path, kind)), _) if isolated => known(kind, path),
+        (Some((path, _)), _) => known("none", namespace)
+            .note(format!("{path} is there, but all namespaces are the host's: left over from an image")),
+        (None, Some(false)) => known("none", namespace),
+        (None, Some(true)) => {
+            known("other", namespace).note("a PID namespace of its own, but no marker of a known kind")
         }
-    }
-    match host.link_target(PID_NAMESPACE) {
-        Some(namespace) if namespace.as_os_str() == FIRST_PID_NAMESPACE => known("none", PID_NAMESPACE),
-        Some(_) => known("other", PID_NAMESPACE).note("a PID namespace of its own, but no marker of a known kind"),
-        None => Fact::unknown("neither a marker nor the PID namespace can be read", Some("mount /proc"), PID_NAMESPACE),
+        (None, None) => {
+            Fact::unknown("neither a marker nor the PID namespace can be read", Some("mount /proc"), namespace)
+        }
     }
 }
 
@@ -82,8 +94,13 @@ mod tests {
         fs::create_dir_all(root.path().join("proc/1")).unwrap();
         fs::create_dir_all(root.path().join("run/systemd")).unwrap();
         let namespace = root.path().join("proc/self/ns/pid");
-        std::os::unix::fs::symlink(FIRST_PID_NAMESPACE, &namespace).unwrap();
+        for (path, first) in FIRST_NAMESPACES {
+            std::os::unix::fs::symlink(first, root.path().join(&path[1..])).unwrap();
+        }
         assert_eq!(kind(&host).as_deref(), Some("none"));
+        fs::write(root.path().join(".dockerenv"), "").unwrap();
+        assert_eq!(kind(&host).as_deref(), Some("none"), "an image's file in a virtual machine is no container");
+        fs::remove_file(root.path().join(".dockerenv")).unwrap();
         fs::remove_file(&namespace).unwrap();
         std::os::unix::fs::symlink("pid:[4026532000]", &namespace).unwrap();
         assert_eq!(kind(&host).as_deref(), Some("other"));

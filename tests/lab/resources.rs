@@ -5,7 +5,12 @@
 //! here where v1 is mounted, and v2's otherwise.
 //!
 //! The probes run in a process of their own: this test binary again, with only `facts_for_the_caller`.
-#![expect(clippy::disallowed_methods, reason = "the lab changes and asks the machine by itself")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "the lab changes and asks the machine by itself, and its helper talks through stdout"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -107,6 +112,11 @@ impl Group {
         let dir = base.join(format!("preflight-lab-{name}-{}", std::process::id()));
         fs::create_dir(&dir).expect("making a control group needs root");
         let group = Self { dir, unified };
+        if unified {
+            for parent in [&base, &group.dir] {
+                fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+            }
+        }
         fs::create_dir(group.dir.join("inner")).unwrap();
         group
     }
@@ -359,7 +369,18 @@ fn a_mount_that_this_user_cannot_reach_is_unknown() {
     assert!(note(&facts, "disk.data.available").ends_with("/closed/other is not visible to this user"));
 }
 
-/// The kernel is asked for the same bound through Python's ctypes, before and after.
+/// Read 32 bytes at a time, as the standard library does without a hint, this list ends after its first 32 bytes.
+#[test]
+fn a_long_list_of_reserved_ports_is_read_whole() {
+    const FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
+    let list: Vec<String> = (10_000..10_400).step_by(2).map(|port| port.to_string()).collect();
+    fs::write(FILE, list.join(",")).unwrap();
+    assert_eq!(Host::live().read_text(FILE).unwrap().trim(), list.join(","));
+}
+
+/// The kernel is asked for the same bound through Python's ctypes, before and after. On a machine whose clock has no
+/// reference both say 16 s, as `esterror` would: there this test proves little.
 #[test]
 fn the_clock_error_is_what_adjtimex_says() {
     // struct timex: modes, offset, freq, maxerror, … (adjtimex(2)); native longs.

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
 
+use super::holder::Holder;
+use super::verdict::Standing;
 use super::*;
 use crate::catalog::os::{OsProfile, SysctlLoader};
 use crate::catalog::parameters::{Parameters, Setting};
 use crate::facts::{Layer, State, Value};
 use crate::host::Host;
+use crate::host::sock_diag::Entry;
 use crate::probe::Want;
 use crate::probe::containers::{Container, Published};
 

@@ -264,13 +264,16 @@ fn a_forwarder_stands_for_its_container() {
     let ask = |containers| Question { containers, ..redis_port() };
     let (verdict, note) = ask(container("redis-master", "redis:7.2", 6379)).verdict();
     assert_eq!(verdict, "ours");
-    assert!(note.contains("container redis-master (image redis:7.2") && note.contains(&proxy.pid()), "{note}");
+    assert_eq!(note, "published by container redis-master (image redis:7.2) on 0.0.0.0:6379");
     let (verdict, note) = ask(container("web", "nginx:1", 6379)).verdict();
     assert_eq!(verdict, "taken");
     assert!(note.contains("container web"), "{note}");
     let (verdict, note) = ask(container("web", "nginx:1", 8080)).verdict();
     assert_eq!(verdict, "taken");
-    assert!(note.contains("docker-proxy") && note.contains("no running container publishes it"), "{note}");
+    assert!(
+        note.contains(&format!("docker-proxy ({}", proxy.pid())) && note.contains("serves no running container"),
+        "{note}"
+    );
     let (error, _) = unknown(&ask(Containers::Unknown("docker is stopped".into())).fact());
     assert!(error.contains("docker-proxy") && error.contains("docker is stopped"), "{error}");
 

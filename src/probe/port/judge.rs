@@ -62,7 +62,7 @@ impl Judge<'_> {
         let (_, address, port) = ask;
         match answer {
             // With the userland proxy off, older engines publish by packet rules alone and bind nothing.
-            Answer::Free => self.published_on(ask, None).unwrap_or(Standing::Free),
+            Answer::Free => self.published_on(ask).unwrap_or(Standing::Free),
             Answer::InUse => self.held(ask),
             Answer::NotPermitted => self.not_permitted(ask),
             Answer::NoFamily if address.is_unspecified() => Standing::Skipped,
@@ -78,7 +78,7 @@ impl Judge<'_> {
         let (protocol, address, port) = ask;
         let entries: Vec<&Entry> = self.table.holders(ask).collect();
         if entries.is_empty() {
-            if let Some(standing) = self.published_on(ask, None) {
+            if let Some(standing) = self.published_on(ask) {
                 return standing;
             }
             // The holder may have gone since.
@@ -99,7 +99,7 @@ impl Judge<'_> {
         if !entries.is_empty() {
             return self.worst(ask, entries);
         }
-        self.published_on(ask, None).unwrap_or_else(|| Standing::Unknown {
+        self.published_on(ask).unwrap_or_else(|| Standing::Unknown {
             what: format!("not permitted to ask for port {port}"),
             help: Some(if process::is_root() {
                 "a security policy (SELinux, AppArmor, seccomp) refuses the bind: look into its log"
@@ -123,7 +123,7 @@ impl Judge<'_> {
             Some(holder) => self.held_by_process(ask, entry, holder),
             None if entry.inode == 0 && entry.listening => Standing::Taken("held by the kernel itself".into()),
             None if entry.inode == 0 => Standing::Taken("held by a connection that is closing".into()),
-            None => self.published_on(ask, None).unwrap_or_else(|| {
+            None => self.published_on(ask).unwrap_or_else(|| {
                 let user = self.holders.user(entry.uid);
                 self.invisible(format!("held by a process of user {user} that is not visible"))
             }),
@@ -138,14 +138,14 @@ impl Judge<'_> {
             return Standing::Taken(format!("{text}, which does not listen"));
         }
         if FORWARDERS.contains(&holder.name.as_str()) {
-            if let Some(standing) = self.published_on(ask, Some(holder)) {
+            if let Some(standing) = self.published_on(ask) {
                 return standing;
             }
             return match self.published.unknown() {
-                None => Standing::Taken(format!("{text}, though no running container publishes it")),
+                None => Standing::Taken(format!("{text}, which serves no running container,")),
                 Some(_) if self.expected_free => Standing::Taken(format!("{text} for a container")),
                 Some(why) => Standing::Unknown {
-                    what: format!("{text} for a container that is not known ({})", short(why)),
+                    what: format!("{text} for a container that Docker could not name ({})", short(why)),
                     help: Some("run as root with Docker reachable"),
                 },
             };
@@ -167,14 +167,11 @@ impl Judge<'_> {
         Standing::Unknown { what, help: Some(help) }
     }
 
-    /// The container that publishes this port on an address in the way, through `forwarder` if one is known.
-    fn published_on(&self, ask: Ask, forwarder: Option<&Holder>) -> Option<Standing> {
+    /// The container that publishes this port on an address in the way. Its forwarder's pid is left out: one container
+    /// has one per family, and ending it is not how the port gets free.
+    fn published_on(&self, ask: Ask) -> Option<Standing> {
         let container = self.published.on(ask)?;
-        let mut text = format!("published by container {} (image {}", short(&container.name), short(&container.image));
-        if let Some(holder) = forwarder {
-            let _ = write!(text, ", through {} pid {}", short(&holder.name), holder.pid);
-        }
-        text.push(')');
+        let text = format!("published by container {} (image {})", short(&container.name), short(&container.image));
         let ours = container.is_workload(self.cx.parameters.list("workload_images"));
         Some(if ours { Standing::Ours(text) } else { Standing::Taken(text) })
     }

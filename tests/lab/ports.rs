@@ -264,7 +264,7 @@ fn a_forwarder_stands_for_its_container() {
     let ask = |containers| Question { containers, ..redis_port() };
     let (verdict, note) = ask(container("redis-master", "redis:7.2", 6379)).verdict();
     assert_eq!(verdict, "ours");
-    assert_eq!(note, "published by container redis-master (image redis:7.2) on 0.0.0.0:6379");
+    assert_eq!(note, "published by container redis-master (image redis:7.2) on 0.0.0.0:6379 and [::]:6379");
     let (verdict, note) = ask(container("web", "nginx:1", 6379)).verdict();
     assert_eq!(verdict, "taken");
     assert!(note.contains("container web"), "{note}");

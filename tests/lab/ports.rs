@@ -31,9 +31,9 @@ use preflight::probe::{Context, Want, port};
 
 use support::*;
 
-/// Every layout of one foreign listener, for every way to ask. With `IPV6_V6ONLY` left out of `try_bind` "v6 only, asked
-/// for v6" still passes but "v4 any, asked for v6" turns into a false "taken"; with the IPv6 ask left out "v6 only" turns
-/// into a false "free".
+/// Every layout of one foreign listener, for every way to ask. With `IPV6_V6ONLY` left out of `try_bind`, "v4 any" asked
+/// for `::` turns into a false "taken"; with dual-stack sockets left out of `table::conflicts`, "v6 dual-stack" asked for
+/// IPv4 loses its holder.
 #[test]
 fn listeners_are_seen_on_exactly_the_addresses_they_hold() {
     let v6 = |address, v6_only| Hold { address, v6_only, ..NGINX };
@@ -103,7 +103,8 @@ fn connections_that_time_out_do_not_hold_a_server_port() {
     assert!(waiting(), "the connection was gone too early: nothing was tested");
 }
 
-/// A client's connection without SO_REUSEADDR does hold its port until it has timed out, and dockerd would fail too.
+/// A client's connection without SO_REUSEADDR does hold its port until it has timed out, and dockerd would fail too. Fails
+/// when `held_by_socket` does not tell TIME_WAIT from the kernel's other sockets.
 #[test]
 fn a_client_connection_in_time_wait_is_named_as_what_it_is() {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
@@ -131,10 +132,10 @@ fn another_network_namespace_is_another_host() {
     assert_eq!(redis_port().verdict().0, "free");
 }
 
+/// Fails when UDP is asked with SO_REUSEADDR: the second round is then shared, a false "free".
 #[test]
 fn udp_ports_have_holders_too() {
     let question = Question { protocol: Protocol::Udp, ..redis_port() };
-    // With SO_REUSEADDR in the ask, the second case is a false "free": both would share the port.
     for reuse in [false, true] {
         for (address, v6_only) in [("0.0.0.0", false), ("::", false), ("::", true), ("127.0.0.1", false)] {
             fresh_namespace();
@@ -202,6 +203,7 @@ fn a_privileged_port_is_not_in_use_just_because_it_may_not_be_asked() {
     assert_eq!(word(&fact), "taken");
 }
 
+/// Fails when EADDRNOTAVAIL is taken for EADDRINUSE.
 #[test]
 fn an_address_of_another_host_is_neither_free_nor_taken() {
     fresh_namespace();
@@ -212,7 +214,8 @@ fn an_address_of_another_host_is_neither_free_nor_taken() {
     }
 }
 
-/// Real Redis, real Sentinel, and Redis under Valkey's name (a stand-in: Debian 12 has no Valkey).
+/// Real Redis, real Sentinel, and Redis under Valkey's name (a stand-in: Debian 12 has no Valkey). Fails when
+/// `is_workload_process` compares nothing.
 #[test]
 fn the_workload_itself_is_ours() {
     for (name, port) in [("redis-server", 6379), ("valkey-server", 6380), ("redis-sentinel", 26379)] {
@@ -256,7 +259,7 @@ fn beside_a_stranger_the_workload_is_not_enough() {
     assert_eq!(Question { addresses: &["127.0.0.1"], ..redis_port() }.verdict().0, "ours");
 }
 
-/// A stand-in by name; the real docker-proxy is in the Docker suite.
+/// A stand-in by name; the real docker-proxy is in the Docker suite. Fails with `FORWARDERS` empty.
 #[test]
 fn a_forwarder_stands_for_its_container() {
     fresh_namespace();
@@ -298,7 +301,8 @@ fn ipv6_switched_off_by_sysctl() {
     assert_eq!(redis_port().verdict().0, "taken");
 }
 
-/// A kernel without IPv6 (`ipv6.disable=1`) answers EAFNOSUPPORT; a seccomp filter makes this one do so.
+/// A kernel without IPv6 (`ipv6.disable=1`) answers EAFNOSUPPORT; a seccomp filter makes this one do so. Fails when that
+/// errno has no answer of its own.
 #[test]
 fn ipv6_that_does_not_exist_is_skipped_and_said() {
     if !with_family_refused("ipv6_that_does_not_exist_is_skipped_and_said", nix::libc::AF_INET6, 97) {

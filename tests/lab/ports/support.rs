@@ -265,6 +265,7 @@ pub(crate) fn start_redis(name: &str, folder: &Path, args: &[&str], port: u16) -
     let mut command = Command::new(&program);
     command.args(args).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
     let child = command.spawn().expect("redis-server");
-    wait_for(name, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    // It listens on its addresses one after the other.
+    wait_for(name, || ["127.0.0.1", "::1"].iter().all(|address| TcpStream::connect((*address, port)).is_ok()));
     child
 }

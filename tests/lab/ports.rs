@@ -7,285 +7,33 @@
 //! listens as dockerd does. "free" must mean that it succeeds, anything else that it fails.
 //!
 //! Each guarantee was seen to fail with its mechanism off; what was switched off stands at the test.
-#![expect(clippy::disallowed_methods, reason = "a lab test arranges the machine that it then looks at")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a lab test arranges the machine that it then looks at"
+)]
+
+#[path = "ports/support.rs"]
+mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::symlink;
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{Gid, Uid, setegid, seteuid, setgroups};
 use preflight::catalog::os::{OsProfile, SysctlLoader};
 use preflight::catalog::parameters::{Parameters, Port, Protocol, Setting};
-use preflight::facts::{Fact, Facts, Layer, State, Value};
+use preflight::facts::{Facts, State};
 use preflight::host::Host;
-use preflight::probe::containers::{Container, Containers, Published};
+use preflight::probe::containers::Containers;
 use preflight::probe::{Context, Want, port};
 
-const NOBODY: u32 = 65534;
+use support::*;
 
-/// Binds, listens if told to, says "ready" and waits.
-const HOLD: &str = r#"
-use Socket qw(:all); $| = 1;
-my ($type, $address, $port, $reuse, $only, $listen) = @ARGV;
-my $six = $address =~ /:/;
-socket(my $s, $six ? AF_INET6 : AF_INET, $type eq 'udp' ? SOCK_DGRAM : SOCK_STREAM, 0) or die "socket: $!";
-setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1) if $reuse;
-if ($six) { setsockopt($s, IPPROTO_IPV6, IPV6_V6ONLY, $only + 0) or die "V6ONLY: $!" }
-my $to = $six ? pack_sockaddr_in6($port, inet_pton(AF_INET6, $address)) : pack_sockaddr_in($port, inet_aton($address));
-bind($s, $to) or die "bind: $!";
-if ($listen) { listen($s, 8) or die "listen: $!" }
-if ($ENV{LATER_USER}) { $( = $) = $ENV{LATER_USER}; $< = $> = $ENV{LATER_USER} }
-print "ready\n"; sleep 300;
-"#;
-
-/// Ends with 0 when every address can be bound and listened on at once, the way dockerd does.
-const ORACLE: &str = r#"
-use Socket qw(:all);
-my ($type, $port, @addresses) = @ARGV; my @keep;
-for my $address (@addresses) {
-    my $six = $address =~ /:/;
-    socket(my $s, $six ? AF_INET6 : AF_INET, $type eq 'udp' ? SOCK_DGRAM : SOCK_STREAM, 0) or exit 1;
-    setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1) if $type eq 'tcp';
-    setsockopt($s, IPPROTO_IPV6, IPV6_V6ONLY, 1) if $six;
-    my $to = $six ? pack_sockaddr_in6($port, inet_pton(AF_INET6, $address)) : pack_sockaddr_in($port, inet_aton($address));
-    bind($s, $to) or exit 1;
-    if ($type eq 'tcp') { listen($s, 8) or exit 1 }
-    push @keep, $s;
-}
-exit 0;
-"#;
-
-/// Refuses one address family to everything it starts: `socket(2)` fails with the errno given. seccomp(2).
-const REFUSE_FAMILY: &str = r#"
-my ($family, $errno, @command) = @ARGV;
-my ($arm) = grep { /aarch64/ } `uname -m`;
-my ($seccomp, $socket) = $arm ? (277, 198) : (317, 41);
-my $filter = join '', map { pack 'SCCL', @$_ } (
-    [0x20, 0, 0, 0], [0x15, 0, 3, $socket], [0x20, 0, 0, 16], [0x15, 0, 1, $family],
-    [0x06, 0, 0, 0x00050000 | $errno], [0x06, 0, 0, 0x7fff0000]);
-my $program = pack 'SxxxxxxP', 6, $filter;
-syscall($seccomp, 1, 0, $program) == 0 or die "seccomp: $!";
-exec @command or die "exec: $!";
-"#;
-
-/// Moves this thread, and all it starts, into an empty network namespace with a working loopback.
-fn fresh_namespace() {
-    assert!(Uid::effective().is_root(), "this suite needs root");
-    unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
-    ip(&["link", "set", "lo", "up"]);
-}
-
-fn ip(args: &[&str]) {
-    assert!(Command::new("ip").args(args).status().expect("ip(8)").success(), "ip {args:?}");
-}
-
-/// A process that is ended with its test.
-struct Holder {
-    child: Child,
-    _folder: tempfile::TempDir,
-}
-
-impl Holder {
-    fn pid(&self) -> String {
-        format!("pid {}", self.child.id())
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// One socket to hold.
-#[derive(Clone, Copy)]
-struct Hold<'a> {
-    name: &'a str,
-    kind: &'a str,
-    address: &'a str,
-    port: u16,
-    reuse: bool,
-    v6_only: bool,
-    listen: bool,
-    user: u32,
-    /// Drops to this user after the bind, as nginx's workers and Redis under an init script do.
-    later_user: Option<u32>,
-    other_namespace: bool,
-}
-
-const NGINX: Hold<'_> = Hold {
-    name: "nginx",
-    kind: "tcp",
-    address: "0.0.0.0",
-    port: 6379,
-    reuse: true,
-    v6_only: false,
-    listen: true,
-    user: 0,
-    later_user: None,
-    other_namespace: false,
-};
-
-impl Hold<'_> {
-    /// Starts a process of that name (a link to perl, so that the kernel names it so) and waits for its socket.
-    fn start(self) -> Holder {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join(self.name);
-        symlink("/usr/bin/perl", &program).unwrap();
-        // The other user must be able to get there.
-        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let mut command = if self.other_namespace {
-            let mut command = Command::new("unshare");
-            command.args(["-n", "--"]).arg(&program);
-            command
-        } else {
-            Command::new(&program)
-        };
-        let flag = |on: bool| if on { "1" } else { "0" };
-        command.args(["-e", HOLD, self.kind, self.address, &self.port.to_string()]);
-        command.args([flag(self.reuse), flag(self.v6_only), flag(self.listen)]);
-        command.uid(self.user).gid(self.user).stdin(Stdio::null()).stdout(Stdio::piped());
-        if let Some(user) = self.later_user {
-            command.env("LATER_USER", user.to_string());
-        }
-        let mut child = command.spawn().expect("perl");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let holder = Holder { child, _folder: folder };
-        assert_eq!(line, "ready\n", "{} could not hold {}:{}", self.name, self.address, self.port);
-        holder
-    }
-}
-
-fn words(words: &[&str]) -> Setting {
-    Setting::List(words.iter().map(|word| (*word).to_owned()).collect())
-}
-
-/// One question: a port on some addresses, with the containers that Docker is taken to run.
-#[derive(Clone)]
-struct Question<'a> {
-    port: u16,
-    protocol: Protocol,
-    addresses: &'a [&'a str],
-    containers: Containers,
-    expected_free: bool,
-}
-
-const BOTH: &[&str] = &["0.0.0.0", "::"];
-
-fn redis_port() -> Question<'static> {
-    Question {
-        port: 6379,
-        protocol: Protocol::Tcp,
-        addresses: BOTH,
-        containers: Containers::Known(Vec::new()),
-        expected_free: false,
-    }
-}
-
-impl Question<'_> {
-    fn fact(&self) -> Fact {
-        let asked = Port { name: "redis".into(), port: self.port, protocol: self.protocol, publish: true };
-        let id = format!("port.state.{}", asked.instance());
-        let mut parameters = Parameters::default();
-        parameters.insert("ports", Setting::Ports(vec![asked]));
-        parameters.insert("publish_address", words(self.addresses));
-        parameters.insert("workload_images", words(&["redis", "valkey"]));
-        parameters.insert("workload_processes", words(&["redis-server", "redis-sentinel", "valkey-server"]));
-        let expected = if self.expected_free { "free" } else { "free_or_ours" };
-        parameters.insert("ports_expected", Setting::One(Value::Text(expected.into())));
-        let os = OsProfile {
-            name: "lab".into(),
-            ids: Vec::new(),
-            oldest: None,
-            releases: Vec::new(),
-            sysctl_loader: SysctlLoader::Systemd,
-            remedies: BTreeMap::new(),
-        };
-        let (host, want) = (Host::live(), Want::new([id.clone()]));
-        let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
-        let mut facts = Facts::default();
-        port::probe(&cx, &self.containers, &mut facts);
-        facts.get(&id, Layer::Live).expect("a fact for the port").clone()
-    }
-
-    /// Whether dockerd would get the port.
-    fn oracle(&self) -> bool {
-        let mut command = Command::new("/usr/bin/perl");
-        command.args(["-e", ORACLE, self.protocol.name(), &self.port.to_string()]).args(self.addresses);
-        command.status().expect("perl").success()
-    }
-
-    /// The fact's word, after it was held against the oracle.
-    fn verdict(&self) -> (String, String) {
-        let fact = self.fact();
-        let verdict = word(&fact);
-        if verdict != "unknown" {
-            assert_eq!(verdict == "free", self.oracle(), "{verdict} is not what dockerd would find: {fact:?}");
-        }
-        (verdict, fact.note.unwrap_or_default())
-    }
-}
-
-fn word(fact: &Fact) -> String {
-    match &fact.state {
-        State::Known(Value::Text(text)) => text.clone(),
-        State::Unknown { .. } => "unknown".into(),
-        state => panic!("{state:?}"),
-    }
-}
-
-fn unknown(fact: &Fact) -> (String, String) {
-    match &fact.state {
-        State::Unknown { error, help } => (error.clone(), help.clone().unwrap_or_default()),
-        state => panic!("expected unknown: {state:?}"),
-    }
-}
-
-fn container(name: &str, image: &str, port: u16) -> Containers {
-    let addresses = BOTH.iter().map(|address| address.parse().unwrap());
-    let published =
-        addresses.map(|address| Published { address: Some(address), port, protocol: Protocol::Tcp }).collect();
-    Containers::Known(vec![Container {
-        id: "ab".repeat(32),
-        name: name.into(),
-        image: image.into(),
-        published,
-        ..Container::default()
-    }])
-}
-
-/// Runs something without root's rights, in this very thread and namespace.
-fn as_nobody<T>(what: impl FnOnce() -> T) -> T {
-    setgroups(&[]).unwrap();
-    setegid(Gid::from_raw(NOBODY)).unwrap();
-    seteuid(Uid::from_raw(NOBODY)).unwrap();
-    let result = what();
-    seteuid(Uid::from_raw(0)).unwrap();
-    setegid(Gid::from_raw(0)).unwrap();
-    result
-}
-
-fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !ready() {
-        assert!(started.elapsed() < Duration::from_secs(10), "{what} did not come up");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Every layout of one foreign listener, for every way to ask. With `IPV6_V6ONLY` left out of `try_bind` "v6 only, asked
-/// for v6" still passes but "v4 any, asked for v6" turns into a false "taken"; with the IPv6 ask left out "v6 only" turns
-/// into a false "free".
+/// Every layout of one foreign listener, for every way to ask. With `IPV6_V6ONLY` left out of `try_bind`, "v4 any" asked
+/// for `::` turns into a false "taken"; with dual-stack sockets left out of `table::conflicts`, "v6 dual-stack" asked for
+/// IPv4 loses its holder.
 #[test]
 fn listeners_are_seen_on_exactly_the_addresses_they_hold() {
     let v6 = |address, v6_only| Hold { address, v6_only, ..NGINX };
@@ -301,6 +49,8 @@ fn listeners_are_seen_on_exactly_the_addresses_they_hold() {
         ("v6 loopback", v6("::1", true), any),
         ("v4 mapped", v6("::ffff:127.0.0.1", false), &["::", "::1", "10.99.0.1"]),
         ("without SO_REUSEADDR", Hold { reuse: false, ..NGINX }, v6_any),
+        // What Go servers open since 1.24 where the kernel can; the table of TCP shows the inode of the outer socket.
+        ("multipath TCP", Hold { kind: "mptcp", ..NGINX }, v6_any),
     ];
     let asks: [&[&str]; 6] = [BOTH, &["0.0.0.0"], &["::"], &["127.0.0.1"], &["10.99.0.1"], &["::1"]];
     for (layout, hold, free) in layouts {
@@ -353,7 +103,8 @@ fn connections_that_time_out_do_not_hold_a_server_port() {
     assert!(waiting(), "the connection was gone too early: nothing was tested");
 }
 
-/// A client's connection without SO_REUSEADDR does hold its port until it has timed out, and dockerd would fail too.
+/// A client's connection without SO_REUSEADDR does hold its port until it has timed out, and dockerd would fail too. Fails
+/// when `held_by_socket` does not tell TIME_WAIT from the kernel's other sockets.
 #[test]
 fn a_client_connection_in_time_wait_is_named_as_what_it_is() {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
@@ -373,7 +124,7 @@ fn a_client_connection_in_time_wait_is_named_as_what_it_is() {
     assert!(note.contains("TIME_WAIT") && note.contains("60 s"), "{note}");
 }
 
-/// Fails when the bind is replaced by a look into the tables of PID 1's namespace.
+/// The control is `what_may_not_be_seen_is_unknown`: the same holder in the same namespace is seen.
 #[test]
 fn another_network_namespace_is_another_host() {
     fresh_namespace();
@@ -381,18 +132,17 @@ fn another_network_namespace_is_another_host() {
     assert_eq!(redis_port().verdict().0, "free");
 }
 
+/// Fails when UDP is asked with SO_REUSEADDR: the second round is then shared, a false "free".
 #[test]
 fn udp_ports_have_holders_too() {
     let question = Question { protocol: Protocol::Udp, ..redis_port() };
-    // With SO_REUSEADDR in the ask, the second case is a false "free": both would share the port.
     for reuse in [false, true] {
         for (address, v6_only) in [("0.0.0.0", false), ("::", false), ("::", true), ("127.0.0.1", false)] {
             fresh_namespace();
             let holder = Hold { kind: "udp", name: "named", address, v6_only, reuse, listen: false, ..NGINX }.start();
             assert_eq!(redis_port().verdict().0, "free", "TCP is not UDP");
-            let fact = question.fact();
-            assert_eq!(word(&fact), "taken", "{address} {v6_only} {reuse}");
-            let note = fact.note.unwrap();
+            let (verdict, note) = question.verdict();
+            assert_eq!(verdict, "taken", "{address} {v6_only} {reuse}");
             assert!(note.starts_with(&format!("held by named ({}", holder.pid())), "{note}");
         }
     }
@@ -412,7 +162,7 @@ fn what_may_not_be_seen_is_unknown() {
     assert_eq!(word(&fact), "taken", "{fact:?}");
     drop(holder);
 
-    let _holder = NGINX.start();
+    let holder = NGINX.start();
     let (error, help) = unknown(&as_nobody(|| redis_port().fact()));
     assert_eq!(error, "held by a process of user root that is not visible on 0.0.0.0:6379");
     assert!(help.starts_with("run as root"), "{help}");
@@ -422,7 +172,7 @@ fn what_may_not_be_seen_is_unknown() {
     let containers = container("redis-master", "redis:7.2", 6379);
     let fact = as_nobody(|| Question { containers, ..redis_port() }.fact());
     assert_eq!(word(&fact), "ours", "{fact:?}");
-    drop(_holder);
+    drop(holder);
     assert_eq!(as_nobody(|| redis_port().verdict().0), "free");
 }
 
@@ -453,6 +203,7 @@ fn a_privileged_port_is_not_in_use_just_because_it_may_not_be_asked() {
     assert_eq!(word(&fact), "taken");
 }
 
+/// Fails when EADDRNOTAVAIL is taken for EADDRINUSE.
 #[test]
 fn an_address_of_another_host_is_neither_free_nor_taken() {
     fresh_namespace();
@@ -463,18 +214,8 @@ fn an_address_of_another_host_is_neither_free_nor_taken() {
     }
 }
 
-/// Starts the real thing under a name and waits until it answers.
-fn start_redis(name: &str, folder: &Path, args: &[&str], port: u16) -> Child {
-    let program = folder.join(name);
-    symlink("/usr/bin/redis-server", &program).unwrap();
-    let mut command = Command::new(&program);
-    command.args(args).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
-    let child = command.spawn().expect("redis-server");
-    wait_for(name, || TcpStream::connect(("127.0.0.1", port)).is_ok());
-    child
-}
-
-/// Real Redis, real Sentinel, and Redis under Valkey's name (a stand-in: Debian 12 has no Valkey).
+/// Real Redis, real Sentinel, and Redis under Valkey's name (a stand-in: Debian 12 has no Valkey). Fails when
+/// `is_workload_process` compares nothing.
 #[test]
 fn the_workload_itself_is_ours() {
     for (name, port) in [("redis-server", 6379), ("valkey-server", 6380), ("redis-sentinel", 26379)] {
@@ -490,7 +231,7 @@ fn the_workload_itself_is_ours() {
         };
         let child = start_redis(name, folder.path(), args, port);
         let pid = child.id();
-        let redis = Holder { child, _folder: folder };
+        let redis = Holder::new(child, folder);
         let question = Question { port, ..redis_port() };
         let (verdict, note) = question.verdict();
         assert_eq!(verdict, "ours", "{note}");
@@ -518,7 +259,7 @@ fn beside_a_stranger_the_workload_is_not_enough() {
     assert_eq!(Question { addresses: &["127.0.0.1"], ..redis_port() }.verdict().0, "ours");
 }
 
-/// A stand-in by name; the real docker-proxy is in the Docker suite.
+/// A stand-in by name; the real docker-proxy is in the Docker suite. Fails with `FORWARDERS` empty.
 #[test]
 fn a_forwarder_stands_for_its_container() {
     fresh_namespace();
@@ -526,13 +267,16 @@ fn a_forwarder_stands_for_its_container() {
     let ask = |containers| Question { containers, ..redis_port() };
     let (verdict, note) = ask(container("redis-master", "redis:7.2", 6379)).verdict();
     assert_eq!(verdict, "ours");
-    assert!(note.contains("container redis-master (image redis:7.2") && note.contains(&proxy.pid()), "{note}");
+    assert_eq!(note, "published by container redis-master (image redis:7.2) on 0.0.0.0:6379 and [::]:6379");
     let (verdict, note) = ask(container("web", "nginx:1", 6379)).verdict();
     assert_eq!(verdict, "taken");
     assert!(note.contains("container web"), "{note}");
     let (verdict, note) = ask(container("web", "nginx:1", 8080)).verdict();
     assert_eq!(verdict, "taken");
-    assert!(note.contains("docker-proxy") && note.contains("no running container publishes it"), "{note}");
+    assert!(
+        note.contains(&format!("docker-proxy ({}", proxy.pid())) && note.contains("serves no running container"),
+        "{note}"
+    );
     let (error, _) = unknown(&ask(Containers::Unknown("docker is stopped".into())).fact());
     assert!(error.contains("docker-proxy") && error.contains("docker is stopped"), "{error}");
 
@@ -557,22 +301,8 @@ fn ipv6_switched_off_by_sysctl() {
     assert_eq!(redis_port().verdict().0, "taken");
 }
 
-/// Runs this test once more with one address family refused to it; true in that inner run.
-fn with_family_refused(test: &str, family: i32, errno: i32) -> bool {
-    const INNER: &str = "PREFLIGHT_LAB_INNER";
-    if std::env::var_os(INNER).is_some() {
-        return true;
-    }
-    let own = std::env::current_exe().unwrap();
-    let mut command = Command::new("/usr/bin/perl");
-    command.args(["-e", REFUSE_FAMILY, &family.to_string(), &errno.to_string()]).arg(own);
-    let output = command.args(["--exact", test, "--nocapture"]).env(INNER, "1").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "the inner run failed:\n{text}");
-    false
-}
-
-/// A kernel without IPv6 (`ipv6.disable=1`) answers EAFNOSUPPORT; a seccomp filter makes this one do so.
+/// A kernel without IPv6 (`ipv6.disable=1`) answers EAFNOSUPPORT; a seccomp filter makes this one do so. Fails when that
+/// errno has no answer of its own.
 #[test]
 fn ipv6_that_does_not_exist_is_skipped_and_said() {
     if !with_family_refused("ipv6_that_does_not_exist_is_skipped_and_said", nix::libc::AF_INET6, 97) {
@@ -613,7 +343,8 @@ fn without_netlink_the_proc_tables_name_the_holder() {
     assert!(error.contains("in use by a socket that is not visible"), "{error}");
 }
 
-/// Two binds a port, nothing else. A generous bound (a debug build beside other work); the benchmark has the real one.
+/// Two binds a port, nothing else. The median, with a generous bound (a debug build beside other work); the benchmark has
+/// the real one.
 #[test]
 fn a_thousand_free_ports_cost_microseconds_each() {
     fresh_namespace();
@@ -634,10 +365,10 @@ fn a_thousand_free_ports_cost_microseconds_each() {
     let host = Host::live();
     let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
     let mut facts = Facts::default();
-    let started = Instant::now();
     port::probe(&cx, &Containers::Known(Vec::new()), &mut facts);
-    let each = started.elapsed() / 1000;
     assert_eq!(facts.len(), 1000);
     assert!(facts.iter().all(|(_, layers)| word(layers.live.as_ref().unwrap()) == "free"));
-    assert!(each < Duration::from_micros(200), "{each:?} a port");
+    let mut took: Vec<u64> = facts.iter().map(|(_, layers)| layers.live.as_ref().unwrap().took_us).collect();
+    took.sort_unstable();
+    assert!(took[500] < 200, "{} us a port", took[500]);
 }

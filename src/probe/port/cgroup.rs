@@ -47,7 +47,7 @@ fn container(component: &str) -> Option<String> {
 }
 
 fn unit(component: &str) -> Option<String> {
-    let is_unit = component.ends_with(".service") || component.ends_with(".scope");
+    let is_unit = [".service", ".scope"].iter().any(|suffix| component.ends_with(suffix));
     (is_unit && container(component).is_none()).then(|| component.to_owned())
 }
 

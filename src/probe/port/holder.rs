@@ -10,10 +10,10 @@ use crate::host::{Host, process};
 
 /// Services open their listening sockets first, so these file numbers answer nearly always. Looking only at them spares
 /// the walk over the tens of thousands of connections that a busy server has open.
-const FIRST_FILES: std::ops::Range<i32> = 3..64;
+const FIRST_FILES: std::ops::Range<i32> = 0..64;
 
-/// So many unused numbers in a row end the first look: a process's files are dense at the low end.
-const MAX_GAP: u32 = 16;
+/// More unused numbers in a row end the first look: a process's files are dense at the low end.
+const MAX_GAP: u32 = 4;
 
 /// Names are somebody else's text: a note carries at most this many characters of one.
 const MAX_NAME_CHARS: usize = 64;
@@ -101,24 +101,24 @@ impl Search {
         let mut pids = process::ids();
         let others = |pid: &i32| !process::owner(*pid).is_some_and(|uid| users.contains(&uid));
         pids.sort_by_cached_key(|pid| (*pid == 1, others(pid), *pid));
-        // Those whose files beyond the first ones are still to be looked at.
+        let is_root = process::is_root();
+        // Those whose files beyond the first ones are still to be looked at. Without root, only a process of a socket's
+        // own user is worth that: one's own server with 50,000 connections does not hold root's socket.
         let mut rest = Vec::new();
         for pid in pids {
             if self.wanted.is_empty() {
                 return;
             }
-            if self.look_at_first_files(pid) {
+            if self.look_at_first_files(pid) && (is_root || !others(&pid)) {
                 rest.push(pid);
             }
         }
         for pid in rest {
-            if self.wanted.is_empty() {
-                return;
-            }
             for fd in process::open_files(pid).unwrap_or_default() {
-                if !FIRST_FILES.contains(&fd) {
-                    self.look_at(pid, fd).unwrap_or_default();
+                if self.wanted.is_empty() {
+                    return;
                 }
+                self.look_at(pid, fd).unwrap_or_default();
             }
         }
     }
@@ -133,6 +133,8 @@ impl Search {
                     self.some_hidden = true;
                     return false;
                 }
+                // No standard input: a kernel thread, which has no files at all. Half of a host's processes are such.
+                Err(_) if fd == 0 => break,
                 Err(_) => gap += 1,
             }
             if self.wanted.is_empty() || gap > MAX_GAP {

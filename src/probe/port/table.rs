@@ -32,14 +32,12 @@ impl Table {
         if asks.is_empty() {
             return table;
         }
-        match table.gather_by_netlink(asks) {
-            Ok(()) => table.source = "sock_diag(7)",
-            // EPERM and EACCES under a seccomp or SELinux policy, ENOENT where the kernel lacks inet_diag.
-            Err(_) => {
-                table.entries.clear();
-                table.gather_from_proc(host, asks);
-                table.source = "/proc/net";
-            }
+        table.source = "sock_diag(7)";
+        // EPERM and EACCES under a seccomp or SELinux policy, ENOENT where the kernel lacks inet_diag.
+        if table.gather_by_netlink(asks).is_err() {
+            table.entries.clear();
+            table.gather_from_proc(host, asks);
+            table.source = "/proc/net";
         }
         table
     }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
 
+use super::holder::Holder;
+use super::verdict::Standing;
 use super::*;
 use crate::catalog::os::{OsProfile, SysctlLoader};
 use crate::catalog::parameters::{Parameters, Setting};
 use crate::facts::{Layer, State, Value};
 use crate::host::Host;
+use crate::host::sock_diag::Entry;
 use crate::probe::Want;
 use crate::probe::containers::{Container, Published};
 
@@ -240,12 +243,9 @@ fn a_forwarder_without_docker_is_unknown_unless_the_port_must_be_free() {
     let stopped = Containers::Unknown("docker is stopped".into());
     assert!(matches!(standing(&stopped, false), Standing::Unknown { what, .. } if what.contains("docker is stopped")));
     assert!(matches!(standing(&stopped, true), Standing::Taken(_)));
-    assert!(matches!(standing(&none(), false), Standing::Taken(text) if text.contains("no running container")));
+    assert!(matches!(standing(&none(), false), Standing::Taken(text) if text.contains("serves no running container")));
     let ours = published("redis-1", "redis:7", Some("0.0.0.0"), 6379, Protocol::Tcp);
-    assert_eq!(
-        standing(&ours, false),
-        Standing::Ours("published by container redis-1 (image redis:7, through docker-proxy pid 8)".into())
-    );
+    assert_eq!(standing(&ours, false), Standing::Ours("published by container redis-1 (image redis:7)".into()));
     let theirs = published("web", "nginx", Some("0.0.0.0"), 6379, Protocol::Tcp);
     assert!(matches!(standing(&theirs, false), Standing::Taken(_)));
 }

@@ -1,6 +1,6 @@
 //! From what was seen of one port to its fact. Pure: nothing here asks the host.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::facts::{Fact, Value};
 
@@ -23,6 +23,9 @@ pub enum Standing {
     Taken(String),
 }
 
+/// One address of a port, and how it stands.
+pub type Address = (IpAddr, Standing);
+
 impl Standing {
     pub(super) fn rank(&self) -> u8 {
         match self {
@@ -37,17 +40,13 @@ impl Standing {
 }
 
 /// The fact of one port. `standings` holds each address with how it stands.
-pub fn fact(port: u16, standings: &[(IpAddr, Standing)], expected_free: bool, source: &str) -> Fact {
+pub fn fact(port: u16, standings: &[Address], expected_free: bool, source: &str) -> Fact {
     let Some(worst) = standings.iter().map(|(_, standing)| standing.rank()).max() else {
         return Fact::unknown("no address to publish on", Some("set `publish_address`"), source);
     };
-    let deciding: Vec<&(IpAddr, Standing)> =
-        standings.iter().filter(|(_, standing)| standing.rank() == worst).collect();
-    let addresses = |of: &[&(IpAddr, Standing)]| -> String {
-        of.iter().map(|(address, _)| endpoint(*address, port)).collect::<Vec<_>>().join(" and ")
-    };
-    let skipped: Vec<&(IpAddr, Standing)> =
-        standings.iter().filter(|(_, standing)| *standing == Standing::Skipped).collect();
+    let deciding: Vec<&Address> = standings.iter().filter(|(_, standing)| standing.rank() == worst).collect();
+    let addresses = |of: &[&Address]| endpoints(of, port);
+    let skipped: Vec<&Address> = standings.iter().filter(|(_, standing)| *standing == Standing::Skipped).collect();
     let mut notes: Vec<String> = Vec::new();
     let known = |word: &str| Fact::known(Value::Text(word.into()), source);
     let fact = match &deciding[0].1 {
@@ -58,7 +57,7 @@ pub fn fact(port: u16, standings: &[(IpAddr, Standing)], expected_free: bool, so
             known("not-our-address")
         }
         Standing::Ours(_) => {
-            notes.extend(told(&deciding, &addresses));
+            notes.extend(told(&deciding, port));
             if expected_free {
                 notes.push("the workload itself holds it, but `ports_expected` says that nothing may".into());
                 known("taken")
@@ -67,10 +66,10 @@ pub fn fact(port: u16, standings: &[(IpAddr, Standing)], expected_free: bool, so
             }
         }
         Standing::Taken(_) => {
-            notes.extend(told(&deciding, &addresses));
+            notes.extend(told(&deciding, port));
             known("taken")
         }
-        Standing::Unknown { help, .. } => Fact::unknown(told(&deciding, &addresses).join("; "), *help, source),
+        Standing::Unknown { help, .. } => Fact::unknown(told(&deciding, port).join("; "), *help, source),
     };
     if !skipped.is_empty() {
         notes.push(format!("{} was not asked: this host has no IPv6", addresses(&skipped)));
@@ -79,8 +78,8 @@ pub fn fact(port: u16, standings: &[(IpAddr, Standing)], expected_free: bool, so
 }
 
 /// One text per holder, with every address it holds: `held by nginx (pid 812) on 0.0.0.0:80 and [::]:80`.
-fn told(deciding: &[&(IpAddr, Standing)], addresses: &dyn Fn(&[&(IpAddr, Standing)]) -> String) -> Vec<String> {
-    let mut texts: Vec<(&str, Vec<&(IpAddr, Standing)>)> = Vec::new();
+fn told(deciding: &[&Address], port: u16) -> Vec<String> {
+    let mut texts: Vec<(&str, Vec<&Address>)> = Vec::new();
     for entry in deciding {
         let (Standing::Ours(text) | Standing::Taken(text) | Standing::Unknown { what: text, .. }) = &entry.1 else {
             continue;
@@ -90,12 +89,12 @@ fn told(deciding: &[&(IpAddr, Standing)], addresses: &dyn Fn(&[&(IpAddr, Standin
             None => texts.push((text, vec![entry])),
         }
     }
-    texts.into_iter().map(|(text, entries)| format!("{text} on {}", addresses(&entries))).collect()
+    texts.into_iter().map(|(text, entries)| format!("{text} on {}", endpoints(&entries, port))).collect()
 }
 
-/// `0.0.0.0:6379`, `[::]:6379`.
-pub fn endpoint(address: IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(address, port).to_string()
+/// `0.0.0.0:6379 and [::]:6379`.
+fn endpoints(of: &[&Address], port: u16) -> String {
+    of.iter().map(|(address, _)| SocketAddr::new(*address, port).to_string()).collect::<Vec<_>>().join(" and ")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::predicate::{self, Predicate, Term};
 use super::reader::{Fields, Placed};
+use super::tree::Node;
 use crate::facts::{Kind, registry};
 
 /// How much a check matters. The order is that of weight.
@@ -118,7 +119,7 @@ pub struct Check {
 pub const NOMINAL_PERCENT: u64 = 93;
 
 /// Reads one `[[check]]`. Every mistake is reported; a check without a usable fact is dropped.
-pub fn read(mut fields: Fields<'_, '_>, section: &str, diagnostics: &mut Diagnostics) -> Option<Check> {
+pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics) -> Option<Check> {
     let d = diagnostics;
     let source = fields.source();
     let place = fields.place.clone();
@@ -129,7 +130,7 @@ pub fn read(mut fields: Fields<'_, '_>, section: &str, diagnostics: &mut Diagnos
     let for_each = fields.text("for_each", d).map(|text| text.value);
     let kind = fact_kind(&fact, for_each.is_some(), d);
     // Without a kind the predicates cannot be read; they are taken all the same, so that they are not "unknown keys".
-    let question = |fields: &mut Fields<'_, '_>, key: &'static str, d: &mut Diagnostics| {
+    let question = |fields: &mut Fields<'_>, key: &'static str, d: &mut Diagnostics| {
         let value = fields.take(key)?;
         predicate::read(value, key, kind?, source, d)
     };
@@ -222,7 +223,7 @@ fn within(inner: &Place, outer: &Place) -> bool {
 
 impl Case {
     /// A case that changes nothing, or that always holds, is a mistake.
-    fn checked(self, fields: Fields<'_, '_>, d: &mut Diagnostics) -> Self {
+    fn checked(self, fields: Fields<'_>, d: &mut Diagnostics) -> Self {
         let place = fields.place.clone();
         fields.finish(d);
         if self.when.is_empty() {
@@ -271,7 +272,7 @@ pub fn fact_kind(fact: &Placed<String>, each: bool, d: &mut Diagnostics) -> Opti
     None
 }
 
-fn severity(fields: &mut Fields<'_, '_>, d: &mut Diagnostics) -> Severity {
+fn severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Severity {
     let word = fields.required_text("severity", d);
     match Severity::ALL.into_iter().find(|severity| severity.name() == word.value) {
         Some(severity) => severity,
@@ -279,10 +280,11 @@ fn severity(fields: &mut Fields<'_, '_>, d: &mut Diagnostics) -> Severity {
             if !word.value.is_empty() {
                 let names = Severity::ALL.map(Severity::name);
                 let near = suggest(&word.value, names);
-                d.report(Code::WrongType, word.place, format!("`{}` is no severity", word.value)).hint = Some(match near {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("one of {}", names.join(", ")),
-                });
+                d.report(Code::WrongType, word.place, format!("`{}` is no severity", word.value)).hint =
+                    Some(match near {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("one of {}", names.join(", ")),
+                    });
             }
             Severity::Required
         }
@@ -290,7 +292,7 @@ fn severity(fields: &mut Fields<'_, '_>, d: &mut Diagnostics) -> Severity {
 }
 
 /// `when = {…}` or `when = [{…}, {…}]`; a list is AND.
-fn conditions(fields: &mut Fields<'_, '_>, d: &mut Diagnostics) -> Vec<Condition> {
+fn conditions(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Vec<Condition> {
     fields
         .tables("when", d)
         .into_iter()
@@ -306,12 +308,7 @@ fn conditions(fields: &mut Fields<'_, '_>, d: &mut Diagnostics) -> Vec<Condition
 }
 
 /// `tune = { to = …, accept = {…} }`, in a check or an override.
-pub fn read_tune(
-    value: &toml::Spanned<toml::de::DeValue<'_>>,
-    kind: Kind,
-    source: usize,
-    d: &mut Diagnostics,
-) -> Option<Tune> {
+pub fn read_tune(value: &Node, kind: Kind, source: usize, d: &mut Diagnostics) -> Option<Tune> {
     let mut fields = Fields::of(value, "tune", source, d)?;
     let place = fields.place.clone();
     let to = match fields.take("to") {
@@ -330,16 +327,15 @@ pub fn read_tune(
 }
 
 /// Reads the severity of an override, where it is optional.
-pub fn optional_severity(fields: &mut Fields<'_, '_>, d: &mut Diagnostics) -> Option<Severity> {
+pub fn optional_severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Option<Severity> {
     fields.take("severity")?;
     Some(severity(fields, d))
 }
 
 /// A whole file of checks: `section = "…"` and `[[check]]`.
-pub fn read_file(source: usize, text: &str, d: &mut Diagnostics) -> Vec<Check> {
-    let table = super::reader::parse(source, text, d);
-    let place = Place { source, span: 0..text.len().min(1) };
-    let mut fields = Fields::new(table.get_ref(), "file of checks", place);
+pub fn read_file(source: usize, tree: &Node, d: &mut Diagnostics) -> Vec<Check> {
+    let place = Place { source, span: 0..1 };
+    let mut fields = Fields::new(tree.as_table().unwrap_or_default(), "file of checks", place);
     let section = fields.required_text("section", d).value;
     let checks = fields.tables("check", d).into_iter().filter_map(|check| read(check, &section, d)).collect();
     fields.finish(d);

@@ -1,12 +1,10 @@
 //! Definitions of parameters: name, kind, default, range. A profile declares them; `--set` and `[set]` give values.
 
-use toml::Spanned;
-use toml::de::DeValue;
-
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::parameters::{Port, Protocol, Setting};
 use super::predicate;
 use super::reader::{Fields, Placed, wrong_type};
+use super::tree::{Kind as Tree, Node};
 use crate::facts::{Kind, Value};
 use crate::judge::compare;
 
@@ -48,7 +46,7 @@ pub struct Definition {
 }
 
 /// Reads one `[[parameter]]`.
-pub fn read(mut fields: Fields<'_, '_>, d: &mut Diagnostics) -> Option<Definition> {
+pub fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Option<Definition> {
     let name = fields.required_text("name", d);
     let kind = fields.required_text("kind", d);
     let names = ParameterKind::NAMES.map(|(name, _)| name);
@@ -69,7 +67,7 @@ pub fn read(mut fields: Fields<'_, '_>, d: &mut Diagnostics) -> Option<Definitio
         d.report(Code::MissingKey, name.place, format!("parameter `{}` has no `default`", name.value));
         return None;
     };
-    let bound = |value: Option<&Spanned<DeValue<'_>>>, d: &mut Diagnostics| {
+    let bound = |value: Option<&Node>, d: &mut Diagnostics| {
         let value = value?;
         let place = Place { source, span: value.span() };
         match kind {
@@ -92,31 +90,31 @@ pub fn read(mut fields: Fields<'_, '_>, d: &mut Diagnostics) -> Option<Definitio
 }
 
 /// Reads a value written in TOML.
-pub fn setting(value: &Spanned<DeValue<'_>>, kind: ParameterKind, source: usize, d: &mut Diagnostics) -> Option<Setting> {
+pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnostics) -> Option<Setting> {
     let place = Place { source, span: value.span() };
     match kind {
         ParameterKind::One(kind) => predicate::literal(value, kind, &place, d).map(Setting::One),
         ParameterKind::List => {
-            let Some(items) = value.get_ref().as_array() else {
-                wrong_type(d, place, "default", "a list of texts", value.get_ref());
+            let Some(items) = value.as_array() else {
+                wrong_type(d, place, "default", "a list of texts", value);
                 return None;
             };
             let mut words = Vec::new();
-            for item in items.iter() {
-                match item.get_ref().as_str() {
+            for item in items {
+                match item.as_text() {
                     Some(word) => words.push(word.to_owned()),
-                    None => wrong_type(d, Place { source, span: item.span() }, "list", "text in quotes", item.get_ref()),
+                    None => wrong_type(d, Place { source, span: item.span() }, "list", "text in quotes", item),
                 }
             }
             Some(Setting::List(words))
         }
         ParameterKind::Ports => {
-            let Some(items) = value.get_ref().as_array() else {
-                wrong_type(d, place, "ports", "a list such as `[{ name = \"redis\", port = \"6379-6381\" }]`", value.get_ref());
+            let Some(items) = value.as_array() else {
+                wrong_type(d, place, "ports", "a list such as `[{ name = \"redis\", port = \"6379-6381\" }]`", value);
                 return None;
             };
             let mut ports: Vec<Port> = Vec::new();
-            for item in items.iter() {
+            for item in items {
                 let Some(fields) = Fields::of(item, "port", source, d) else { continue };
                 let place = fields.place.clone();
                 for port in read_port(fields, d) {
@@ -134,13 +132,13 @@ pub fn setting(value: &Spanned<DeValue<'_>>, kind: ParameterKind, source: usize,
 }
 
 /// `{ name = "redis", port = 6379 }` or `{ name = "redis", port = "6379-6381", proto = "tcp", publish = true }`.
-fn read_port(mut fields: Fields<'_, '_>, d: &mut Diagnostics) -> Vec<Port> {
+fn read_port(mut fields: Fields<'_>, d: &mut Diagnostics) -> Vec<Port> {
     let name = fields.required_text("name", d).value;
     let source = fields.source();
     let written = fields.take("port").map(|value| {
-        let text = match value.get_ref() {
-            DeValue::Integer(number) => number.as_str().to_owned(),
-            DeValue::String(text) => text.to_string(),
+        let text = match &value.kind {
+            Tree::Integer(Some(number)) => number.to_string(),
+            Tree::Text(text) => text.to_string(),
             _ => String::new(),
         };
         Placed { value: text, place: Place { source, span: value.span() } }
@@ -164,9 +162,7 @@ fn read_port(mut fields: Fields<'_, '_>, d: &mut Diagnostics) -> Vec<Port> {
         return Vec::new();
     };
     match parse_port_range(&written.value) {
-        Ok((first, last)) => {
-            (first..=last).map(|port| Port { name: name.clone(), port, protocol, publish }).collect()
-        }
+        Ok((first, last)) => (first..=last).map(|port| Port { name: name.clone(), port, protocol, publish }).collect(),
         Err(message) => {
             d.report(Code::BadPort, written.place, message);
             Vec::new()
@@ -226,7 +222,8 @@ impl Definition {
                         Some((range, "udp")) => (range, Protocol::Udp),
                         Some((_, other)) => return Err(format!("{}: `{other}` is neither tcp nor udp", self.name)),
                     };
-                    let (first, last) = parse_port_range(range).map_err(|message| format!("{}: {message}", self.name))?;
+                    let (first, last) =
+                        parse_port_range(range).map_err(|message| format!("{}: {message}", self.name))?;
                     for port in first..=last {
                         ports.push(Port { name: name.to_owned(), port, protocol, publish: true });
                     }

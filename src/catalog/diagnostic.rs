@@ -9,14 +9,28 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::embedded;
+use super::tree::{self, Node};
 use crate::report::escape;
 
 /// A file of the catalogue: an embedded one, one from `/etc/preflight`, or one given on the command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     /// As the user knows it: a path, or `embedded:checks/kernel.toml`.
     pub path: String,
     pub text: Cow<'static, str>,
+    /// The parsed text, where that was done at build time.
+    pub tree: Option<&'static Node>,
+}
+
+impl Source {
+    pub fn embedded(file: &embedded::File) -> Self {
+        Self { path: file.path.to_owned(), text: Cow::Borrowed(file.text), tree: Some(file.tree) }
+    }
+
+    pub fn file(path: impl Into<String>, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { path: path.into(), text: text.into(), tree: None }
+    }
 }
 
 /// A place in a source, by its index in [`Diagnostics::sources`].
@@ -95,17 +109,30 @@ pub struct Diagnostic {
 }
 
 /// All mistakes of a load, with the sources they point into.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Diagnostics {
     pub sources: Vec<Source>,
     pub list: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
-    /// Registers a file; its index goes into the places.
-    pub fn add_source(&mut self, path: impl Into<String>, text: impl Into<Cow<'static, str>>) -> usize {
-        self.sources.push(Source { path: path.into(), text: text.into() });
+    fn add(&mut self, source: Source) -> usize {
+        self.sources.push(source);
         self.sources.len() - 1
+    }
+
+    /// Registers a file and parses it, unless that was done at build time; syntax errors are reported.
+    pub fn open(&mut self, source: Source) -> (usize, Cow<'static, Node>) {
+        let tree = source.tree;
+        let index = self.add(source);
+        if let Some(tree) = tree {
+            return (index, Cow::Borrowed(tree));
+        }
+        let (node, errors) = tree::parse(&self.sources[index].text);
+        for error in errors {
+            self.report(Code::Syntax, Place { source: index, span: error.span }, error.message);
+        }
+        (index, Cow::Owned(node))
     }
 
     pub fn report(&mut self, code: Code, place: Place, message: impl Into<String>) -> &mut Diagnostic {
@@ -151,9 +178,8 @@ impl Diagnostics {
         let message = escape::text(&diagnostic.message);
         let hint = diagnostic.hint.as_ref().map(|hint| escape::text(hint));
         let title = Level::ERROR.primary_title(message.as_ref()).id(diagnostic.code.name());
-        let snippet = Snippet::source(text.as_ref())
-            .path(source.path.as_str())
-            .annotation(AnnotationKind::Primary.span(span));
+        let snippet =
+            Snippet::source(text.as_ref()).path(source.path.as_str()).annotation(AnnotationKind::Primary.span(span));
         let mut group = Group::with_title(title).element(snippet);
         if let Some(hint) = &hint {
             group = group.element(Level::HELP.message(hint.as_ref()));

@@ -1,6 +1,5 @@
 //! Where the catalogue's files come from: the binary, `/etc/preflight`, the command line, a snapshot.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use super::diagnostic::{Diagnostics, Source};
@@ -59,7 +58,7 @@ impl Library {
     pub fn of_snapshot(sources: &[SourceText]) -> Self {
         let mut library = Self::default();
         for source in sources {
-            let file = Source { path: source.path.clone(), text: Cow::Owned(source.text.clone()) };
+            let file = Source::file(source.path.clone(), source.text.clone());
             match source.role {
                 SourceRole::Checks => library.checks.push(file),
                 SourceRole::Profile => library.profiles.push((stem(&source.path), file)),
@@ -76,7 +75,7 @@ impl Library {
         let local = self.profiles.iter().find(|(known, _)| known == name).map(|(_, source)| source.clone());
         local.or_else(|| {
             let file = embedded::PROFILES.iter().find(|file| file.name == name)?;
-            Some(Source { path: file.path.to_owned(), text: Cow::Borrowed(file.text) })
+            Some(Source::embedded(file))
         })
     }
 
@@ -90,8 +89,7 @@ impl Library {
     /// All files of checks, embedded ones first.
     pub fn check_files(&self) -> impl Iterator<Item = Source> {
         let kept = embedded::CHECKS.iter().filter(|file| !self.replaced.iter().any(|name| name == file.name));
-        let embedded =
-            kept.map(|file| Source { path: file.path.to_owned(), text: Cow::Borrowed(file.text) });
+        let embedded = kept.map(Source::embedded);
         embedded.chain(self.checks.iter().cloned())
     }
 }
@@ -111,8 +109,8 @@ fn embedded_os_profile(name: &str) -> OsProfile {
     let file = embedded::OS_PROFILES.iter().find(|file| file.name == name);
     let mut diagnostics = Diagnostics::default();
     let profile = file.and_then(|file| {
-        let source = diagnostics.add_source(file.path, file.text);
-        os::read(source, file.text, &mut diagnostics)
+        let (source, tree) = diagnostics.open(Source::embedded(file));
+        os::read(source, &tree, &mut diagnostics)
     });
     #[expect(clippy::expect_used, reason = "the embedded OS profiles are read by a test of this crate")]
     profile.expect("embedded OS profile")
@@ -122,7 +120,7 @@ fn read(host: &Host, path: &str) -> Result<Source, LibraryError> {
     if nix::unistd::geteuid().is_root() && host.is_live() {
         trust::only_root_writes(Path::new(path))?;
     }
-    Ok(Source { path: path.to_owned(), text: Cow::Owned(host.read_text(path)?) })
+    Ok(Source::file(path, host.read_text(path)?))
 }
 
 /// The `.toml` files of a folder, in the order of their names.

@@ -102,12 +102,7 @@ fn term(term: &Term, kind: Kind, definitions: &[Definition], d: &mut Diagnostics
     }
 }
 
-fn unknown_parameter(
-    name: &str,
-    place: &super::diagnostic::Place,
-    definitions: &[Definition],
-    d: &mut Diagnostics,
-) {
+fn unknown_parameter(name: &str, place: &super::diagnostic::Place, definitions: &[Definition], d: &mut Diagnostics) {
     let near = suggest(name, definitions.iter().map(|definition| definition.name.as_str()));
     d.report(Code::UnknownParameter, place.clone(), format!("the profile declares no parameter `{name}`")).hint =
         near.map(|near| format!("did you mean `{near}`?"));

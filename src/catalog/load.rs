@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::check::{self, Check};
 use super::definition::Definition;
-use super::embedded::EMBEDDED;
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
+use super::embedded::EMBEDDED;
 use super::glob;
 use super::library::Library;
 use super::lint;
 use super::parameters::Parameters;
 use super::profile::{self, Known, Profile};
-use super::reader::{self, Placed};
+use super::reader::Placed;
 use crate::facts::snapshot::{SourceRole, SourceText};
 
 /// How many profiles may extend each other.
@@ -74,8 +74,8 @@ fn assemble(
     let mut sources = Vec::new();
     for file in library.check_files() {
         let embedded = file.path.starts_with(EMBEDDED);
-        let source = d.add_source(file.path.clone(), file.text.clone());
-        let checks = check::read_file(source, &file.text, d);
+        let (source, tree) = d.open(file.clone());
+        let checks = check::read_file(source, &tree, d);
         if !embedded {
             local.extend(checks.iter().map(|check| check.id.clone()));
             let text = file.text.into_owned();
@@ -160,13 +160,11 @@ fn descend(
         return Ok(());
     }
     visiting.push(name.to_owned());
-    let source = d.add_source(file.path.clone(), file.text.clone());
-    let table = reader::parse(source, &file.text, d);
-    if let Some(parent) = profile::extends(&table, source) {
+    let (source, tree) = d.open(file.clone());
+    if let Some(parent) = profile::extends(&tree, source) {
         descend(library, &parent.value, Some(parent.place), checks, visiting, chain, sources, d)?;
     }
-    let profile = profile::read(&table, source, Known { checks, parents: chain }, d);
-    drop(table);
+    let profile = profile::read(&tree, source, Known { checks, parents: chain }, d);
     if !file.path.starts_with(EMBEDDED) {
         let text = file.text.into_owned();
         sources.push(SourceText { role: SourceRole::Profile, path: file.path, text });

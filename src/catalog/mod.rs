@@ -13,6 +13,7 @@ pub mod parameters;
 pub mod predicate;
 pub mod profile;
 pub mod reader;
+pub mod tree;
 pub mod waiver;
 
 pub use load::{Catalogue, load};

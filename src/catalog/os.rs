@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::diagnostic::{Code, Diagnostics, Place};
 use super::reader::{self, Fields, Placed};
+use super::tree::Node;
 use crate::facts::Version;
 
 /// What applies sysctl files at boot.
@@ -25,6 +26,8 @@ pub enum ServiceManager {
 /// A release with its end of life.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Release {
+    /// The os-release ID it is for, where members of the family differ; `None` is for all others.
+    pub id: Option<String>,
     pub version: Version,
     /// The last day of free support, `YYYY-MM-DD`.
     pub end_of_life: String,
@@ -59,9 +62,8 @@ pub struct OsProfile {
 pub const GENERIC: &str = "generic";
 
 /// Reads one OS profile file.
-pub fn read(source: usize, text: &str, d: &mut Diagnostics) -> Option<OsProfile> {
-    let table = reader::parse(source, text, d);
-    let mut fields = Fields::new(table.get_ref(), "OS profile", Place { source, span: 0..1 });
+pub fn read(source: usize, tree: &Node, d: &mut Diagnostics) -> Option<OsProfile> {
+    let mut fields = Fields::new(tree.as_table().unwrap_or_default(), "OS profile", Place { source, span: 0..1 });
     let name = fields.required_text("name", d);
     let title = fields.text("title", d).map(|text| text.value);
     let ids = texts(&mut fields, "ids", d);
@@ -73,15 +75,21 @@ pub fn read(source: usize, text: &str, d: &mut Diagnostics) -> Option<OsProfile>
             let number = entry.required_text("version", d);
             let end = entry.required_text("end_of_life", d);
             day(&end, d);
+            let id = entry.text("id", d).map(|text| text.value);
             entry.finish(d);
-            Some(Release { version: version(&number, d)?, end_of_life: end.value })
+            Some(Release { id, version: version(&number, d)?, end_of_life: end.value })
         })
         .collect();
     let dated = fields.required_text("dated", d);
     day(&dated, d);
-    let sysctl_loader = word(&mut fields, "sysctl_loader", &[("systemd", SysctlLoader::Systemd), ("procps", SysctlLoader::Procps)], d);
-    let service_manager =
-        word(&mut fields, "service_manager", &[("systemd", ServiceManager::Systemd), ("openrc", ServiceManager::OpenRc)], d);
+    let sysctl_loader =
+        word(&mut fields, "sysctl_loader", &[("systemd", SysctlLoader::Systemd), ("procps", SysctlLoader::Procps)], d);
+    let service_manager = word(
+        &mut fields,
+        "service_manager",
+        &[("systemd", ServiceManager::Systemd), ("openrc", ServiceManager::OpenRc)],
+        d,
+    );
     let package_manager = fields.required_text("package_manager", d).value;
     let thp = word(&mut fields, "thp_persistence", &[("tmpfiles", "tmpfiles"), ("openrc", "openrc")], d);
     let firewall = fields.required_text("firewall", d).value;
@@ -89,12 +97,11 @@ pub fn read(source: usize, text: &str, d: &mut Diagnostics) -> Option<OsProfile>
     for entry in fields.tables("remedy", d) {
         let names: Vec<Placed<String>> = entry.entries().map(|(name, _)| name).collect();
         for (name, value) in names.into_iter().zip(entry.entries().map(|(_, value)| value)) {
-            let Some(items) = value.get_ref().as_array() else {
-                reader::wrong_type(d, name.place, "remedy", "a list of commands", value.get_ref());
+            let Some(items) = value.as_array() else {
+                reader::wrong_type(d, name.place, "remedy", "a list of commands", value);
                 continue;
             };
-            let commands: Vec<String> =
-                items.iter().filter_map(|item| item.get_ref().as_str()).map(Into::into).collect();
+            let commands: Vec<String> = items.iter().filter_map(|item| item.as_text()).map(Into::into).collect();
             if commands.is_empty() || commands.len() != items.len() {
                 d.report(Code::WrongType, name.place, format!("recipe `{}` is not a list of commands", name.value));
                 continue;
@@ -119,7 +126,7 @@ pub fn read(source: usize, text: &str, d: &mut Diagnostics) -> Option<OsProfile>
     })
 }
 
-fn texts(fields: &mut Fields<'_, '_>, key: &'static str, d: &mut Diagnostics) -> Vec<String> {
+fn texts(fields: &mut Fields<'_>, key: &'static str, d: &mut Diagnostics) -> Vec<String> {
     fields.texts(key, d).unwrap_or_default().into_iter().map(|text| text.value).collect()
 }
 
@@ -139,7 +146,7 @@ fn day(text: &Placed<String>, d: &mut Diagnostics) {
     }
 }
 
-fn word<T: Copy>(fields: &mut Fields<'_, '_>, key: &'static str, known: &[(&str, T)], d: &mut Diagnostics) -> Option<T> {
+fn word<T: Copy>(fields: &mut Fields<'_>, key: &'static str, known: &[(&str, T)], d: &mut Diagnostics) -> Option<T> {
     let text = fields.required_text(key, d);
     let found = known.iter().find(|(name, _)| *name == text.value).map(|(_, value)| *value);
     if found.is_none() && !text.value.is_empty() {
@@ -147,4 +154,25 @@ fn word<T: Copy>(fields: &mut Fields<'_, '_>, key: &'static str, known: &[(&str,
         d.report(Code::WrongType, text.place, format!("`{key}` is one of {}, not `{}`", names.join(", "), text.value));
     }
     found
+}
+
+#[cfg(test)]
+impl OsProfile {
+    /// A systemd family of the given name, with nothing else known, for unit tests.
+    pub(crate) fn blank(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            title: name.into(),
+            ids: vec![name.into()],
+            oldest: None,
+            releases: Vec::new(),
+            dated: "2026-11-22".into(),
+            sysctl_loader: SysctlLoader::Systemd,
+            service_manager: ServiceManager::Systemd,
+            package_manager: "apt".into(),
+            thp_persistence: "tmpfiles".into(),
+            firewall: "nftables".into(),
+            remedies: BTreeMap::new(),
+        }
+    }
 }

@@ -1,10 +1,8 @@
 //! The grammar of predicates: what a fact is compared with, and how.
 
-use toml::Spanned;
-use toml::de::DeValue;
-
 use super::diagnostic::{Code, Diagnostics, Place};
 use super::reader::{Fields, wrong_type};
+use super::tree::{Kind as Tree, Node};
 use crate::facts::{Kind, Value};
 
 /// Something to compare a fact with.
@@ -51,7 +49,7 @@ impl Predicate {
 
 /// Reads `{ at_least = "4 GiB" }`: exactly one predicate about a fact of the given kind.
 pub fn read(
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     what: &'static str,
     kind: Kind,
     source: usize,
@@ -64,7 +62,7 @@ pub fn read(
 }
 
 /// Takes the one predicate among the fields of a table that may hold other keys too (`when`).
-pub fn take(fields: &mut Fields<'_, '_>, what: &str, kind: Kind, diagnostics: &mut Diagnostics) -> Option<Predicate> {
+pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut Diagnostics) -> Option<Predicate> {
     let source = fields.source();
     let mut found = Vec::new();
     for key in Predicate::KEYS {
@@ -97,9 +95,9 @@ pub fn take(fields: &mut Fields<'_, '_>, what: &str, kind: Kind, diagnostics: &m
         diagnostics.report(Code::WrongPredicate, place, message);
         return None;
     }
-    let mut list = |value: &Spanned<DeValue<'_>>| -> Option<Vec<Term>> {
-        let Some(items) = value.get_ref().as_array() else {
-            wrong_type(diagnostics, Place { source, span: value.span() }, key, "a list", value.get_ref());
+    let mut list = |value: &Node| -> Option<Vec<Term>> {
+        let Some(items) = value.as_array() else {
+            wrong_type(diagnostics, Place { source, span: value.span() }, key, "a list", value);
             return None;
         };
         items.iter().map(|item| term(item, kind, source, diagnostics)).collect()
@@ -135,14 +133,9 @@ pub fn take(fields: &mut Fields<'_, '_>, what: &str, kind: Kind, diagnostics: &m
 }
 
 /// Reads a literal of the fact's kind, `{ param = "…" }` or `{ fact = "…" }`.
-pub fn term(
-    value: &Spanned<DeValue<'_>>,
-    kind: Kind,
-    source: usize,
-    diagnostics: &mut Diagnostics,
-) -> Option<Term> {
+pub fn term(value: &Node, kind: Kind, source: usize, diagnostics: &mut Diagnostics) -> Option<Term> {
     let place = Place { source, span: value.span() };
-    if value.get_ref().is_table() {
+    if value.as_table().is_some() {
         let mut fields = Fields::of(value, "literal", source, diagnostics)?;
         let parameter = fields.text("param", diagnostics);
         let fact = fields.text("fact", diagnostics);
@@ -162,40 +155,34 @@ pub fn term(
 }
 
 /// Reads a plain value of a kind. A number for a size, or a size for a number, is the wrong unit.
-pub fn literal(
-    value: &Spanned<DeValue<'_>>,
-    kind: Kind,
-    place: &Place,
-    diagnostics: &mut Diagnostics,
-) -> Option<Value> {
-    let raw = value.get_ref();
+pub fn literal(value: &Node, kind: Kind, place: &Place, diagnostics: &mut Diagnostics) -> Option<Value> {
+    let raw = &value.kind;
     let wrong = |diagnostics: &mut Diagnostics, code: Code, message: String| {
-        diagnostics.report(code, place.clone(), message).hint = Some(format!("write something like {}", kind.example()));
+        diagnostics.report(code, place.clone(), message).hint =
+            Some(format!("write something like {}", kind.example()));
         None
     };
     match (raw, kind) {
-        (DeValue::Boolean(flag), Kind::Bool) => Some(Value::Bool(*flag)),
-        (DeValue::Integer(number), Kind::Int | Kind::Sysctl) => {
-            match i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()) {
-                Ok(number) => Some(Value::Int(number)),
-                Err(_) => wrong(diagnostics, Code::OutOfRange, format!("{} does not fit into 64 bits", number.as_str())),
-            }
+        (Tree::Boolean(flag), Kind::Bool) => Some(Value::Bool(*flag)),
+        (Tree::Integer(Some(number)), Kind::Int | Kind::Sysctl) => Some(Value::Int(*number)),
+        (Tree::Integer(None), Kind::Int | Kind::Sysctl) => {
+            wrong(diagnostics, Code::OutOfRange, "this number does not fit into 64 bits".to_owned())
         }
-        (DeValue::Integer(number), Kind::Bytes | Kind::Duration) => {
-            wrong(diagnostics, Code::WrongUnit, format!("{} has no unit: a {} is wanted", number.as_str(), kind.name()))
+        (Tree::Integer(_), Kind::Bytes | Kind::Duration) => {
+            wrong(diagnostics, Code::WrongUnit, format!("a number without a unit: a {} is wanted", kind.name()))
         }
-        (DeValue::String(text), Kind::Text | Kind::Sysctl) => Some(Value::Text(text.to_string())),
-        (DeValue::String(text), Kind::Bytes | Kind::Duration | Kind::Version) => match kind.parse(text) {
+        (Tree::Text(text), Kind::Text | Kind::Sysctl) => Some(Value::Text(text.to_string())),
+        (Tree::Text(text), Kind::Bytes | Kind::Duration | Kind::Version) => match kind.parse(text) {
             Ok(value) => Some(value),
             Err(message) => {
                 let code = if kind == Kind::Version { Code::WrongType } else { Code::WrongUnit };
                 wrong(diagnostics, code, message)
             }
         },
-        (DeValue::Array(items), Kind::Set) => {
+        (Tree::Array(items), Kind::Set) => {
             let mut words = std::collections::BTreeSet::new();
             for item in items.iter() {
-                match item.get_ref().as_str() {
+                match item.as_text() {
                     Some(word) => words.insert(word.to_owned()),
                     None => return wrong(diagnostics, Code::WrongType, "a set holds texts only".to_owned()),
                 };
@@ -210,14 +197,12 @@ pub fn literal(
 }
 
 /// What was written, shortly.
-fn raw_text(value: &DeValue<'_>) -> String {
-    match value {
-        DeValue::String(text) => text.to_string(),
-        DeValue::Integer(number) => number.as_str().to_owned(),
-        DeValue::Float(number) => number.as_str().to_owned(),
-        DeValue::Boolean(flag) => flag.to_string(),
-        DeValue::Datetime(date) => date.to_string(),
-        DeValue::Array(_) => "[…]".to_owned(),
-        DeValue::Table(_) => "{…}".to_owned(),
+fn raw_text(kind: &Tree) -> String {
+    match kind {
+        Tree::Text(text) | Tree::Other(text) => text.to_string(),
+        Tree::Integer(number) => number.map_or_else(|| "…".to_owned(), |number| number.to_string()),
+        Tree::Boolean(flag) => flag.to_string(),
+        Tree::Array(_) => "[…]".to_owned(),
+        Tree::Table(_) => "{…}".to_owned(),
     }
 }

@@ -1,8 +1,5 @@
 //! A profile as its file says it: parameters, the checks it includes, overrides, checks of its own.
 
-use toml::Spanned;
-use toml::de::DeTable;
-
 use super::check::{self, Check, Severity, Tune};
 use super::definition::{self, Definition};
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
@@ -10,6 +7,7 @@ use super::glob;
 use super::parameters::Setting;
 use super::predicate::{self, Predicate};
 use super::reader::{Fields, Placed};
+use super::tree::Node;
 use crate::facts::Kind;
 
 /// `[[override]]`: what a profile changes about checks that it includes.
@@ -61,15 +59,15 @@ const OWN_SECTION: &str = "CHECKS OF THE PROFILE";
 
 /// The name of the profile that this one extends. Looked at before everything else, since what a profile may refer to
 /// depends on it.
-pub fn extends(table: &Spanned<DeTable<'_>>, source: usize) -> Option<Placed<String>> {
-    let value = table.get_ref().get("extends")?;
-    let name = value.get_ref().as_str()?;
+pub fn extends(table: &Node, source: usize) -> Option<Placed<String>> {
+    let value = table.get("extends")?;
+    let name = value.as_text()?;
     Some(Placed { value: name.to_owned(), place: Place { source, span: value.span() } })
 }
 
 /// Reads a parsed profile file.
-pub fn read(table: &Spanned<DeTable<'_>>, source: usize, known: Known<'_>, d: &mut Diagnostics) -> Profile {
-    let mut fields = Fields::new(table.get_ref(), "profile", Place { source, span: 0..1 });
+pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) -> Profile {
+    let mut fields = Fields::new(table.as_table().unwrap_or_default(), "profile", Place { source, span: 0..1 });
     let name = fields.required_text("name", d);
     let title = fields.required_text("title", d).value;
     let about = fields.text("about", d).map(|text| text.value).unwrap_or_default();
@@ -110,7 +108,7 @@ pub fn read(table: &Spanned<DeTable<'_>>, source: usize, known: Known<'_>, d: &m
 }
 
 fn read_override<'c>(
-    mut fields: Fields<'_, '_>,
+    mut fields: Fields<'_>,
     checks: impl Iterator<Item = &'c Check> + Clone,
     d: &mut Diagnostics,
 ) -> Option<Override> {
@@ -144,8 +142,7 @@ fn read_override<'c>(
         several if asks => {
             let names: Vec<&str> = several.iter().map(|kind| kind.name()).collect();
             let message = format!("`{}` covers facts of several kinds ({})", id.value, names.join(", "));
-            d.report(Code::WrongPredicate, id.place, message).hint =
-                Some("write one override per kind".to_owned());
+            d.report(Code::WrongPredicate, id.place, message).hint = Some("write one override per kind".to_owned());
             return None;
         }
         [first, ..] => *first,

@@ -2,7 +2,8 @@
 
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::glob;
-use super::reader::{self, Fields};
+use super::reader::Fields;
+use super::tree::Node;
 
 /// One accepted finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,15 +18,14 @@ pub struct Waiver {
 }
 
 /// Reads `[[waiver]]` entries.
-pub fn read_file(source: usize, text: &str, d: &mut Diagnostics) -> Vec<Waiver> {
-    let table = reader::parse(source, text, d);
-    let mut fields = Fields::new(table.get_ref(), "file of waivers", Place { source, span: 0..text.len().min(1) });
+pub fn read_file(source: usize, tree: &Node, d: &mut Diagnostics) -> Vec<Waiver> {
+    let mut fields = Fields::new(tree.as_table().unwrap_or_default(), "file of waivers", Place { source, span: 0..1 });
     let waivers = fields.tables("waiver", d).into_iter().map(|entry| read(entry, d)).collect();
     fields.finish(d);
     waivers
 }
 
-fn read(mut fields: Fields<'_, '_>, d: &mut Diagnostics) -> Waiver {
+fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Waiver {
     let id = fields.required_text("id", d);
     let owner = fields.required_text("owner", d).value;
     let reason = fields.required_text("reason", d).value;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::args::{CheckArgs, Format};
 use super::select::Selection;
 use super::{ExitCode, Stop, source};
-use crate::catalog::diagnostic::Diagnostics;
+use crate::catalog::diagnostic::{Diagnostics, Source};
 use crate::catalog::library::Library;
 use crate::catalog::waiver::{self, Waiver};
 use crate::catalog::{self, Catalogue, embedded};
@@ -77,20 +77,30 @@ fn read_snapshot(path: &Path) -> Result<Snapshot, Stop> {
     let text = if path == Path::new("-") {
         let mut text = String::new();
         let stdin = std::io::stdin().lock().take(host::MAX_FILE_BYTES);
-        { stdin }.read_to_string(&mut text).map_err(|error| Stop::usage(format!("--snapshot -: {}", host::describe(&error))))?;
+        { stdin }
+            .read_to_string(&mut text)
+            .map_err(|error| Stop::usage(format!("--snapshot -: {}", host::describe(&error))))?;
         text
     } else {
         Host::live().read_text(path).map_err(Stop::usage)?
     };
     let snapshot: Snapshot = serde_json::from_str(&text).map_err(|error| {
-        Stop::usage(format!("{name}:{}:{}: not a snapshot: {error}\nhint: `preflight facts` writes one", error.line(), error.column()))
+        Stop::usage(format!(
+            "{name}:{}:{}: not a snapshot: {error}\nhint: `preflight facts` writes one",
+            error.line(),
+            error.column()
+        ))
     })?;
     if snapshot.schema != snapshot::SCHEMA {
-        let message = format!("{name}: schema `{}` is not `{}`, which this version reads", snapshot.schema, snapshot::SCHEMA);
+        let message =
+            format!("{name}: schema `{}` is not `{}`, which this version reads", snapshot.schema, snapshot::SCHEMA);
         return Err(Stop::usage(message));
     }
     if snapshot.taken_at.parse::<jiff::Timestamp>().is_err() {
-        return Err(Stop::usage(format!("{name}: taken_at `{}` is no time like 2026-11-22T10:15:00Z", snapshot.taken_at)));
+        return Err(Stop::usage(format!(
+            "{name}: taken_at `{}` is no time like 2026-11-22T10:15:00Z",
+            snapshot.taken_at
+        )));
     }
     Ok(snapshot)
 }
@@ -102,8 +112,8 @@ fn waivers(args: &CheckArgs, catalogue: &Catalogue) -> Result<Vec<Waiver>, Stop>
     }
     let text = Host::live().read_text(path).map_err(Stop::usage)?;
     let mut diagnostics = Diagnostics::default();
-    let source = diagnostics.add_source(path.display().to_string(), text.clone());
-    let waivers = waiver::read_file(source, &text, &mut diagnostics);
+    let (source, tree) = diagnostics.open(Source::file(path.display().to_string(), text));
+    let waivers = waiver::read_file(source, &tree, &mut diagnostics);
     waiver::check_ids(&waivers, catalogue.checks.iter().map(|check| check.id.as_str()), &mut diagnostics);
     if diagnostics.is_empty() { Ok(waivers) } else { Err(Stop::Files(diagnostics)) }
 }
@@ -114,8 +124,9 @@ fn write(args: &CheckArgs, report: &Report) -> Result<(), Stop> {
     render(args, report, &mut bytes, is_terminal)?;
     if let Some(path) = &args.output {
         let plain = anstream::adapter::strip_bytes(&bytes).into_vec();
-        return host::output::write(path, &plain)
-            .map_err(|error| Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error))));
+        return host::output::write(path, &plain).map_err(|error| {
+            Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
+        });
     }
     let mut stdout = anstream::stdout().lock();
     stdout.write_all(&bytes)?;

@@ -16,14 +16,12 @@ pub(super) fn run(args: &ExplainArgs) -> Result<ExitCode, Stop> {
     let exact = catalogue.checks.iter().find(|check| check.id == args.id);
     // `port.free.6379` is explained by `port.free`.
     let instance = || {
-        catalogue
-            .checks
-            .iter()
-            .find(|check| check.for_each.is_some() && args.id.starts_with(&format!("{}.", check.id)))
+        catalogue.checks.iter().find(|check| check.for_each.is_some() && args.id.starts_with(&format!("{}.", check.id)))
     };
     let Some(check) = exact.or_else(instance) else {
         let near = suggest(&args.id, catalogue.checks.iter().map(|check| check.id.as_str()));
-        let hint = near.map_or_else(|| "`preflight list checks` shows all".into(), |near| format!("did you mean `{near}`?"));
+        let hint =
+            near.map_or_else(|| "`preflight list checks` shows all".into(), |near| format!("did you mean `{near}`?"));
         return Err(Stop::usage(format!("profile {} has no check `{}`\nhint: {hint}", catalogue.name, args.id)));
     };
     let mut out = anstream::stdout().lock();
@@ -71,7 +69,8 @@ fn text(check: &Check) -> String {
     field("Fix", &check.fix);
     field("Costs", check.impact.as_deref().unwrap_or_default());
     if let Some(tune) = &check.tune {
-        let accept = tune.accept.as_ref().map(|accept| format!(", {} is left alone", words(accept))).unwrap_or_default();
+        let accept =
+            tune.accept.as_ref().map(|accept| format!(", {} is left alone", words(accept))).unwrap_or_default();
         field("Tunes to", &format!("{}{accept}", term(&tune.to)));
     }
     field("Sources", &check.sources.join("; "));

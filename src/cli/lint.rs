@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::args::LintArgs;
 use super::{ExitCode, Stop};
-use crate::catalog::diagnostic::{Diagnostics, Place, Source};
+use crate::catalog::diagnostic::{Diagnostics, Source};
 use crate::catalog::library::Library;
-use crate::catalog::{load, os, reader, waiver};
+use crate::catalog::{load, os, tree, waiver};
 use crate::host::Host;
 
 pub(super) fn run(args: &LintArgs) -> Result<ExitCode, Stop> {
@@ -51,18 +51,18 @@ fn lint(path: &Path) -> Result<Diagnostics, Stop> {
     let mut d = Diagnostics::default();
     match role(&text) {
         Role::Waivers => {
-            let source = d.add_source(name, text.clone());
-            waiver::read_file(source, &text, &mut d);
+            let (source, tree) = d.open(Source::file(name, text));
+            waiver::read_file(source, &tree, &mut d);
         }
         Role::Os => {
-            let source = d.add_source(name, text.clone());
-            os::read(source, &text, &mut d);
+            let (source, tree) = d.open(Source::file(name, text));
+            os::read(source, &tree, &mut d);
         }
         Role::Profile => {
             // Profiles extend each other by name: those in the same folder are known too.
             let mut library = siblings(path)?;
             // Found by its path, as asked for, and by its name, as others and itself may extend it.
-            let source = Source { path: name.clone(), text: text.into() };
+            let source = Source::file(name.clone(), text);
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             library.profiles.extend([(stem, source.clone()), (name.clone(), source)]);
             d = load::load_for_lint(&library, &name).1;
@@ -72,7 +72,7 @@ fn lint(path: &Path) -> Result<Diagnostics, Stop> {
             let in_checks = path.parent().is_some_and(|folder| folder.ends_with("checks"));
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
             let replaced = stem.into_iter().filter(|_| in_checks).collect();
-            let checks = vec![Source { path: name.clone(), text: text.into() }];
+            let checks = vec![Source::file(name.clone(), text)];
             let library = Library { checks, replaced, ..Library::default() };
             d = load::load_for_lint(&library, crate::catalog::embedded::DEFAULT_PROFILE).1;
         }
@@ -82,12 +82,9 @@ fn lint(path: &Path) -> Result<Diagnostics, Stop> {
 
 /// A file that is no TOML at all is read as a file of checks, whose loader shows what is wrong.
 fn role(text: &str) -> Role {
-    let mut ignored = Diagnostics::default();
-    let source = ignored.add_source("", String::new());
-    let table = reader::parse(source, text, &mut ignored);
-    let table = reader::Fields::new(table.get_ref(), "file", Place { source, span: 0..0 });
-    let keys: Vec<String> = table.entries().map(|(key, _)| key.value).collect();
-    let has = |key: &str| keys.iter().any(|known| known == key);
+    let (tree, _) = tree::parse(text);
+    let keys: Vec<&str> = tree.as_table().unwrap_or_default().iter().map(|entry| entry.key.as_ref()).collect();
+    let has = |key: &str| keys.contains(&key);
     if has("waiver") {
         Role::Waivers
     } else if has("service_manager") || has("sysctl_loader") || has("remedy") {
@@ -108,7 +105,7 @@ fn siblings(path: &Path) -> Result<Library, Stop> {
         let stem = sibling.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         if sibling.extension().is_some_and(|extension| extension == "toml") && sibling != path {
             let Ok(text) = host.read_text(&sibling) else { continue };
-            library.profiles.push((stem, Source { path: sibling.display().to_string(), text: text.into() }));
+            library.profiles.push((stem, Source::file(sibling.display().to_string(), text)));
         }
     }
     Ok(library)

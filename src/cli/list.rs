@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use super::args::{ListArgs, Listing};
 use super::{ExitCode, Stop, explain, source};
-use crate::catalog::diagnostic::Diagnostics;
+use crate::catalog::diagnostic::{Diagnostics, Source};
 use crate::catalog::library::Library;
 use crate::catalog::parameters::Setting;
 use crate::catalog::{Catalogue, embedded, os};
@@ -55,7 +55,8 @@ fn layout(rows: &[Row], aligned: bool) -> String {
 }
 
 fn checks(catalogue: &Catalogue) -> Vec<Row> {
-    let row = |check: &crate::catalog::check::Check| vec![check.id.clone(), check.severity.to_string(), check.title.clone()];
+    let row =
+        |check: &crate::catalog::check::Check| vec![check.id.clone(), check.severity.to_string(), check.title.clone()];
     catalogue.checks.iter().map(row).collect()
 }
 
@@ -102,8 +103,8 @@ fn profiles() -> Result<Vec<Row>, Stop> {
 fn os_profiles() -> Vec<Row> {
     let mut diagnostics = Diagnostics::default();
     let read = embedded::OS_PROFILES.iter().filter_map(|file| {
-        let source = diagnostics.add_source(file.path, file.text);
-        os::read(source, file.text, &mut diagnostics)
+        let (source, tree) = diagnostics.open(Source::embedded(file));
+        os::read(source, &tree, &mut diagnostics)
     });
     read.map(|profile| {
         let releases: Vec<String> = profile

@@ -9,11 +9,11 @@ pub mod command;
 pub mod cpus;
 pub mod env;
 pub mod output;
-pub mod trust;
-pub mod space;
 pub mod process;
 pub mod sock_diag;
 pub mod socket;
+pub mod space;
+pub mod trust;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

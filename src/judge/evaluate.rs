@@ -10,7 +10,12 @@ use crate::facts::{Layer, State, Value};
 
 /// Whether the value satisfies the predicate. An error says which literal could not be told, or that the two cannot be
 /// compared: that is unknown, never a pass and never a failure.
-pub(super) fn holds(predicate: &Predicate, value: &Value, nominal: bool, resolver: &Resolver<'_>) -> Result<bool, String> {
+pub(super) fn holds(
+    predicate: &Predicate,
+    value: &Value,
+    nominal: bool,
+    resolver: &Resolver<'_>,
+) -> Result<bool, String> {
     let order = |term: &Term| {
         let literal = resolver.literal(term)?;
         let literal = if nominal { shrink(literal) } else { literal };
@@ -46,7 +51,9 @@ pub(super) fn holds(predicate: &Predicate, value: &Value, nominal: bool, resolve
 /// What a machine sold with that size shows.
 fn shrink(literal: Value) -> Value {
     match literal {
-        Value::Bytes(bytes) => Value::Bytes(u64::try_from(u128::from(bytes) * u128::from(NOMINAL_PERCENT) / 100).unwrap_or(u64::MAX)),
+        Value::Bytes(bytes) => {
+            Value::Bytes(u64::try_from(u128::from(bytes) * u128::from(NOMINAL_PERCENT) / 100).unwrap_or(u64::MAX))
+        }
         other => other,
     }
 }

@@ -20,7 +20,13 @@ pub(super) fn deciding(fact: &str, parameters: &Parameters) -> &'static [Layer] 
 }
 
 /// Judges every layer that was gathered and settles the finding.
-pub(super) fn judge(finding: &mut Finding, check: &Check, fact_id: &str, question: &Question<'_>, resolver: &Resolver<'_>) {
+pub(super) fn judge(
+    finding: &mut Finding,
+    check: &Check,
+    fact_id: &str,
+    question: &Question<'_>,
+    resolver: &Resolver<'_>,
+) {
     let deciding = deciding(fact_id, resolver.parameters);
     let mut worst: Option<(Layer, Outcome)> = None;
     for layer in Layer::ALL {

@@ -62,13 +62,8 @@ pub fn judge(
     select: &dyn Fn(&str, &str) -> bool,
 ) -> Report {
     let today = snapshot.taken_at.get(..10).unwrap_or("");
-    let resolver = Resolver {
-        facts: &snapshot.facts,
-        parameters: &catalogue.parameters,
-        os,
-        today,
-        derived: RefCell::default(),
-    };
+    let resolver =
+        Resolver { facts: &snapshot.facts, parameters: &catalogue.parameters, os, today, derived: RefCell::default() };
     let judge = Judge {
         by_id: catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect(),
         resolver,

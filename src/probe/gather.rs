@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::containers::Containers;
 use super::{
-    Context, Probe, Want, clocksource, cpu, deep, disk, host_container, identity, kernel, memory, os_release, port, time,
-    tools,
+    Context, Probe, Want, clocksource, cpu, deep, disk, host_container, identity, kernel, memory, os_release, port,
+    time, tools,
 };
 use crate::catalog::check::Check;
 use crate::catalog::os::OsProfile;
@@ -52,11 +52,9 @@ const PROBES: &[Probe] = &[
 fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> Facts {
     let mut facts = Facts::default();
     // The OS comes first: its profile tells the others how this family does things.
-    let unknown = library::os_profile("", &[]);
-    let parameters = &catalogue.parameters;
-    os_release::probe(&Context { host, want, parameters, os: &unknown }, &mut facts);
+    os_release::probe(host, want, &mut facts);
     let os = os_of(&facts);
-    let cx = Context { host, want, parameters, os: &os };
+    let cx = Context { host, want, parameters: &catalogue.parameters, os: &os };
     let bound = port::bind_all(&cx);
     for probe in PROBES {
         probe(&cx, &mut facts);

@@ -7,19 +7,19 @@ pub mod cgroup;
 pub mod cgroup_limits;
 pub mod clocksource;
 pub mod containers;
-pub mod gather;
 pub mod cpu;
 pub mod deep;
 pub mod disk;
+pub mod gather;
 pub mod host_container;
 pub mod identity;
 pub mod kernel;
 pub mod memory;
 pub mod mounts;
 pub mod os_release;
+pub mod port;
 pub mod time;
 pub mod tools;
-pub mod port;
 
 use std::collections::BTreeSet;
 

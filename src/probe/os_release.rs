@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::Context;
+use super::Want;
 use crate::facts::{Fact, Facts, Value, Version};
 use crate::host::{Host, ReadError};
 
@@ -120,14 +120,18 @@ fn value(text: &str) -> (String, &str) {
 }
 
 /// Inserts `os.id`, `os.like`, `os.name` and `os.version`.
-pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
-    if !cx.want.any("os.") {
+///
+/// Asked for before everything else: which OS profile the other probes are given depends on it.
+pub fn probe(host: &Host, want: &Want, facts: &mut Facts) {
+    if !want.any("os.") {
         return;
     }
     let started = Instant::now();
-    let release = read(cx.host);
-    for (id, of) in [("os.id", id as fn(&OsRelease) -> Fact), ("os.like", like), ("os.name", name), ("os.version", version)] {
-        if cx.want.has(id) {
+    let release = read(host);
+    for (id, of) in
+        [("os.id", id as fn(&OsRelease) -> Fact), ("os.like", like), ("os.name", name), ("os.version", version)]
+    {
+        if want.has(id) {
             let fact = match &release {
                 Ok(release) => of(release),
                 Err(error) => Fact::unreadable(error, "there is no os-release file"),

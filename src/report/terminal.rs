@@ -72,7 +72,10 @@ impl Terminal<'_> {
 
     fn head(&mut self, report: &Report) -> io::Result<()> {
         let host = &report.host;
-        let line = format!("preflight {} · {} · {} ({}, kernel {})", report.preflight, report.profile.name, host.name, host.os, host.kernel);
+        let line = format!(
+            "preflight {} · {} · {} ({}, kernel {})",
+            report.preflight, report.profile.name, host.name, host.os, host.kernel
+        );
         let line = if self.style.unicode { line } else { line.replace(" · ", " - ") };
         self.paragraph("", "", &line, Paint::new())
     }
@@ -117,7 +120,8 @@ impl Terminal<'_> {
 
     /// The id, for `--only`, `explain` and waivers, and what would have passed.
     fn asked(&mut self, finding: &Finding) -> io::Result<()> {
-        let wanted = if finding.expected.is_empty() { String::new() } else { format!(", wanted: {}", finding.expected) };
+        let wanted =
+            if finding.expected.is_empty() { String::new() } else { format!(", wanted: {}", finding.expected) };
         self.detail(&format!("{} ({}){wanted}", finding.id, finding.severity))
     }
 

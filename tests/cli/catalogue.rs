@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use preflight::catalog::diagnostic::Diagnostics;
+use preflight::catalog::diagnostic::{Diagnostics, Source};
 use preflight::catalog::library::Library;
-use preflight::catalog::{self, embedded, os};
+use preflight::catalog::{self, embedded, os, tree};
 
 use crate::support::{Lab, repository};
 
@@ -28,15 +28,30 @@ fn the_embedded_lists_name_exactly_the_files_in_the_folders() {
     }
 }
 
+/// What `build.rs` wrote is what parsing at run time gives. Seen failing with an offset changed in `build.rs`.
+#[test]
+fn the_trees_of_build_time_are_those_of_run_time() {
+    let mut files = 0;
+    for file in embedded::CHECKS.iter().chain(embedded::PROFILES).chain(embedded::OS_PROFILES) {
+        let (tree, errors) = tree::parse(file.text);
+        assert!(errors.is_empty() && tree == *file.tree, "{}", file.path);
+        files += 1;
+    }
+    assert!(files > 15);
+}
+
 #[test]
 fn the_ids_of_the_os_profiles_are_those_of_the_files() {
     let mut recipes: Option<BTreeSet<String>> = None;
     for (file, (name, ids)) in embedded::OS_PROFILES.iter().zip(embedded::OS_IDS) {
         let mut diagnostics = Diagnostics::default();
-        let source = diagnostics.add_source(file.path, file.text);
-        let profile = os::read(source, file.text, &mut diagnostics).unwrap();
+        let (source, tree) = diagnostics.open(Source::embedded(file));
+        let profile = os::read(source, &tree, &mut diagnostics).unwrap();
         assert!(diagnostics.is_empty(), "{}", diagnostics.render(false));
-        assert_eq!((file.name, profile.name.as_str(), profile.ids.iter().map(String::as_str).collect::<Vec<_>>()), (*name, *name, ids.to_vec()));
+        assert_eq!(
+            (file.name, profile.name.as_str(), profile.ids.iter().map(String::as_str).collect::<Vec<_>>()),
+            (*name, *name, ids.to_vec())
+        );
         // Every OS knows the same recipes, or a remedy would be empty on one of them.
         let own: BTreeSet<String> = profile.remedies.keys().cloned().collect();
         let first = recipes.get_or_insert_with(|| own.clone());
@@ -64,7 +79,8 @@ fn every_check_says_why_how_and_since_when() {
 /// Ids are a promise to everybody who wrote one into a waiver or a play: a change here is a change for them.
 #[test]
 fn the_ids_of_the_catalogue() {
-    let ids: Vec<String> = default_catalogue().checks.iter().map(|check| format!("{} {}", check.id, check.severity)).collect();
+    let ids: Vec<String> =
+        default_catalogue().checks.iter().map(|check| format!("{} {}", check.id, check.severity)).collect();
     insta::assert_snapshot!(ids.join("\n"), @"");
 }
 

@@ -15,10 +15,23 @@ fn escapes_in_what_the_host_says_never_reach_the_output() {
     lab.write("root/etc/hostname", "h\x1b[2Jost\n");
     lab.write("root/proc/sys/vm/x", "va\x1b[31mlue\u{9b}2J\n");
     let root = lab.path("root");
-    let file = lab.write("p.toml", &profile(&a_check("a.b", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 1 }")));
+    let file =
+        lab.write("p.toml", &profile(&a_check("a.b", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 1 }")));
     for format in ["terminal", "json"] {
-        let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", format, "-v", "--color", "never"]);
-        let raw: Vec<char> = ran.stdout.chars().filter(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}').collect();
+        let ran = lab.run([
+            "check",
+            "--profile",
+            file.to_str().unwrap(),
+            "--root",
+            root.to_str().unwrap(),
+            "--format",
+            format,
+            "-v",
+            "--color",
+            "never",
+        ]);
+        let raw: Vec<char> =
+            ran.stdout.chars().filter(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}').collect();
         assert!(raw.is_empty(), "{format}: {raw:?}\n{}", ran.stdout);
         assert!(ran.stdout.contains("evil"), "{}", ran.stdout);
     }
@@ -37,7 +50,10 @@ fn escapes_in_a_profile_never_reach_the_error() {
 fn a_closed_pipe_is_no_error() {
     let output = std::process::Command::new("/bin/sh")
         .arg("-c")
-        .arg(format!("'{}' list facts | head -n 1; '{0}' check --fail-on never | head -n 1", env!("CARGO_BIN_EXE_preflight")))
+        .arg(format!(
+            "'{}' list facts | head -n 1; '{0}' check --fail-on never | head -n 1",
+            env!("CARGO_BIN_EXE_preflight")
+        ))
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
@@ -46,7 +62,7 @@ fn a_closed_pipe_is_no_error() {
 
 fn load_profile(text: &str) {
     let mut library = Library::default();
-    library.profiles.push(("p".into(), diagnostic::Source { path: "p.toml".into(), text: text.to_owned().into() }));
+    library.profiles.push(("p".into(), diagnostic::Source::file("p.toml", text.to_owned())));
     let (_, diagnostics) = load::load_for_lint(&library, "p");
     let _ = diagnostics.render(false);
     let lines: Vec<String> = diagnostics.list.iter().map(|one| diagnostics.line(one)).collect();
@@ -87,10 +103,10 @@ proptest! {
     #[test]
     fn any_text_as_checks_waivers_or_os_profile_is_read_or_refused(text in "(\\PC|\n){0,200}") {
         let mut d = Diagnostics::default();
-        let source = d.add_source("x", text.clone());
-        check::read_file(source, &text, &mut d);
-        waiver::read_file(source, &text, &mut d);
-        os::read(source, &text, &mut d);
+        let (source, tree) = d.open(diagnostic::Source::file("x", text));
+        check::read_file(source, &tree, &mut d);
+        waiver::read_file(source, &tree, &mut d);
+        os::read(source, &tree, &mut d);
         let _ = d.render(true);
     }
 }

@@ -49,14 +49,44 @@ fn every_class_of_mistake_has_its_code() {
         ("empty-range", one(&format!("{sysctl}pass = {{ range = [10, 1] }}"))),
         ("dead-include", format!("{}\nchecks = [\"nope.*\"]", "name = \"x\"\ntitle = \"x\"")),
         ("empty-profile", profile("")),
-        ("dead-override", format!("{}[[override]]\nid = \"kernel.thp\"\nseverity = \"info\"\n", one(&format!("{sysctl}pass = {{ equals = 1 }}")))),
+        (
+            "dead-override",
+            format!(
+                "{}[[override]]\nid = \"kernel.thp\"\nseverity = \"info\"\n",
+                one(&format!("{sysctl}pass = {{ equals = 1 }}"))
+            ),
+        ),
         ("dead-warn", one(&format!("{sysctl}pass = {{ at_least = 1 }}\nwarn = {{ equals = 5 }}"))),
-        ("wide-accept", one(&format!("{sysctl}pass = {{ equals = 1 }}\ntune = {{ to = 1, accept = {{ at_least = 0 }} }}"))),
+        (
+            "wide-accept",
+            one(&format!("{sysctl}pass = {{ equals = 1 }}\ntune = {{ to = 1, accept = {{ at_least = 0 }} }}")),
+        ),
         ("bad-target", one(&format!("{sysctl}pass = {{ equals = 1 }}\ntune = {{ to = 2 }}"))),
         ("not-tunable", one(&format!("{memory}pass = {{ at_least = \"1 GiB\" }}\ntune = {{ to = \"1 GiB\" }}"))),
-        ("needs-cycle", profile(&[("a.b", "a.c"), ("a.c", "a.b")].map(|(id, need)| check(id, "info", &format!("{sysctl}pass = {{ equals = 1 }}\nneeds = [\"{need}\"]"))).concat())),
-        ("out-of-range", format!("{}[[parameter]]\nname = \"p\"\nkind = \"number\"\ndefault = 5\nmax = 4\nabout = \"x\"\n", one(&format!("{sysctl}pass = {{ equals = 1 }}")))),
-        ("bad-port", format!("{}[[parameter]]\nname = \"ports\"\nkind = \"ports\"\ndefault = [{{ name = \"x\", port = \"9-1\" }}]\nabout = \"x\"\n", one(&format!("{sysctl}pass = {{ equals = 1 }}")))),
+        (
+            "needs-cycle",
+            profile(
+                &[("a.b", "a.c"), ("a.c", "a.b")]
+                    .map(|(id, need)| {
+                        check(id, "info", &format!("{sysctl}pass = {{ equals = 1 }}\nneeds = [\"{need}\"]"))
+                    })
+                    .concat(),
+            ),
+        ),
+        (
+            "out-of-range",
+            format!(
+                "{}[[parameter]]\nname = \"p\"\nkind = \"number\"\ndefault = 5\nmax = 4\nabout = \"x\"\n",
+                one(&format!("{sysctl}pass = {{ equals = 1 }}"))
+            ),
+        ),
+        (
+            "bad-port",
+            format!(
+                "{}[[parameter]]\nname = \"ports\"\nkind = \"ports\"\ndefault = [{{ name = \"x\", port = \"9-1\" }}]\nabout = \"x\"\n",
+                one(&format!("{sysctl}pass = {{ equals = 1 }}"))
+            ),
+        ),
         ("extends-cycle", format!("extends = \"p\"\n{}", one(&format!("{sysctl}pass = {{ equals = 1 }}")))),
         ("bad-waiver", "[[waiver]]\nid = \"a.*\"\nowner = \"x\"\nreason = \"x\"\nexpires = \"soon\"\n".to_owned()),
     ];

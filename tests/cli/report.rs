@@ -11,7 +11,17 @@ fn verdict(value: &str, severity: &str, fail_on: &str) -> (String, i32) {
     }
     let rest = "fact = \"sysctl.vm.x\"\npass = { equals = 1 }\nwarn = { equals = 2 }";
     let file = lab.write("p.toml", &profile(&check("a.b", severity, rest)));
-    let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json", "--fail-on", fail_on]);
+    let ran = lab.run([
+        "check",
+        "--profile",
+        file.to_str().unwrap(),
+        "--root",
+        root.to_str().unwrap(),
+        "--format",
+        "json",
+        "--fail-on",
+        fail_on,
+    ]);
     (json(&ran.stdout)["verdict"].as_str().unwrap().to_owned(), ran.code)
 }
 
@@ -55,7 +65,8 @@ fn an_unreadable_fact_is_unknown_and_never_green() {
     lab.write("root/proc/sys/vm/x/inside", "");
     let rest = "fact = \"sysctl.vm.x\"\npass = { at_least = 0 }";
     let file = lab.write("p.toml", &profile(&check("a.b", "required", rest)));
-    let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json"]);
+    let ran =
+        lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json"]);
     let report = json(&ran.stdout);
     assert_eq!(report["findings"][0]["result"], "unknown", "{report}");
     assert_eq!((report["verdict"].as_str(), ran.code), (Some("cannot_tell"), 3));
@@ -68,12 +79,32 @@ fn needs_and_conditions_that_do_not_hold_are_said() {
     lab.write("root/proc/sys/vm/x", "0");
     let parent = check("a.parent", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 1 }");
     let child = check("a.child", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 0 }\nneeds = [\"a.parent\"]");
-    let other = check("a.other", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 0 }\nwhen = { fact = \"kernel.version\", at_least = \"9.0\" }");
+    let other = check(
+        "a.other",
+        "required",
+        "fact = \"sysctl.vm.x\"\npass = { equals = 0 }\nwhen = { fact = \"kernel.version\", at_least = \"9.0\" }",
+    );
     let file = lab.write("p.toml", &profile(&format!("{parent}{child}{other}")));
-    let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json", "--only", "a.child", "--only", "a.other"]);
+    let ran = lab.run([
+        "check",
+        "--profile",
+        file.to_str().unwrap(),
+        "--root",
+        root.to_str().unwrap(),
+        "--format",
+        "json",
+        "--only",
+        "a.child",
+        "--only",
+        "a.other",
+    ]);
     let report = json(&ran.stdout);
-    let notes: Vec<&str> = report["findings"].as_array().unwrap().iter().map(|f| f["notes"][0].as_str().unwrap()).collect();
-    assert_eq!(notes, ["needs a.parent, which came to: fail", "applies when kernel.version is at least 9.0, here it is 6.1.0"]);
+    let notes: Vec<&str> =
+        report["findings"].as_array().unwrap().iter().map(|f| f["notes"][0].as_str().unwrap()).collect();
+    assert_eq!(
+        notes,
+        ["needs a.parent, which came to: fail", "applies when kernel.version is at least 9.0, here it is 6.1.0"]
+    );
     assert_eq!(report["summary"]["not_applicable"], 2);
     assert_eq!(ran.code, 3, "nothing but not applicable is not ready");
 }
@@ -87,7 +118,8 @@ fn the_first_case_that_holds_decides() {
         [[check.case]]\nwhen = { fact = \"kernel.version\", at_least = \"6.0\" }\npass = { equals = 5 }\nnote = \"new kernel\"\n\
         [[check.case]]\nwhen = { fact = \"kernel.version\", at_least = \"5.0\" }\npass = { equals = 6 }";
     let file = lab.write("p.toml", &profile(&check("a.b", "required", rest)));
-    let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json"]);
+    let ran =
+        lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json"]);
     let finding = &json(&ran.stdout)["findings"][0];
     assert_eq!((finding["result"].as_str(), finding["notes"][0].as_str()), (Some("pass"), Some("new kernel")));
 }
@@ -128,13 +160,29 @@ fn a_waiver_keeps_the_real_result_visible_until_its_last_day() {
     let run = |expires: &str| {
         let text = format!("[[waiver]]\nid = \"a.b\"\nowner = \"ops\"\nreason = \"known\"\nexpires = \"{expires}\"\n");
         let waivers = lab.write("w.toml", &text);
-        let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json", "--waivers", waivers.to_str().unwrap()]);
+        let ran = lab.run([
+            "check",
+            "--profile",
+            file.to_str().unwrap(),
+            "--root",
+            root.to_str().unwrap(),
+            "--format",
+            "json",
+            "--waivers",
+            waivers.to_str().unwrap(),
+        ]);
         (json(&ran.stdout)["findings"][0].clone(), ran.code)
     };
     let (finding, code) = run("2999-01-01");
-    assert_eq!((finding["result"].as_str(), finding["waiver"]["result"].as_str(), code), (Some("waived"), Some("fail"), 0));
+    assert_eq!(
+        (finding["result"].as_str(), finding["waiver"]["result"].as_str(), code),
+        (Some("waived"), Some("fail"), 0)
+    );
     let (finding, code) = run("2020-01-01");
-    assert_eq!((finding["result"].as_str(), finding["waiver"]["expired"].as_bool(), code), (Some("fail"), Some(true), 1));
+    assert_eq!(
+        (finding["result"].as_str(), finding["waiver"]["expired"].as_bool(), code),
+        (Some("fail"), Some(true), 1)
+    );
 }
 
 #[test]
@@ -144,7 +192,8 @@ fn a_report_file_is_written_whole_and_never_through_a_link() {
     let victim = lab.write("victim", "precious");
     std::os::unix::fs::symlink(&victim, lab.path("report.json")).unwrap();
     let path = lab.path("report.json");
-    let ran = lab.run(["check", "--root", root.to_str().unwrap(), "--format", "json", "--output", path.to_str().unwrap()]);
+    let ran =
+        lab.run(["check", "--root", root.to_str().unwrap(), "--format", "json", "--output", path.to_str().unwrap()]);
     assert_eq!(ran.stdout, "", "the report goes to the file alone");
     assert_eq!(std::fs::read_to_string(victim).unwrap(), "precious");
     assert!(json(&std::fs::read_to_string(&path).unwrap())["findings"].is_array());

@@ -8,7 +8,10 @@ fn the_published_schemas_are_those_of_the_code() {
         let ran = Lab::new().run(["generate", "schema", name]);
         let path = repository().join("docs/schema").join(format!("{name}.json"));
         let published = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(published == ran.stdout, "docs/schema/{name}.json is old: run `cargo run -- generate schema {name} > docs/schema/{name}.json`");
+        assert!(
+            published == ran.stdout,
+            "docs/schema/{name}.json is old: run `cargo run -- generate schema {name} > docs/schema/{name}.json`"
+        );
     }
 }
 
@@ -27,7 +30,8 @@ fn reports_and_snapshots_keep_to_their_schemas() {
         let schema = json(&lab.run(["generate", "schema", name]).stdout);
         let validator = jsonschema::validator_for(&schema).unwrap();
         let output = json(&lab.run(&args).stdout);
-        let errors: Vec<String> = validator.iter_errors(&output).map(|error| format!("{} at {}", error, error.instance_path())).collect();
+        let errors: Vec<String> =
+            validator.iter_errors(&output).map(|error| format!("{} at {}", error, error.instance_path())).collect();
         assert!(errors.is_empty(), "{args:?}: {errors:#?}");
         // The schema must be able to say no.
         let mut broken = output;

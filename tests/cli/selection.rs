@@ -41,7 +41,17 @@ fn wrong_usage_exits_with_two_and_checks_nothing() {
 #[test]
 fn one_port_of_many_can_be_asked_for() {
     let lab = Lab::new();
-    let ran = lab.run(["check", "--only", "port.free.638?", "--set", "ports=redis:6379-6390", "--format", "json", "--fail-on", "never"]);
+    let ran = lab.run([
+        "check",
+        "--only",
+        "port.free.638?",
+        "--set",
+        "ports=redis:6379-6390",
+        "--format",
+        "json",
+        "--fail-on",
+        "never",
+    ]);
     let report = json(&ran.stdout);
     let ids: Vec<&str> = report["findings"].as_array().unwrap().iter().map(|f| f["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 10, "{ids:?}");

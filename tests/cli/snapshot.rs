@@ -34,7 +34,8 @@ fn a_snapshot_carries_the_profile_it_was_gathered_for() {
     let lab = Lab::new();
     let root = lab.root();
     lab.write("root/proc/sys/vm/x", "7");
-    let file = lab.write("p.toml", &profile(&check("a.b", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 7 }")));
+    let file =
+        lab.write("p.toml", &profile(&check("a.b", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 7 }")));
     let facts = lab.run(["facts", "--root", root.to_str().unwrap(), "--profile", file.to_str().unwrap()]);
     std::fs::remove_file(&file).unwrap();
     let ran = lab.run_with_input(["check", "--snapshot", "-", "--format", "json"], &facts.stdout);
@@ -50,7 +51,10 @@ fn a_fact_that_was_not_gathered_is_unknown() {
     let facts = lab.run(["facts", "--root", root.to_str().unwrap()]);
     let mut snapshot = json(&facts.stdout);
     assert!(snapshot["facts"].as_object_mut().unwrap().remove("sysctl.vm.overcommit_memory").is_some());
-    let ran = lab.run_with_input(["check", "--snapshot", "-", "--format", "json", "--only", "kernel.overcommit"], &snapshot.to_string());
+    let ran = lab.run_with_input(
+        ["check", "--snapshot", "-", "--format", "json", "--only", "kernel.overcommit"],
+        &snapshot.to_string(),
+    );
     assert_eq!((json(&ran.stdout)["findings"][0]["result"].as_str(), ran.code), (Some("unknown"), 3));
 }
 

@@ -61,19 +61,11 @@ fn version<'a>(facts: &'a Facts, id: &str) -> Result<&'a Version, Fact> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::os::SysctlLoader;
     use crate::facts::registry;
 
     #[test]
     fn every_registered_derived_fact_is_computed_and_its_inputs_are_registered() {
-        let os = OsProfile {
-            name: "debian".into(),
-            ids: vec!["debian".into()],
-            oldest: None,
-            releases: vec![],
-            sysctl_loader: SysctlLoader::Systemd,
-            remedies: std::collections::BTreeMap::default(),
-        };
+        let os = OsProfile::blank("debian");
         let derived: Vec<_> = registry::FACTS.iter().filter(|spec| spec.id.starts_with("derived.")).collect();
         assert!(derived.len() >= 7);
         for spec in derived {

@@ -39,25 +39,33 @@ pub(super) fn support(facts: &Facts, os: &OsProfile, today: &str) -> Result<Fact
         return Ok(known("too-old").note(format!("{id} {release} is older than {oldest}")));
     }
     let day = today.get(..10).unwrap_or(today);
-    Ok(match listed(&os.releases, release) {
-        Some(Release { version, end_of_life }) if end_of_life.as_str() < day => {
+    let releases = of_member(&os.releases, &id);
+    Ok(match listed(&releases, release) {
+        Some(Release { version, end_of_life, .. }) if end_of_life.as_str() < day => {
             known("end-of-life").note(format!("the support of {id} {version} ended on {end_of_life}"))
         }
-        Some(Release { version, end_of_life }) => {
+        Some(Release { version, end_of_life, .. }) => {
             known("supported").note(format!("{id} {version} is supported until {end_of_life}"))
         }
-        None if os.releases.iter().all(|listed| listed.version < *release) => {
+        None if releases.iter().all(|listed| listed.version < *release) => {
             known("supported").note(format!("{id} {release} is newer than this preflight knows"))
         }
         None => known("unknown-release").note(format!("{id} {release} is not a release that this preflight knows")),
     })
 }
 
+/// The releases of one member of the family: those under its own ID, or those that are for all.
+fn of_member<'a>(releases: &'a [Release], id: &str) -> Vec<&'a Release> {
+    let own: Vec<&Release> = releases.iter().filter(|release| release.id.as_deref() == Some(id)).collect();
+    if own.is_empty() { releases.iter().filter(|release| release.id.is_none()).collect() } else { own }
+}
+
 /// The entry that a version belongs to: `9.4` to `9`, `20.04` to `20.04`; the closest where several fit.
-fn listed<'a>(releases: &'a [Release], version: &Version) -> Option<&'a Release> {
+fn listed<'a>(releases: &[&'a Release], version: &Version) -> Option<&'a Release> {
     let ours = fields(version);
     releases
         .iter()
+        .copied()
         .filter(|release| ours.starts_with(&fields(&release.version)))
         .max_by_key(|release| fields(&release.version).len())
 }
@@ -72,9 +80,7 @@ fn fields(version: &Version) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::os::SysctlLoader;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     fn parse(text: &str) -> Version {
         Version::parse(text).unwrap()
@@ -82,15 +88,12 @@ mod tests {
 
     fn profile(name: &str, oldest: Option<&str>, releases: &[(&str, &str)]) -> OsProfile {
         OsProfile {
-            name: name.into(),
-            ids: vec![name.into()],
             oldest: oldest.map(parse),
             releases: releases
                 .iter()
-                .map(|(version, end)| Release { version: parse(version), end_of_life: (*end).into() })
+                .map(|(version, end)| Release { id: None, version: parse(version), end_of_life: (*end).into() })
                 .collect(),
-            sysctl_loader: SysctlLoader::Systemd,
-            remedies: BTreeMap::new(),
+            ..OsProfile::blank(name)
         }
     }
 

@@ -1,12 +1,11 @@
 //! What needs no privileges: real sockets of this very process. The matrix of foreign holders is in `tests/lab/ports.rs`.
 
-use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
 
 use super::holder::Holder;
 use super::verdict::Standing;
 use super::*;
-use crate::catalog::os::{OsProfile, SysctlLoader};
+use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::{Parameters, Setting};
 use crate::facts::{Layer, State, Value};
 use crate::host::Host;
@@ -15,14 +14,7 @@ use crate::probe::Want;
 use crate::probe::containers::{Container, Published};
 
 fn os() -> OsProfile {
-    OsProfile {
-        name: "test".into(),
-        ids: Vec::new(),
-        oldest: None,
-        releases: Vec::new(),
-        sysctl_loader: SysctlLoader::Systemd,
-        remedies: BTreeMap::new(),
-    }
+    OsProfile::blank("test")
 }
 
 fn words(words: &[&str]) -> Setting {

@@ -6,6 +6,10 @@
 
 pub mod command;
 pub mod env;
+pub mod netns;
+pub mod space;
+pub mod trust;
+pub mod unix;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

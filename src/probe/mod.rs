@@ -4,6 +4,7 @@
 //! It never fails; what it cannot read it inserts as unknown.
 
 pub mod containers;
+pub mod docker;
 
 use std::collections::BTreeSet;
 

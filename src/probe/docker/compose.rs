@@ -1,0 +1,227 @@
+//! Which Compose there is: the CLI plugin (`docker compose`) or the standalone program (`docker-compose`).
+//!
+//! The version is the one thing that only running the program tells. As root nothing is run that somebody else can
+//! write: a plugin in a home is reported instead.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::Environment;
+use crate::facts::{Fact, Facts, Value, Version};
+use crate::host::command::Runner;
+use crate::host::{Host, trust};
+
+/// How long one program may take. The Python one needs 430 ms on a quiet machine.
+const DEADLINE: Duration = Duration::from_millis(1_500);
+
+/// Where the CLI looks after the user's own folder (docker/cli `cli-plugins/manager/manager_unix.go`).
+const SYSTEM_FOLDERS: [&str; 4] = [
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+];
+
+/// How a found Compose is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ComposeKind {
+    Plugin,
+    Standalone,
+}
+
+impl ComposeKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plugin => "plugin",
+            Self::Standalone => "standalone",
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found {
+    pub kind: ComposeKind,
+    pub path: PathBuf,
+    pub version: Version,
+}
+
+/// The answer, with what was passed over and why.
+#[derive(Debug)]
+pub struct Compose {
+    pub found: Option<Found>,
+    /// One sentence for each program that was found and not used.
+    pub passed_over: Vec<String>,
+    pub took: Duration,
+}
+
+/// Looks for the plugin first, since `docker compose` is what today's guides write, then for the standalone program.
+pub fn look(host: &Host, env: &Environment) -> Compose {
+    let started = Instant::now();
+    let mut passed_over = Vec::new();
+    let mut found = None;
+    for (kind, path) in candidates(host, env) {
+        match ask(&path, env.is_root, DEADLINE.saturating_sub(started.elapsed())) {
+            Ok(version) => {
+                found = Some(Found { kind, path, version });
+                break;
+            }
+            Err(why) => passed_over.push(why),
+        }
+    }
+    if let Some(path) = plugin_of_invoking_user(host, env)
+        && found.as_ref().is_none_or(|found: &Found| found.kind == ComposeKind::Standalone)
+    {
+        passed_over.push(format!("{} is in the invoking user's home and is not run as root", path.display()));
+    }
+    Compose { found, passed_over, took: started.elapsed() }
+}
+
+fn candidates(host: &Host, env: &Environment) -> Vec<(ComposeKind, PathBuf)> {
+    let own = env.config_folder().map(|folder| folder.join("cli-plugins"));
+    let folders = own.into_iter().chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
+    let plugins = folders.map(|folder| (ComposeKind::Plugin, folder.join("docker-compose")));
+    let mut candidates: Vec<_> =
+        plugins.filter(|(_, path)| host.metadata(path).is_ok_and(|found| found.is_file())).collect();
+    if let Some(path) = which::which_in_global("docker-compose", env.path.as_ref()).ok().and_then(|mut all| all.next())
+    {
+        candidates.push((ComposeKind::Standalone, path));
+    }
+    candidates
+}
+
+/// With sudo the plugin of the person at the keyboard is out of reach: `$HOME` is root's.
+fn plugin_of_invoking_user(host: &Host, env: &Environment) -> Option<PathBuf> {
+    let uid = env.sudo_uid.as_deref().filter(|_| env.is_root)?;
+    let passwd = host.read_text("/etc/passwd").ok()?;
+    let path = Path::new(home_of(&passwd, uid)?).join(".docker/cli-plugins/docker-compose");
+    host.exists(&path).then_some(path)
+}
+
+/// The home of a user id in passwd(5) text.
+pub fn home_of<'a>(passwd: &'a str, uid: &str) -> Option<&'a str> {
+    passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&uid))?
+        .get(5)
+        .copied()
+}
+
+/// Runs `PROGRAM version --short`, which the plugin, too, understands without the docker CLI.
+fn ask(path: &Path, is_root: bool, deadline: Duration) -> Result<Version, String> {
+    if !path.is_absolute() {
+        return Err(format!("{} is found by a relative PATH entry and is not run", path.display()));
+    }
+    if is_root && let Err(untrusted) = trust::only_root_writes(path) {
+        return Err(format!("{} is not run as root: {untrusted}", path.display()));
+    }
+    // Python would otherwise write its byte code beside its modules: a check changes nothing.
+    let runner = Runner::new(path, deadline).args(["version", "--short"]).env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = runner.run_checked().map_err(|error| error.to_string())?;
+    parse_version(&output.stdout).ok_or_else(|| format!("{} printed no version", path.display()))
+}
+
+/// The first `1.2.3`, with whatever is glued to it (`-desktop.1`, `+ds1`): `docker-compose version 1.29.2, build x`,
+/// `v2.26.1-4`, `5.0.0`.
+pub fn parse_version(text: &str) -> Option<Version> {
+    // No version is longer; a megabyte of digits is not one.
+    const MAX_BYTES: usize = 64;
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || ".+~-_".contains(c))).find_map(|word| {
+        let word = word.trim_start_matches('v');
+        let mut fields = word.splitn(3, '.');
+        let number = |field: Option<&str>| {
+            field.is_some_and(|field| !field.is_empty() && field.bytes().all(|b| b.is_ascii_digit()))
+        };
+        let is_version = number(fields.next())
+            && number(fields.next())
+            && fields.next().is_some_and(|patch| patch.starts_with(|c: char| c.is_ascii_digit()));
+        (is_version && word.len() <= MAX_BYTES).then(|| Version::parse(word).ok()).flatten()
+    })
+}
+
+/// `docker.compose` and `docker.compose-kind`.
+pub fn insert(compose: &Compose, facts: &mut Facts) {
+    let skipped = (!compose.passed_over.is_empty()).then(|| compose.passed_over.join("; "));
+    let both = if let Some(found) = &compose.found {
+        let source = format!("{} version --short", found.path.display());
+        let facts = [
+            Fact::known(Value::Version(found.version.clone()), source.clone()),
+            Fact::known(Value::Text(found.kind.name().to_owned()), source),
+        ];
+        match skipped {
+            Some(note) => facts.map(|fact| fact.note(note.clone())),
+            None => facts,
+        }
+    } else {
+        let source = "cli-plugins, PATH";
+        let help = Some("run preflight as the user who runs Compose");
+        let fact = match skipped {
+            Some(error) => Fact::unknown(error, help, source),
+            None => Fact::absent("no Compose plugin and no docker-compose", source),
+        };
+        [fact.clone(), fact]
+    };
+    let [version, kind] = both;
+    facts.live("docker.compose", version.took(compose.took));
+    facts.live("docker.compose-kind", kind.took(compose.took));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_spelling_of_a_version_is_read() {
+        for (text, expected) in [
+            ("1.29.2\n", "1.29.2"),
+            ("v2.26.1-4\n", "2.26.1-4"),
+            ("2.21.0-desktop.1", "2.21.0-desktop.1"),
+            ("docker-compose version 1.25.0, build unknown", "1.25.0"),
+            ("Docker Compose version v2.40.3+ds1-0ubuntu1", "2.40.3+ds1-0ubuntu1"),
+            ("warning: python 3.9 is old\n5.0.0", "5.0.0"),
+        ] {
+            assert_eq!(parse_version(text).map(|version| version.to_string()).as_deref(), Some(expected), "{text}");
+        }
+        for text in ["", "2", "2.26", "unknown", "..", "1..2", "a.b.c"] {
+            assert_eq!(parse_version(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn homes_are_found_by_user_id() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nu:x:1000:1000:,,,:/home/u:/bin/sh\n";
+        assert_eq!(home_of(passwd, "1000"), Some("/home/u"));
+        assert_eq!(home_of(passwd, "7"), None);
+    }
+
+    #[test]
+    fn nothing_found_is_absent_and_nothing_usable_is_unknown() {
+        let mut facts = Facts::default();
+        insert(&Compose { found: None, passed_over: vec![], took: Duration::ZERO }, &mut facts);
+        assert!(matches!(
+            facts.get("docker.compose", crate::facts::Layer::Live).unwrap().state,
+            crate::facts::State::Absent(_)
+        ));
+        insert(&Compose { found: None, passed_over: vec!["x is not run".into()], took: Duration::ZERO }, &mut facts);
+        assert!(matches!(
+            facts.get("docker.compose-kind", crate::facts::Layer::Live).unwrap().state,
+            crate::facts::State::Unknown { .. }
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn any_output_is_read_or_refused(text in "[\\PC\n]{0,200}") {
+            let _ = parse_version(&text);
+            let _ = home_of(&text, "0");
+        }
+
+        #[test]
+        fn any_numbers_are_found_in_any_words(a in 0u16.., b in 0u16.., c in 0u16.., before in "[a-z ]{0,10} ", after in "(|,.*)") {
+            let text = format!("{before}{a}.{b}.{c}{after}");
+            prop_assert_eq!(parse_version(&text).unwrap().to_string(), format!("{a}.{b}.{c}"));
+        }
+    }
+}

@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Environment;
+use super::endpoint::read_small;
 use crate::facts::{Fact, Facts, Value, Version};
 use crate::host::command::Runner;
 use crate::host::{Host, trust};
-
-/// How long one program may take. The Python one needs 430 ms on a quiet machine.
-const DEADLINE: Duration = Duration::from_millis(1_500);
 
 /// Where the CLI looks after the user's own folder (docker/cli `cli-plugins/manager/manager_unix.go`).
 const SYSTEM_FOLDERS: [&str; 4] = [
@@ -42,8 +40,9 @@ impl ComposeKind {
 #[derive(Debug)]
 pub struct Found {
     pub kind: ComposeKind,
-    pub path: PathBuf,
     pub version: Version,
+    /// The program and its arguments, or the file that states the version.
+    pub source: String,
 }
 
 /// The answer, with what was passed over and why.
@@ -56,14 +55,15 @@ pub struct Compose {
 }
 
 /// Looks for the plugin first, since `docker compose` is what today's guides write, then for the standalone program.
-pub fn look(host: &Host, env: &Environment) -> Compose {
+/// All together may take as long as the deadline.
+pub fn look(host: &Host, env: &Environment, deadline: Duration) -> Compose {
     let started = Instant::now();
     let mut passed_over = Vec::new();
     let mut found = None;
     for (kind, path) in candidates(host, env) {
-        match ask(&path, env.is_root, DEADLINE.saturating_sub(started.elapsed())) {
-            Ok(version) => {
-                found = Some(Found { kind, path, version });
+        match ask(host, &path, env.is_root, deadline.saturating_sub(started.elapsed())) {
+            Ok((version, source)) => {
+                found = Some(Found { kind, version, source });
                 break;
             }
             Err(why) => passed_over.push(why),
@@ -108,18 +108,38 @@ pub fn home_of<'a>(passwd: &'a str, uid: &str) -> Option<&'a str> {
         .copied()
 }
 
-/// Runs `PROGRAM version --short`, which the plugin, too, understands without the docker CLI.
-fn ask(path: &Path, is_root: bool, deadline: Duration) -> Result<Version, String> {
+/// Runs `PROGRAM version --short`, which the plugin, too, understands without the docker CLI. A Python script that names
+/// its version is only read: it would take half a second to say the same.
+fn ask(host: &Host, path: &Path, is_root: bool, deadline: Duration) -> Result<(Version, String), String> {
     if !path.is_absolute() {
         return Err(format!("{} is found by a relative PATH entry and is not run", path.display()));
     }
     if is_root && let Err(untrusted) = trust::only_root_writes(path) {
         return Err(format!("{} is not run as root: {untrusted}", path.display()));
     }
+    if let Ok(Some(script)) = read_small(host, path)
+        && let Some(version) = pinned_version(&script)
+    {
+        return Ok((version, path.display().to_string()));
+    }
     // Python would otherwise write its byte code beside its modules: a check changes nothing.
     let runner = Runner::new(path, deadline).args(["version", "--short"]).env("PYTHONDONTWRITEBYTECODE", "1");
     let output = runner.run_checked().map_err(|error| error.to_string())?;
-    parse_version(&output.stdout).ok_or_else(|| format!("{} printed no version", path.display()))
+    let version = parse_version(&output.stdout).ok_or_else(|| format!("{} printed no version", path.display()))?;
+    Ok((version, format!("{} version --short", path.display())))
+}
+
+/// The version that an entry script of setuptools insists on (`__requires__ = 'docker-compose==1.29.2'`, as in Debian's
+/// package): with any other version installed it would not start.
+pub fn pinned_version(script: &str) -> Option<Version> {
+    let first = script.lines().next()?;
+    if !first.starts_with("#!") || !first.contains("python") {
+        return None;
+    }
+    script.lines().find_map(|line| {
+        let (_, pinned) = line.trim_start().strip_prefix("__requires__")?.split_once("docker-compose==")?;
+        parse_version(pinned)
+    })
 }
 
 /// The first `1.2.3`, with whatever is glued to it (`-desktop.1`, `+ds1`): `docker-compose version 1.29.2, build x`,
@@ -144,7 +164,7 @@ pub fn parse_version(text: &str) -> Option<Version> {
 pub fn insert(compose: &Compose, facts: &mut Facts) {
     let skipped = (!compose.passed_over.is_empty()).then(|| compose.passed_over.join("; "));
     let both = if let Some(found) = &compose.found {
-        let source = format!("{} version --short", found.path.display());
+        let source = found.source.clone();
         let facts = [
             Fact::known(Value::Version(found.version.clone()), source.clone()),
             Fact::known(Value::Text(found.kind.name().to_owned()), source),
@@ -190,6 +210,14 @@ mod tests {
     }
 
     #[test]
+    fn a_script_that_insists_on_a_version_states_it() {
+        let script = "#!/usr/bin/python3\n# docker-compose==9.9.9\n__requires__ = 'docker-compose==1.29.2'\n";
+        assert_eq!(pinned_version(script).unwrap().to_string(), "1.29.2");
+        assert_eq!(pinned_version("#!/bin/sh\n__requires__ = 'docker-compose==1.29.2'\n"), None);
+        assert_eq!(pinned_version("#!/usr/bin/python3\nimport compose\n"), None);
+    }
+
+    #[test]
     fn homes_are_found_by_user_id() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nu:x:1000:1000:,,,:/home/u:/bin/sh\n";
         assert_eq!(home_of(passwd, "1000"), Some("/home/u"));
@@ -215,6 +243,7 @@ mod tests {
         #[test]
         fn any_output_is_read_or_refused(text in "[\\PC\n]{0,200}") {
             let _ = parse_version(&text);
+            let _ = pinned_version(&format!("#!python\n__requires__ = {text}"));
             let _ = home_of(&text, "0");
         }
 

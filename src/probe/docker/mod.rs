@@ -35,7 +35,7 @@ use crate::host::{Host, env};
 use crate::probe::Context;
 use crate::probe::containers::Containers;
 
-/// How long the whole conversation with the engine may take.
+/// How long the whole conversation with the engine may take, and Compose, which runs beside it.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
 /// The limit that containers get is gathered here, since the engine knows it best.

@@ -1,7 +1,7 @@
 //! The hard limit on open files that a container of the workload gets.
 //!
 //! Redis raises its soft limit up to the hard one by itself, so the hard one counts. limits.conf never reaches a
-//! container (it is read by PAM sessions): the limit is what a running container really has, else what `docker run`
+//! container (it is read by PAM sessions): the limit is what a running container was given, else what `docker run`
 //! would hand out: `default-ulimits` of daemon.json, else what containerd itself runs with, since a container inherits
 //! that through its shim.
 
@@ -39,30 +39,60 @@ pub fn fact(ground: &Ground<'_>, configuration: &Configuration, answers: &Answer
     let running = answers.containers.result.as_deref().unwrap_or_default();
     let workload: Vec<&Container> =
         running.iter().filter(|container| container.is_workload(&request.workload_images)).collect();
-    measured(ground.host, &workload)
+    measured(ground.host, configuration, &workload)
         .unwrap_or_else(|| predicted(ground, configuration, "no way to tell what containerd runs with"))
 }
 
-/// The smallest real limit of the running containers.
-fn measured(host: &Host, containers: &[&Container]) -> Option<Fact> {
-    let of = |container: &Container| -> Option<(i64, String)> {
-        let from_process = container.pid.filter(|pid| belongs(host, *pid, &container.id)).and_then(|pid| {
-            let source = format!("/proc/{pid}/limits");
-            Some((hard_limit(&host.read_text(&source).ok()?)?, source))
-        });
-        let configured = || {
-            let limit = container.nofile_hard?;
-            // -1 is "unlimited" to Docker; the kernel caps it at fs.nr_open.
-            Some((if limit < 0 { i64::MAX } else { limit }, "GET /containers/ID/json Ulimits".to_owned()))
-        };
-        from_process.or_else(configured)
+/// The smallest limit that the running containers were given.
+///
+/// The limit of the container's own process is not the answer: Redis brings its hard limit down to what it needs when
+/// the soft one is too low (`adjustOpenFilesLimit` in redis `server.c`: 10032, or in steps of 16). In this order: what
+/// the container was created with, what dockerd gives by default, what the shim that started it has.
+fn measured(host: &Host, configuration: &Configuration, containers: &[&Container]) -> Option<Fact> {
+    let given = |container: &Container| -> Option<(i64, String, Option<i64>)> {
+        let pid = container.pid.filter(|pid| belongs(host, *pid, &container.id));
+        let own = pid.and_then(|pid| limit_of(host, pid));
+        if let Some(limit) = container.nofile_hard {
+            return Some((unlimited(limit), "GET /containers/ID/json Ulimits".to_owned(), own));
+        }
+        if let Ok((daemon, source)) = configuration
+            && let Some(limit) = daemon.nofile_hard
+        {
+            return Some((unlimited(limit), format!("{source} default-ulimits"), own));
+        }
+        let shim = pid
+            .and_then(|pid| parent(host, pid))
+            .filter(|parent| process_name(host, *parent).is_some_and(|name| name.starts_with("containerd-shim")));
+        match shim.and_then(|shim| Some((shim, limit_of(host, shim)?))) {
+            Some((shim, limit)) => Some((limit, format!("/proc/{shim}/limits of its containerd-shim"), own)),
+            None => Some((own?, format!("/proc/{}/limits", pid?), None)),
+        }
     };
     let all: Vec<_> =
-        containers.iter().filter_map(|container| Some((of(container)?, container.name.as_str()))).collect();
+        containers.iter().filter_map(|container| Some((given(container)?, container.name.as_str()))).collect();
     let count = all.len();
-    let ((limit, source), name) = all.into_iter().min_by_key(|((limit, _), _)| *limit)?;
-    let note = if count == 1 { format!("in {name}") } else { format!("in {name}, the lowest of {count} containers") };
+    let ((limit, source, own), name) = all.into_iter().min_by_key(|((limit, ..), _)| *limit)?;
+    let place = if count == 1 { format!("in {name}") } else { format!("in {name}, the lowest of {count} containers") };
+    let note = match own.filter(|own| *own != limit) {
+        Some(own) => format!("{place}; its process now runs with {own}"),
+        None => place,
+    };
     Some(Fact::known(Value::Int(limit), source).note(note))
+}
+
+/// -1 is "unlimited" to Docker; the kernel caps it at fs.nr_open.
+fn unlimited(limit: i64) -> i64 {
+    if limit < 0 { i64::MAX } else { limit }
+}
+
+fn limit_of(host: &Host, pid: i32) -> Option<i64> {
+    hard_limit(&host.read_text(format!("/proc/{pid}/limits")).ok()?)
+}
+
+/// The parent of a process, from `/proc/PID/status`.
+fn parent(host: &Host, pid: i32) -> Option<i32> {
+    let status = host.read_text(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
 }
 
 /// What a new container would get; `unknown` is the error when nothing tells.
@@ -97,8 +127,8 @@ pub fn predicted(ground: &Ground<'_>, configuration: &Configuration, unknown: &s
 
 /// `default-ulimits`, for every container that says nothing else.
 pub fn from_daemon(limit: i64, source: &str) -> Fact {
-    let limit = if limit < 0 { i64::MAX } else { limit };
-    Fact::known(Value::Int(limit), format!("{source} default-ulimits")).note("predicted: what Docker gives by default")
+    Fact::known(Value::Int(unlimited(limit)), format!("{source} default-ulimits"))
+        .note("predicted: what Docker gives by default")
 }
 
 /// The process that starts containers, and its name.
@@ -204,23 +234,42 @@ mod tests {
         assert!(matches!(&fact.state, State::Unknown { error, .. } if error == "Docker is stopped"), "{fact:?}");
     }
 
+    /// A container's process 7 under shim 6, with a Redis that brought its own limit down.
+    fn running(root: &std::path::Path) -> Container {
+        let id = "a".repeat(64);
+        write(root, "proc/7/cgroup", &format!("1:cpu:/docker/{id}\n"));
+        write(root, "proc/7/limits", &limits("10032"));
+        write(root, "proc/7/status", "Name:\tredis-server\nPPid:\t6\n");
+        write(root, "proc/6/comm", "containerd-shim\n");
+        write(root, "proc/6/limits", &limits("524288"));
+        write(root, "proc/1/cgroup", "1:cpu:/\n");
+        write(root, "proc/1/limits", &limits("9"));
+        Container { id, name: "redis-1".into(), pid: Some(7), ..Container::default() }
+    }
+
+    #[test]
+    fn a_redis_that_lowered_its_own_limit_does_not_hide_what_it_was_given() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at_root(root.path());
+        let container = running(root.path());
+        let fact = measured(&host, &nothing(), &[&container]).unwrap();
+        assert_eq!(fact.value(), Some(&Value::Int(524_288)), "{fact:?}");
+        assert_eq!(fact.note.as_deref(), Some("in redis-1; its process now runs with 10032"));
+        write(root.path(), "proc/6/comm", "conmon\n");
+        let fact = measured(&host, &nothing(), &[&container]).unwrap();
+        assert_eq!(fact.value(), Some(&Value::Int(10_032)), "Podman's conmon is not where limits come from");
+    }
+
     #[test]
     fn a_process_outside_the_container_is_not_believed() {
         let root = tempfile::tempdir().unwrap();
         let host = Host::at_root(root.path());
-        let id = "a".repeat(64);
-        write(root.path(), "proc/7/cgroup", &format!("1:cpu:/docker/{id}\n"));
-        write(root.path(), "proc/7/limits", &limits("4096"));
-        write(root.path(), "proc/1/cgroup", "1:cpu:/\n");
-        write(root.path(), "proc/1/limits", &limits("9"));
-        let mut container = Container { id, name: "redis-1".into(), pid: Some(7), ..Container::default() };
-        assert_eq!(measured(&host, &[&container]).unwrap().value(), Some(&Value::Int(4096)));
-        container.pid = Some(1);
-        assert!(measured(&host, &[&container]).is_none(), "process 1 is not in the container");
+        let mut container = Container { pid: Some(1), ..running(root.path()) };
+        assert!(measured(&host, &nothing(), &[&container]).is_none(), "process 1 is not in the container");
         container.nofile_hard = Some(512);
-        assert_eq!(measured(&host, &[&container]).unwrap().value(), Some(&Value::Int(512)));
+        assert_eq!(measured(&host, &nothing(), &[&container]).unwrap().value(), Some(&Value::Int(512)));
         let other = Container { name: "redis-2".into(), nofile_hard: Some(100), ..container.clone() };
-        let fact = measured(&host, &[&container, &other]).unwrap();
+        let fact = measured(&host, &nothing(), &[&container, &other]).unwrap();
         assert_eq!(fact.note.as_deref(), Some("in redis-2, the lowest of 2 containers"));
     }
 

@@ -203,9 +203,9 @@ fn converse(request: &Request, listener: &Listener) -> Docker {
     let compose_wanted = wants(&["docker.compose", "docker.compose-kind"]);
     let answered = || {
         if compose_wanted {
-            let (host, environment) = (request.host.clone(), request.environment.clone());
+            let (host, environment, deadline) = (request.host.clone(), request.environment.clone(), request.deadline);
             let thread = std::thread::Builder::new().name("compose".into());
-            composing = thread.spawn(move || compose::look(&host, &environment)).ok();
+            composing = thread.spawn(move || compose::look(&host, &environment, deadline)).ok();
         }
     };
     let started = Instant::now();
@@ -315,3 +315,6 @@ fn daemon_pid(host: &Host, listener: i32) -> Option<i32> {
     let from_file = || host.read_text(PID_FILE).ok().and_then(|text| text.trim().parse().ok());
     Some(listener).filter(|pid| *pid > 1).filter(is_daemon).or_else(|| from_file().filter(is_daemon))
 }
+
+#[cfg(test)]
+mod tests;

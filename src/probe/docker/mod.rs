@@ -169,6 +169,7 @@ pub fn start_with(request: Request) -> Handle {
 use run::{begin, not_live};
 
 #[cfg(not(feature = "docker"))]
+#[expect(clippy::needless_pass_by_value, reason = "the same shape as with Docker support")]
 fn begin(request: Request) -> Handle {
     let error = "built without Docker support";
     let facts = request.all(|| Fact::unknown(error, Some("build with the feature `docker`"), "preflight"));

@@ -53,7 +53,7 @@ pub const FACTS: &[Spec] = facts! {
     "docker.version" Version Live "the engine's version" "GET /version";
     "docker.api" Version Live "the newest API version the engine speaks" "GET /version ApiVersion";
     "docker.api-min" Version Live "the oldest API version the engine accepts" "GET /version MinAPIVersion";
-    "docker.compose" Version Live "the newest usable Compose" "docker-compose(1), cli-plugins";
+    "docker.compose" Version Live "the Compose in use: the plugin where there is one, else the standalone program" "docker-compose(1), cli-plugins";
     "docker.compose-kind" Text Live "`plugin` (docker compose) or `standalone` (docker-compose)" "cli-plugins, PATH";
     "docker.cgroup" Int Live "the cgroup version containers get, 1 or 2" "GET /info CgroupVersion";
     "docker.memory-limit" Bool Live "containers can be given a memory limit" "GET /info MemoryLimit";

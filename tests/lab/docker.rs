@@ -200,6 +200,12 @@ fn a_running_engine_of_debian_12_is_read_as_it_is() {
         assert!(found.fact(&id, Layer::Live).note.as_ref().unwrap().contains(&data), "{instance} is not under {data}");
     }
 
+    // Whoever owns the socket decides what it answers.
+    assert_eq!(found.fact("docker.endpoint", Layer::Live).note, None);
+    std::os::unix::fs::chown(&engine.socket, Some(65534), None).unwrap();
+    let note = from(&engine, &[]).fact("docker.endpoint", Layer::Live).note.clone();
+    assert_eq!(note.as_deref(), Some("the socket belongs to user 65534, who decides what it answers"));
+
     // No container runs: what one would get is predicted from the process that starts it.
     let (limit, source) = found.container(NOFILE);
     assert_eq!(limit, Some(&Value::Int(6000)), "{source}");
@@ -386,7 +392,8 @@ fn absent_stopped_and_not_permitted_are_three_answers() {
     assert_eq!(found.shown("docker.compose"), "absent: there is no Docker on this host");
 }
 
-/// A listener that never answers; the default deadline. Seen to take 8 s with one deadline per request in a row.
+/// A listener that never answers, with the default deadline. That the deadlines do not add up is seen to fail in
+/// `src/probe/docker/run/tests.rs`.
 #[test]
 fn a_hanging_socket_costs_the_deadline_once() {
     require_root();

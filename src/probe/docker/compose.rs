@@ -49,7 +49,7 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Compose {
     pub found: Option<Found>,
-    /// One sentence for each program that was found and not used.
+    /// One sentence for each program that was found and not used, or cannot be used as it is.
     pub passed_over: Vec<String>,
     pub took: Duration,
 }
@@ -69,6 +69,9 @@ pub fn look(host: &Host, env: &Environment, deadline: Duration) -> Compose {
             Err(why) => passed_over.push(why),
         }
     }
+    if found.as_ref().is_some_and(|found| found.kind == ComposeKind::Plugin) && in_path("docker", env).is_none() {
+        passed_over.push("there is no `docker` command in the PATH to call it with".to_owned());
+    }
     if let Some(path) = plugin_of_invoking_user(host, env)
         && found.as_ref().is_none_or(|found: &Found| found.kind == ComposeKind::Standalone)
     {
@@ -83,11 +86,12 @@ fn candidates(host: &Host, env: &Environment) -> Vec<(ComposeKind, PathBuf)> {
     let plugins = folders.map(|folder| (ComposeKind::Plugin, folder.join("docker-compose")));
     let mut candidates: Vec<_> =
         plugins.filter(|(_, path)| host.metadata(path).is_ok_and(|found| found.is_file())).collect();
-    if let Some(path) = which::which_in_global("docker-compose", env.path.as_ref()).ok().and_then(|mut all| all.next())
-    {
-        candidates.push((ComposeKind::Standalone, path));
-    }
+    candidates.extend(in_path("docker-compose", env).map(|path| (ComposeKind::Standalone, path)));
     candidates
+}
+
+fn in_path(name: &str, env: &Environment) -> Option<PathBuf> {
+    which::which_in_global(name, env.path.as_ref()).ok()?.next()
 }
 
 /// With sudo the plugin of the person at the keyboard is out of reach: `$HOME` is root's.
@@ -222,6 +226,30 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nu:x:1000:1000:,,,:/home/u:/bin/sh\n";
         assert_eq!(home_of(passwd, "1000"), Some("/home/u"));
         assert_eq!(home_of(passwd, "7"), None);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test builds the root it reads")]
+    fn a_plugin_in_the_home_behind_sudo_is_reported() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("etc/passwd", "u:x:1000:1000::/home/u:/bin/sh\n");
+        write("home/u/.docker/cli-plugins/docker-compose", "#!/bin/sh\n");
+        let env = Environment {
+            is_root: true,
+            sudo_uid: Some("1000".into()),
+            path: Some("/nonexistent".into()),
+            ..Environment::default()
+        };
+        let compose = look(&Host::at_root(root.path()), &env, Duration::from_secs(1));
+        assert!(compose.found.is_none());
+        let expected =
+            "/home/u/.docker/cli-plugins/docker-compose is in the invoking user's home and is not run as root";
+        assert_eq!(compose.passed_over, [expected]);
     }
 
     #[test]

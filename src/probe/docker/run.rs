@@ -21,6 +21,16 @@ const DAEMONS: [&str; 3] = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local
 /// dockerd's pid file, and the process name that proves it current.
 const PID_FILE: &str = "/run/docker.pid";
 
+/// What shows that systemd would start dockerd for the first connection, and what shows that it runs already.
+const SYSTEMD: &str = "/run/systemd/system";
+const SOCKET_UNITS: [&str; 3] =
+    ["/etc/systemd/system/docker.socket", "/usr/lib/systemd/system/docker.socket", "/lib/systemd/system/docker.socket"];
+const SERVICE_CGROUPS: [&str; 3] = [
+    "/sys/fs/cgroup/system.slice/docker.service",
+    "/sys/fs/cgroup/unified/system.slice/docker.service",
+    "/sys/fs/cgroup/systemd/system.slice/docker.service",
+];
+
 /// What the first connect said, when it was not "yes".
 #[derive(Debug)]
 enum Silence {
@@ -89,6 +99,10 @@ fn find(request: &Request) -> Result<Listener, Silence> {
     };
     let first = candidates.first().cloned();
     for endpoint in candidates {
+        if is_systems_own(&endpoint.socket) && would_be_started(&request.host) {
+            let note = "systemd would start it with the first connection, which preflight does not make";
+            return Err(Silence::Stopped { endpoint, note });
+        }
         return match contact(&endpoint.socket) {
             Contact::Absent => continue,
             Contact::Open { pid, uid } => Ok(Listener { endpoint, pid, uid }),
@@ -105,6 +119,18 @@ fn find(request: &Request) -> Result<Listener, Silence> {
         }
         endpoint => Err(Silence::Absent { endpoint: endpoint.filter(|_| chosen) }),
     }
+}
+
+fn is_systems_own(socket: &Path) -> bool {
+    [Path::new(endpoint::DEFAULT_SOCKET), Path::new("/run/docker.sock")].contains(&socket)
+}
+
+/// Whether a connection would start a stopped dockerd: looking must change nothing. With docker.socket the first
+/// connection, even one that is closed at once, starts docker.service (systemd.socket(5)). A dockerd that runs has its
+/// pid file, and its unit has a cgroup.
+fn would_be_started(host: &Host) -> bool {
+    let any = |paths: &[&str]| paths.iter().any(|path| host.exists(path));
+    any(&[SYSTEMD]) && any(&SOCKET_UNITS) && !any(&[PID_FILE]) && !any(&SERVICE_CGROUPS) && any(&["/run/docker.sock"])
 }
 
 /// All facts when nobody answers, and the reason in a few words.

@@ -162,3 +162,41 @@ fn only_what_is_wanted_is_inserted() {
     assert_eq!(docker.facts.iter().map(|(id, _)| id).collect::<Vec<_>>(), ["docker.state"]);
     assert!(started.elapsed() < Duration::from_millis(300), "what nobody wants was waited for");
 }
+
+/// The decision alone, on a fixture of /run, units and cgroups: a systemd that really starts dockerd needs a VM.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test builds the root it reads")]
+fn a_connection_that_would_start_docker_is_not_made() {
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::at_root(root.path());
+    let touch = |path: &str| {
+        let path = root.path().join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    };
+    touch("/run/docker.sock");
+    assert!(!would_be_started(&host), "without systemd nobody starts anything");
+    touch("/run/systemd/system/x");
+    assert!(!would_be_started(&host), "without docker.socket the socket is dockerd's own");
+    touch("/usr/lib/systemd/system/docker.socket");
+    assert!(would_be_started(&host));
+    touch("/sys/fs/cgroup/system.slice/docker.service/cgroup.procs");
+    assert!(!would_be_started(&host), "the service runs");
+    std::fs::remove_dir_all(root.path().join("sys")).unwrap();
+    touch("/run/docker.pid");
+    assert!(!would_be_started(&host), "dockerd runs");
+    assert!(is_systems_own(Path::new("/var/run/docker.sock")) && !is_systems_own(Path::new("/tmp/docker.sock")));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test builds the root it reads")]
+fn under_a_root_only_daemon_json_speaks() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("etc/docker")).unwrap();
+    let json = r#"{"default-ulimits":{"nofile":{"Hard":4096,"Soft":1024}}}"#;
+    std::fs::write(root.path().join("etc/docker/daemon.json"), json).unwrap();
+    let request = Request { host: Host::at_root(root.path()), ids: vec![NOFILE.into()], ..request("unix:///x") };
+    let fact = start_with(request).finish().facts.get(NOFILE, Layer::Container).cloned().unwrap();
+    assert_eq!(fact.value(), Some(&Value::Int(4096)));
+    assert_eq!(fact.source, "/etc/docker/daemon.json default-ulimits");
+}

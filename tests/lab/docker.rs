@@ -468,54 +468,90 @@ fn a_context_chooses_the_endpoint() {
     assert_eq!(source, &format!("context `lab` of {config}/config.json"));
 }
 
+/// Podman's service, in a mount namespace of its own, with a container that runs.
+struct Podman {
+    child: std::process::Child,
+    folder: tempfile::TempDir,
+    cgroup: String,
+}
+
+impl Podman {
+    fn start() -> Self {
+        require_root();
+        let folder = tempfile::Builder::new().prefix("pfd").tempdir().unwrap();
+        let service = ["system", "service", "-t", "0", &format!("unix://{}/s", folder.path().display())].join(" ");
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "unshare", "-m", "-n", "--propagation", "private", "sh", "-c"])
+            .arg(format!("exec {} {service}", Self::program(folder.path())))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let podman = Self { child, folder, cgroup: lab::unique("pfd") };
+        let socket = podman.folder.path().join("s").display().to_string();
+        let started = Instant::now();
+        while !try_run(&["curl", "-sf", "--unix-socket", &socket, "http://d/_ping"]).status.success() {
+            assert!(started.elapsed() < Duration::from_secs(30), "podman's service did not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        podman
+    }
+
+    fn program(folder: &Path) -> String {
+        let folder = folder.display();
+        format!(
+            "podman --root {folder}/root --runroot {folder}/runroot --tmpdir {folder}/tmp --runtime runc \
+             --cgroup-manager cgroupfs --events-backend file"
+        )
+    }
+
+    fn enter(&self) -> Vec<String> {
+        let pid = self.child.id().to_string();
+        ["nsenter", "--target", &pid, "--mount", "--net", "--"].map(str::to_owned).to_vec()
+    }
+
+    fn podman(&self, arguments: &str) -> String {
+        let command = format!("exec {} {arguments}", Self::program(self.folder.path()));
+        let argv: Vec<String> = self.enter().into_iter().chain(["sh".to_owned(), "-c".to_owned(), command]).collect();
+        run(&argv.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // Containers outlive the service: conmon holds them.
+        let command = format!("exec {} rm --all --force --time 0", Self::program(self.folder.path()));
+        let argv: Vec<String> = self.enter().into_iter().chain(["sh".to_owned(), "-c".to_owned(), command]).collect();
+        drop(try_run(&argv.iter().map(String::as_str).collect::<Vec<_>>()));
+        lab::end(&mut self.child);
+        lab::remove_cgroups(&self.cgroup);
+    }
+}
+
 #[test]
 fn podman_is_podman() {
-    require_root();
-    let folder = tempfile::Builder::new().prefix("pfd").tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    let endpoint = format!("unix://{}", at("podman.sock"));
-    let mut child = Command::new("setpriv")
-        .args([
-            "--pdeathsig",
-            "TERM",
-            "unshare",
-            "-m",
-            "--propagation",
-            "private",
-            "podman",
-            "--root",
-            &at("root"),
-            "--runroot",
-            &at("runroot"),
-            "--tmpdir",
-            &at("tmp"),
-        ])
-        .args(["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "file"])
-        .args(["system", "service", "-t", "0", &endpoint])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(folder.path().join("log")).unwrap())
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    let ping = ["curl", "-sf", "--unix-socket", &at("podman.sock"), "http://d/_ping"];
-    while !try_run(&ping).status.success() && started.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let found = std::panic::catch_unwind(|| gather(folder.path(), &[], &[("DOCKER_HOST", &endpoint)]));
-    lab::end(&mut child);
-    let found = found.unwrap();
-    let log = fs::read_to_string(folder.path().join("log")).unwrap();
-    assert_eq!(found.shown("docker.state"), "running", "{log}");
+    let podman = Podman::start();
+    let endpoint = format!("unix://{}/s", podman.folder.path().display());
+    podman.podman(&format!("import {} lab/redis:7", lab::image("mini").display()));
+    // Its default for nproc is above what some machines allow.
+    podman.podman(&format!(
+        "run -d --cgroup-parent /{} --name cache --network none --ulimit nproc=1024:1024 --ulimit nofile=1024:4096 --sysctl net.core.somaxconn=1024 \
+         lab/redis:7 redis-server",
+        podman.cgroup
+    ));
+    let found = gather(podman.folder.path(), &podman.enter(), &[("DOCKER_HOST", &endpoint)]);
+    assert_eq!(found.shown("docker.state"), "running");
     assert_eq!(found.shown("docker.kind"), "podman");
     let version = run(&["podman", "--version"]);
     let number = version.trim().rsplit(' ').next().unwrap();
     assert_eq!(found.shown("docker.version"), format!("absent: the engine is Podman {number}, not Docker"));
     assert!(found.facts.value("docker.api").is_some(), "{}", found.shown("docker.api"));
     assert_eq!(found.shown("docker.root-space.containerd"), "absent: Podman has no containerd");
-    assert!(
-        matches!(found.facts.value("docker.root-space.docker"), Some(Value::Bytes(_))),
-        "{}",
-        found.shown("docker.root-space.docker")
-    );
+    let space = found.facts.value("docker.root-space.docker");
+    assert!(matches!(space, Some(Value::Bytes(_))), "{}", found.shown("docker.root-space.docker"));
+    assert_eq!(found.containers, "cache localhost/lab/redis:7\n");
+    let (limit, source) = found.container(NOFILE);
+    assert_eq!(limit, Some(&Value::Int(4096)), "{source}");
+    assert_eq!(found.container(SOMAXCONN).0, Some(&Value::Int(1024)));
 }

@@ -42,7 +42,7 @@ pub(crate) fn image(name: &str) -> PathBuf {
 }
 
 /// A name that no other test process uses.
-fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("{prefix}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
@@ -199,12 +199,29 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         end(&mut self.child);
-        // dockerd leaves the parent of its containers' cgroups behind.
-        for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            remove_cgroup(&controller.path().join(&self.cgroup));
+        // A dockerd that had to be killed leaves containerd and its shims behind; they name the scratch folder.
+        let scratch = self.folder.path().display().to_string();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if let Some(pid) = pid
+                && pid != std::process::id().cast_signed()
+                && String::from_utf8_lossy(&command).contains(&scratch)
+            {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
         }
-        remove_cgroup(&Path::new("/sys/fs/cgroup").join(&self.cgroup));
+        // dockerd leaves the parent of its containers' cgroups behind.
+        remove_cgroups(&self.cgroup);
     }
+}
+
+/// Removes a cgroup of that name below the root of every hierarchy.
+pub(crate) fn remove_cgroups(name: &str) {
+    for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        remove_cgroup(&controller.path().join(name));
+    }
+    remove_cgroup(&Path::new("/sys/fs/cgroup").join(name));
 }
 
 /// Removes a cgroup and what is below it, all without processes by now.

@@ -225,16 +225,18 @@ fn converse(request: &Request, listener: &Listener) -> Docker {
         containers: request.containers,
         workload_images: request.workload_images.clone(),
     };
+    let started = Instant::now();
     let mut composing = None;
     let compose_wanted = wants(&["docker.compose", "docker.compose-kind"]);
     let answered = || {
         if compose_wanted {
-            let (host, environment, deadline) = (request.host.clone(), request.environment.clone(), request.deadline);
+            let (host, environment) = (request.host.clone(), request.environment.clone());
+            // The same clock: a slow engine and a slow Compose must not add up.
+            let left = request.deadline.saturating_sub(started.elapsed());
             let thread = std::thread::Builder::new().name("compose".into());
-            composing = thread.spawn(move || compose::look(&host, &environment, deadline)).ok();
+            composing = thread.spawn(move || compose::look(&host, &environment, left)).ok();
         }
     };
-    let started = Instant::now();
     let answers = client::ask(&listener.endpoint.socket, request.deadline, &questions, answered)
         .unwrap_or_else(|error| nothing(&crate::host::describe(&error)));
     let compose = composing.and_then(|thread| thread.join().ok());

@@ -163,6 +163,30 @@ fn only_what_is_wanted_is_inserted() {
     assert!(started.elapsed() < Duration::from_millis(300), "what nobody wants was waited for");
 }
 
+/// Seen to take 0.76 s with a deadline of Compose's own, which starts when the engine answers.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test builds the plugin it runs")]
+fn a_slow_engine_and_a_hanging_compose_cost_the_deadline_once() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("config/cli-plugins/docker-compose");
+    std::fs::create_dir_all(plugin.parent().unwrap()).unwrap();
+    std::fs::write(&plugin, "#!/bin/sh\nsleep 30\n").unwrap();
+    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = fake(folder.path(), |path| {
+        (path == "/_ping").then(|| {
+            thread::sleep(Duration::from_millis(350));
+            "OK"
+        })
+    });
+    let mut request = Request { ids: vec!["docker.compose".into()], containers: false, ..at(&socket) };
+    request.environment.docker_config = Some(folder.path().join("config"));
+    let started = Instant::now();
+    let docker = start_with(request).finish();
+    assert!(started.elapsed() < Duration::from_millis(700), "{:?}", started.elapsed());
+    assert!(shown(&docker, "docker.compose").contains("did not answer"), "{}", shown(&docker, "docker.compose"));
+}
+
 /// The decision alone, on a fixture of /run, units and cgroups: a systemd that really starts dockerd needs a VM.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the test builds the root it reads")]

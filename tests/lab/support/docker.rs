@@ -216,12 +216,17 @@ impl Drop for Engine {
     }
 }
 
-/// Removes a cgroup of that name below the root of every hierarchy.
+/// Removes a cgroup of that name below the root of every hierarchy. The last process of a container (conmon, a shim) may
+/// take a moment to end.
 pub(crate) fn remove_cgroups(name: &str) {
-    for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-        remove_cgroup(&controller.path().join(name));
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    for folder in hierarchies.chain(["/sys/fs/cgroup".into()]).map(|hierarchy| hierarchy.join(name)) {
+        let started = Instant::now();
+        while folder.exists() && started.elapsed() < Duration::from_secs(5) {
+            remove_cgroup(&folder);
+            sleep(Duration::from_millis(10));
+        }
     }
-    remove_cgroup(&Path::new("/sys/fs/cgroup").join(name));
 }
 
 /// Removes a cgroup and what is below it, all without processes by now.

@@ -48,13 +48,13 @@ pub const FACTS: &[Spec] = facts! {
     "host.container" Text Live "`none`, or the kind of container this process itself runs in; `other` when only its PID namespace tells" "/run/systemd/container, /proc/1/environ, /run/.containerenv, /.dockerenv, /proc/self/ns";
     "tool.*" Bool Live "whether a program of that name is in the PATH" "which(1)";
 
-    "docker.state" Text Live "`running`, `stopped` (socket there, nobody listens), `absent` (no socket), `hanging` (no answer in time) or `failing` (answers with errors); unknown without permission" "GET /_ping";
+    "docker.state" Text Live "`running`, `stopped` (the socket or dockerd is there, but nobody listens), `absent` (no socket), `hanging` (no answer in time) or `failing` (answers with errors); unknown without permission" "GET /_ping";
     "docker.endpoint" Text Live "the endpoint asked, and what chose it" "DOCKER_HOST, DOCKER_CONTEXT, config.json, default sockets";
     "docker.kind" Text Live "`docker`, `podman`, `desktop` or `rootless`" "GET /version, /info";
     "docker.version" Version Live "the engine's version" "GET /version";
     "docker.api" Version Live "the newest API version the engine speaks" "GET /version ApiVersion";
     "docker.api-min" Version Live "the oldest API version the engine accepts" "GET /version MinAPIVersion";
-    "docker.compose" Version Live "the newest usable Compose" "docker-compose(1), cli-plugins";
+    "docker.compose" Version Live "the Compose in use: the plugin where there is one, else the standalone program" "docker-compose(1), cli-plugins";
     "docker.compose-kind" Text Live "`plugin` (docker compose) or `standalone` (docker-compose)" "cli-plugins, PATH";
     "docker.cgroup" Int Live "the cgroup version containers get, 1 or 2" "GET /info CgroupVersion";
     "docker.memory-limit" Bool Live "containers can be given a memory limit" "GET /info MemoryLimit";

@@ -14,6 +14,8 @@ pub mod sock_diag;
 pub mod socket;
 pub mod space;
 pub mod trust;
+pub mod netns;
+pub mod unix;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

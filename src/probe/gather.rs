@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::containers::Containers;
+use super::docker::{self, Docker};
 use super::{
     Context, Probe, Want, clocksource, cpu, deep, disk, host_container, identity, kernel, memory, os_release, port,
     time, tools,
@@ -55,6 +56,8 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> Facts {
     os_release::probe(host, want, &mut facts);
     let os = os_of(&facts);
     let cx = Context { host, want, parameters: &catalogue.parameters, os: &os };
+    // Docker is asked while everything else is gathered; what it says about containers is used at the end.
+    let docker = docker::start(&cx);
     let bound = port::bind_all(&cx);
     for probe in PROBES {
         probe(&cx, &mut facts);
@@ -66,8 +69,12 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> Facts {
             facts.live(format!("{DEEP}{id}"), Fact::absent("measured only with --deep", "not measured"));
         }
     }
-    let containers = Containers::Unknown("not asked".to_owned());
+    let Docker { facts: answers, containers } = docker.finish();
+    facts.extend(answers);
     port::conclude(&cx, bound, &containers, &mut facts);
+    if let Containers::Known(list) = &containers {
+        docker::container_layer(&cx, list, &mut facts);
+    }
     facts
 }
 

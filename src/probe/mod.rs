@@ -20,6 +20,7 @@ pub mod os_release;
 pub mod port;
 pub mod time;
 pub mod tools;
+pub mod docker;
 
 use std::collections::BTreeSet;
 

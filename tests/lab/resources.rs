@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use preflight::catalog::os::{OsProfile, SysctlLoader};
+use preflight::catalog::library;
 use preflight::catalog::parameters::{Parameters, Setting};
 use preflight::facts::{Facts, Layer, State, Value};
 use preflight::host::Host;
@@ -40,14 +40,7 @@ fn facts_for_the_caller() {
     let mut parameters = Parameters::default();
     let data_dir = std::env::var("LAB_DATA_DIR").unwrap_or_else(|_| "/".into());
     parameters.insert("data_dir", Setting::One(Value::Text(data_dir)));
-    let os = OsProfile {
-        name: "generic".into(),
-        ids: vec![],
-        oldest: None,
-        releases: vec![],
-        sysctl_loader: SysctlLoader::Systemd,
-        remedies: BTreeMap::default(),
-    };
+    let os = library::os_profile("debian", &[]);
     let host = Host::live();
     let want = Want::new(want.split(' ').map(Into::into));
     let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };

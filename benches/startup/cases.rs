@@ -49,21 +49,7 @@ pub(crate) fn all(bench: &mut Bench) -> Result<()> {
     hanging_socket(bench)?;
     sockets::compare(bench)?;
 
-    match (Bench::peak_memory(&check), Bench::peak_memory(&Run::new(Path::new("/bin/true"), &[]))) {
-        (Ok(peak), Ok(floor)) => {
-            let value = format!("{peak} KiB (true: {floor})");
-            bench.figure("peak resident memory of check", &value, "≤ 8 MiB", Some(peak <= MEMORY_BAR_KIB));
-        }
-        (Err(error), _) | (_, Err(error)) => bench.not_run("peak resident memory of check", &error.to_string()),
-    }
-    match bench.spawned(&check) {
-        Ok((processes, threads, programs)) => {
-            let value = format!("{processes} forks, {programs} execs");
-            bench.figure("processes that check starts", &value, "0 and 0", Some(processes + programs == 0));
-            bench.figure("threads that check starts", &threads.to_string(), "", None);
-        }
-        Err(error) => bench.not_run("processes that check starts", &format!("{error:#}")),
-    }
+    memory_and_processes(bench, &check);
     let size = fs::metadata(&binary)?.len();
     let linked = if is_static(&fs::read(&binary)?) { "static" } else { "dynamic: use scripts/bench for the release" };
     bench.figure(
@@ -73,6 +59,29 @@ pub(crate) fn all(bench: &mut Bench) -> Result<()> {
         Some(size <= SIZE_BAR_BYTES),
     );
     Ok(())
+}
+
+/// What one check takes and starts; of a run that ended early this would say nothing.
+fn memory_and_processes(bench: &mut Bench, check: &Run) {
+    if let Err(why) = check.trial() {
+        bench.not_run("memory and processes of check", &why);
+        return;
+    }
+    match (Bench::peak_memory(check), Bench::peak_memory(&Run::new(Path::new("/bin/true"), &[]))) {
+        (Ok(peak), Ok(floor)) => {
+            let value = format!("{peak} KiB (true: {floor})");
+            bench.figure("peak resident memory of check", &value, "≤ 8 MiB", Some(peak <= MEMORY_BAR_KIB));
+        }
+        (Err(error), _) | (_, Err(error)) => bench.not_run("peak resident memory of check", &error.to_string()),
+    }
+    match bench.spawned(check) {
+        Ok((processes, threads, programs)) => {
+            let value = format!("{processes} forks, {programs} execs");
+            bench.figure("processes that check starts", &value, "0 and 0", Some(processes + programs == 0));
+            bench.figure("threads that check starts", &threads.to_string(), "", None);
+        }
+        Err(error) => bench.not_run("processes that check starts", &format!("{error:#}")),
+    }
 }
 
 /// A dynamic program names its loader; a static one has none to name.

@@ -37,7 +37,7 @@ fn main() -> Result<ExitCode> {
             Some(measure::PEAK_MEMORY) => return measure::print_peak_memory(arguments),
             Some(sockets::STAGE) => return sockets::stage(arguments),
             Some(sockets::HOLD) => return sockets::hold(arguments),
-            _ => bail!("unknown argument {argument:?}\nhint: [--binary FILE] [--runs N]"),
+            _ => bail!("unknown argument `{}`\nhint: [--binary FILE] [--runs N]", argument.display()),
         }
     }
     let mut bench = Bench::new(&binary, runs)?;

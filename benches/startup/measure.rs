@@ -67,7 +67,7 @@ impl Run {
     }
 
     /// Why this cannot be measured, if so: the exit code and the first words on standard error.
-    fn trial(&self) -> Result<(), String> {
+    pub(crate) fn trial(&self) -> Result<(), String> {
         let output = self.command().stderr(Stdio::piped()).output().map_err(|error| error.to_string())?;
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("without a word").trim().to_owned();

@@ -329,16 +329,19 @@ fn a_manifest_cannot_name_files_outside_the_prefix() {
 fn uninstall_refuses_while_the_host_has_managed_changes() {
     let lab = Lab::new();
     succeeds(&mut lab.install(&[]));
-    let uninstall = |state: &str, force: &str| {
+    let run = |state: &str, force: &str, marker: &str| {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c"]);
         command.arg(
             "mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/preflight && printf %s \"$1\" >/var/lib/preflight/managed.json
+             [ -z \"$5\" ] || touch \"/var/lib/preflight/$5\"
              exec dash \"$2/install.sh\" --uninstall --dry-run --prefix \"$3\" $4",
         );
-        command.args(["sh", state]).arg(root()).arg(lab.prefix()).arg(force);
+        command.args(["sh", state]).arg(root()).arg(lab.prefix()).args([force, marker]);
         command
     };
+    let uninstall = |state: &str, force: &str| run(state, force, "");
+    refuses(&mut run("", "", "open-20261122T101500Z-7f3a9c01"), 1, "20261122T101500Z-7f3a9c01 is not finished");
     let managed = r#"{"schema": "preflight.managed/1", "knobs": {"sysctl:vm.overcommit_memory": {"value": "1"}}}"#;
     refuses(&mut uninstall(managed, ""), 1, "still has changes");
     refuses(&mut uninstall("{\"knobs\": [{", ""), 1, "still has changes");

@@ -326,6 +326,13 @@ refuse_while_managed() {
 }
 
 managed_changes() {
+  # A marker stands for a transaction that has something left to do.
+  for marker in /var/lib/preflight/open-*; do
+    if [ -e "$marker" ]; then
+      printf 'the transaction %s is not finished' "${marker##*/open-}"
+      return
+    fi
+  done
   if [ -s /var/lib/preflight/managed.json ]; then
     case $(tr -d ' \t\r\n' </var/lib/preflight/managed.json) in
       '{}' | *'"knobs":{}'* | *'"knobs":[]'*) ;;

@@ -77,6 +77,7 @@ end_child() {
 put_back() {
   local code=$?
   trap '' INT TERM HUP
+  forget_policy
   [ "$recorded" = yes ] || exit "$code"
   end_own_processes
   record "$state/after"

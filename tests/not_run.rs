@@ -2,6 +2,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
+    clippy::unwrap_used,
     reason = "reads the project's own files and tells a person"
 )]
 

@@ -1,7 +1,11 @@
 //! install.sh and scripts/release: what they write, what they refuse, and that the static binary needs nothing.
 //!
 //! packages: binutils dash git mmdebstrap shellcheck util-linux
-#![expect(clippy::disallowed_methods, reason = "drives scripts on real files, outside of the product's host access")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "drives scripts on real files, outside of the product's host access"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -245,7 +249,8 @@ fn a_tampered_archive_is_refused_before_it_is_unpacked() {
     assert!(mark.exists(), "the fake tar does not see what the script does");
 }
 
-/// Each with a sum that fits: a sum says that the archive arrived whole, not that it is harmless.
+/// Each with a sum that fits: a sum says that the archive arrived whole, not that it is harmless. Seen to fail without
+/// `refuse_hostile_members`.
 #[test]
 fn hostile_archives_are_refused() {
     let cases: [(&str, &str, &[&str]); 5] = [
@@ -292,6 +297,7 @@ fn a_dry_run_writes_nothing() {
     assert_eq!(tree(lab.folder.path()), before);
 }
 
+/// Seen to fail without the comparison with the manifest's sum.
 #[test]
 fn uninstall_keeps_what_was_changed_since() {
     let lab = Lab::new();
@@ -317,21 +323,25 @@ fn a_manifest_cannot_name_files_outside_the_prefix() {
     assert!(lab.path("precious").exists() && lab.prefix().join("bin/preflight").exists());
 }
 
-/// In a mount namespace with an empty /var/lib, so that the machine's own state is neither seen nor touched.
+/// In a mount namespace with an empty /var/lib, so that the machine's own state is neither seen nor touched. Seen to
+/// fail without `refuse_while_managed`.
 #[test]
 fn uninstall_refuses_while_the_host_has_managed_changes() {
     let lab = Lab::new();
     succeeds(&mut lab.install(&[]));
-    let uninstall = |state: &str, force: &str| {
+    let run = |state: &str, force: &str, marker: &str| {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c"]);
         command.arg(
             "mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/preflight && printf %s \"$1\" >/var/lib/preflight/managed.json
+             [ -z \"$5\" ] || touch \"/var/lib/preflight/$5\"
              exec dash \"$2/install.sh\" --uninstall --dry-run --prefix \"$3\" $4",
         );
-        command.args(["sh", state]).arg(root()).arg(lab.prefix()).arg(force);
+        command.args(["sh", state]).arg(root()).arg(lab.prefix()).args([force, marker]);
         command
     };
+    let uninstall = |state: &str, force: &str| run(state, force, "");
+    refuses(&mut run("", "", "open-20261122T101500Z-7f3a9c01"), 1, "20261122T101500Z-7f3a9c01 is not finished");
     let managed = r#"{"schema": "preflight.managed/1", "knobs": {"sysctl:vm.overcommit_memory": {"value": "1"}}}"#;
     refuses(&mut uninstall(managed, ""), 1, "still has changes");
     refuses(&mut uninstall("{\"knobs\": [{", ""), 1, "still has changes");
@@ -363,7 +373,15 @@ fn wrong_usage_is_told_with_a_hint() {
 fn scripts_pass_shellcheck() {
     let mut command = Command::new("shellcheck");
     command.arg("-x").current_dir(root());
-    command.args(["install.sh", "scripts/documents", "scripts/release", "tests/run", "tests/machine.sh", ".ci/run"]);
+    command.args([
+        "install.sh",
+        "scripts/bench",
+        "scripts/documents",
+        "scripts/release",
+        "tests/run",
+        "tests/machine.sh",
+        ".ci/run",
+    ]);
     succeeds(&mut command);
 }
 

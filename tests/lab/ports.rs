@@ -22,7 +22,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 
 use nix::sched::{CloneFlags, unshare};
-use preflight::catalog::os::{OsProfile, SysctlLoader};
+use preflight::catalog::library;
 use preflight::catalog::parameters::{Parameters, Port, Protocol, Setting};
 use preflight::facts::{Facts, State};
 use preflight::host::Host;
@@ -354,14 +354,7 @@ fn a_thousand_free_ports_cost_microseconds_each() {
     let want = Want::new(ports.iter().map(|port| format!("port.state.{}", port.instance())));
     let mut parameters = Parameters::default();
     parameters.insert("ports", Setting::Ports(ports));
-    let os = OsProfile {
-        name: "lab".into(),
-        ids: Vec::new(),
-        oldest: None,
-        releases: Vec::new(),
-        sysctl_loader: SysctlLoader::Systemd,
-        remedies: BTreeMap::new(),
-    };
+    let os = library::os_profile("debian", &[]);
     let host = Host::live();
     let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
     let mut facts = Facts::default();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setegid, seteuid, setgroups};
-use preflight::catalog::os::{OsProfile, SysctlLoader};
+use preflight::catalog::library;
 use preflight::catalog::parameters::{Parameters, Port, Protocol, Setting};
 use preflight::facts::{Fact, Facts, Layer, State, Value};
 use preflight::host::Host;
@@ -163,14 +163,7 @@ impl Question<'_> {
         parameters.insert("workload_processes", words(&["redis-server", "redis-sentinel", "valkey-server"]));
         let expected = if self.expected_free { "free" } else { "free_or_ours" };
         parameters.insert("ports_expected", Setting::One(Value::Text(expected.into())));
-        let os = OsProfile {
-            name: "lab".into(),
-            ids: Vec::new(),
-            oldest: None,
-            releases: Vec::new(),
-            sysctl_loader: SysctlLoader::Systemd,
-            remedies: BTreeMap::new(),
-        };
+        let os = library::os_profile("debian", &[]);
         let (host, want) = (Host::live(), Want::new([id.clone()]));
         let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
         let mut facts = Facts::default();

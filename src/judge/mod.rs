@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::catalog::Catalogue;
 use crate::catalog::check::{Case, Check, Condition, Severity};
 use crate::catalog::os::OsProfile;
-use crate::catalog::parameters::{Parameters, Setting};
+use crate::catalog::parameters::{Parameters, Protocol, Setting};
 use crate::catalog::predicate::Predicate;
 use crate::catalog::waiver::Waiver;
 use crate::facts::snapshot::Snapshot;
@@ -317,12 +317,13 @@ fn overlay<'c>(base: Question<'c>, case: &'c Case) -> Question<'c> {
     }
 }
 
-/// The title of one instance: `port 6379 (redis) is free`, or the title with the instance in brackets.
+/// The title of one instance: `port 6379 (redis)`, or the title with the instance before it.
 fn instance_title(check: &Check, instance: &str, parameters: &Parameters) -> String {
     let port = parameters.ports().find(|port| port.instance() == instance);
     match port {
         Some(port) if check.for_each.as_deref() == Some("ports") => {
-            format!("{}/{} ({}): {}", port.port, port.protocol.name(), port.name, check.title)
+            let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
+            format!("port {}{udp} ({})", port.port, port.name)
         }
         _ => format!("{instance}: {}", check.title),
     }

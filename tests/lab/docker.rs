@@ -12,7 +12,6 @@
 #[path = "support/docker.rs"]
 mod lab;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -20,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::{Engine, Options, require_root, run, try_run};
-use preflight::catalog::os::{OsProfile, SysctlLoader};
+use preflight::catalog::library;
 use preflight::catalog::parameters::{Parameters, Setting};
 use preflight::facts::{Fact, Facts, Layer, State, Value};
 use preflight::host::Host;
@@ -76,14 +75,7 @@ fn every_registered_fact_is_answered() {
     );
     let mut parameters = Parameters::default();
     parameters.insert("workload_images", Setting::List(vec!["redis".into(), "valkey".into()]));
-    let os = OsProfile {
-        name: String::new(),
-        ids: vec![],
-        oldest: None,
-        releases: vec![],
-        sysctl_loader: SysctlLoader::Systemd,
-        remedies: BTreeMap::new(),
-    };
+    let os = library::os_profile("debian", &[]);
     let host = Host::live();
     let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
     let started = Instant::now();

@@ -16,7 +16,6 @@
 #[path = "ports/support.rs"]
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;

@@ -12,7 +12,6 @@
     reason = "the lab changes and asks the machine by itself, and its helper talks through stdout"
 )]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

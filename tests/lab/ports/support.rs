@@ -1,6 +1,5 @@
 //! What the cases are made of: namespaces, holders, questions, and the oracle.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;

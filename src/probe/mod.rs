@@ -3,7 +3,15 @@
 //! A probe is asked for the facts it [wants](Want), never for more: a fact that no selected check uses costs nothing.
 //! It never fails; what it cannot read it inserts as unknown.
 
+pub mod conf_dirs;
+pub mod conntrack;
 pub mod containers;
+pub mod pam_limits;
+pub mod sysctl;
+pub mod thp;
+pub mod tmpfiles;
+pub mod tuned;
+pub mod tuned_profile;
 
 use std::collections::BTreeSet;
 

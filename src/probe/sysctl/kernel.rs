@@ -139,6 +139,11 @@ pub fn shape(key: &str, live: Option<&Value>) -> Shape {
     }
 }
 
+/// The words of a line of numbers: only blanks, tabs and line feeds may stand between them (`proc_wspace_sep`).
+fn words(text: &str) -> Vec<&str> {
+    text.split([' ', '\t', '\n']).filter(|word| !word.is_empty()).collect()
+}
+
 /// A number as `proc_dointvec` reads it: decimal, `0x…` or octal after a leading zero; no plus sign.
 fn number(word: &str) -> Option<i64> {
     let (sign, digits) = word.strip_prefix('-').map_or((1, word), |digits| (-1, digits));
@@ -157,7 +162,7 @@ fn number(word: &str) -> Option<i64> {
 pub fn accepts(key: &str, text: &str) -> bool {
     let Some(setting) = setting(key) else { return true };
     let Shape::Numbers(count) = shape(key, None) else { return true };
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let words = words(text);
     let numbers: Option<Vec<i64>> = words.iter().take(count).map(|word| number(word)).collect();
     let Some(numbers) = numbers.filter(|numbers| !numbers.is_empty()) else { return false };
     let in_range = numbers.iter().all(|number| setting.range.contains(number));
@@ -169,7 +174,7 @@ pub fn accepts(key: &str, text: &str) -> bool {
 pub fn value(text: &str, shape: Shape) -> Value {
     let folded = sysctl_value(text);
     let Shape::Numbers(count) = shape else { return folded };
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let words = words(text);
     if words.len() < count {
         return folded;
     }

@@ -55,11 +55,8 @@ impl Entry<'_> {
 
     /// The paths of the setting that this line writes when nothing speaks against it.
     fn touches(&self, path: &str) -> bool {
-        if self.line.is_glob() {
-            glob::matches_path(&self.line.path, path)
-        } else {
-            simplified(&self.line.path) == path
-        }
+        let mine = simplified(&self.line.path);
+        if is_glob(&mine) { glob::matches_path(&mine, path) } else { mine == path }
     }
 }
 
@@ -72,7 +69,7 @@ pub fn winner(files: &[SettingsFile], loader: SysctlLoader, paths: &[&str], acce
         .flat_map(|(file, SettingsFile { path, lines })| {
             lines.iter().map(move |line| Entry { file, at: format!("{path}:{}", line.number), line })
         })
-        .filter(|entry| paths.iter().any(|path| concerns(entry, path)))
+        .filter(|entry| paths.iter().any(|path| entry.touches(path)))
         .collect();
     let writes = match loader {
         SysctlLoader::Systemd => systemd(&entries, paths),
@@ -89,11 +86,6 @@ pub fn winner(files: &[SettingsFile], loader: SysctlLoader, paths: &[&str], acce
     outcome.losers = entries.iter().filter_map(Entry::assignment).collect();
     outcome.losers.retain(|loser| Some(loser) != outcome.winner.as_ref() && !outcome.refused.contains(loser));
     outcome
-}
-
-/// Whether a line has any say about a path; procps' exclusions match across slashes.
-fn concerns(entry: &Entry<'_>, path: &str) -> bool {
-    entry.touches(path) || (entry.line.value.is_none() && glob::matches(&entry.line.path, path))
 }
 
 /// `parse_file()` and `apply_all()`: one entry per key; a new value moves it to the end, the same value does not. Keys
@@ -121,23 +113,30 @@ fn systemd<'a, 'b>(entries: &'b [Entry<'a>], paths: &[&str]) -> Vec<&'b Entry<'a
     writes
 }
 
-/// `write_setting_list()`: every line in order; a glob skips what any line names exactly or excludes. An exclusion does
-/// nothing to an assignment without a wildcard.
+/// `write_setting_list()`: every line in order; a glob skips what any line names, or excludes, in exactly the same words.
+/// An exclusion does nothing to an assignment without a wildcard. (procps 4.0.2; later releases also match exclusions
+/// as patterns.)
 fn procps<'a, 'b>(entries: &'b [Entry<'a>], paths: &[&str]) -> Vec<&'b Entry<'a>> {
-    let named = |path: &str| {
-        entries.iter().any(|other| {
-            other.line.path == path || (other.line.value.is_none() && glob::matches(&other.line.path, path))
-        })
-    };
     let mut writes = Vec::new();
     for entry in entries.iter().filter(|entry| entry.line.value.is_some()) {
         for path in paths.iter().filter(|path| entry.touches(path)) {
-            if !is_glob(&entry.line.path) || !named(path) {
+            let found = expansion(&entry.line.path, path);
+            if !entry.line.is_glob() || !entries.iter().any(|other| other.line.path == found) {
                 writes.push(entry);
             }
         }
     }
     writes
+}
+
+/// What glob(3) returns for a path that a pattern finds: needless slashes of the pattern stay.
+fn expansion(pattern: &str, path: &str) -> String {
+    let mut found = path.split('/');
+    let parts = pattern.split('/').map(|part| match part {
+        "" | "." => part,
+        _ => found.next().unwrap_or_default(),
+    });
+    parts.collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

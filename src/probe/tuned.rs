@@ -167,8 +167,8 @@ impl Walk<'_> {
             };
             self.seen.push(path.clone());
             let mut profile = tuned_profile::parse(&text, &path);
-            let include = profile.iter().filter(|unit| unit.name == "main").flat_map(|unit| &unit.options);
-            if let Some(include) = include.filter(|option| option.key == "include").next_back() {
+            let mut include = profile.iter().filter(|unit| unit.name == "main").flat_map(|unit| &unit.options);
+            if let Some(include) = include.rfind(|option| option.key == "include") {
                 if include.value.contains("${") {
                     return Ok(Err(format!(
                         "tuned's profile `{name}` includes `{}`, which only tuned can tell",

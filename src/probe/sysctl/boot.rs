@@ -42,7 +42,7 @@ const ALIASES: &[[&str; 2]] = &[
 /// Settings of modules, which exist only once the module is loaded.
 const OF_MODULES: &[&str] = &["net.netfilter.", "net.bridge.", "net.nf_conntrack_max"];
 
-/// `net.*` settings that a step on the way to the boot value gives.
+/// A value on the way to the boot value, and who gave it.
 struct Step {
     value: Value,
     source: String,
@@ -74,6 +74,10 @@ pub fn predicted_in_container(key: &str, kernel: Option<&Version>, tcp_ehash_ent
     }
     let value = kernel::default(key, kernel, tcp_ehash_entries)?;
     Some(Fact::known(value, "kernel default").note("predicted: a new network namespace gets the kernel's default"))
+}
+
+fn kernels(value: Value) -> Step {
+    Step { value, source: "kernel default".into(), notes: vec!["no file sets it".into()] }
 }
 
 struct Boot<'a> {
@@ -119,23 +123,18 @@ impl Boot<'_> {
                     let source = "systemd's default".to_owned();
                     Some(Step { value: Value::Int(*live), source, notes: vec!["no file sets it".into()] })
                 }
-                Some(Value::Int(1_048_576)) => Some(self.kernels(Value::Int(1_048_576))),
+                Some(Value::Int(1_048_576)) => Some(kernels(Value::Int(1_048_576))),
                 _ => None,
             };
         }
-        kernel::default(self.key, sources.kernel.as_ref(), sources.tcp_ehash_entries.as_deref())
-            .map(|value| self.kernels(value))
-    }
-
-    fn kernels(&self, value: Value) -> Step {
-        Step { value, source: "kernel default".into(), notes: vec!["no file sets it".into()] }
+        kernel::default(self.key, sources.kernel.as_ref(), sources.tcp_ehash_entries.as_deref()).map(kernels)
     }
 
     fn command_line(&self) -> Option<Step> {
         let words = self.sources.command_line.split_ascii_whitespace();
         let settings = words.filter_map(|word| word.strip_prefix("sysctl.")?.split_once('='));
-        let mine = settings.filter(|(name, _)| self.paths.contains(&name.replace('.', "/").as_str()));
-        let (_, value) = mine.filter(|(_, value)| kernel::accepts(self.key, value)).last()?;
+        let mut mine = settings.filter(|(name, _)| self.paths.contains(&name.replace('.', "/").as_str()));
+        let (_, value) = mine.rfind(|(_, value)| kernel::accepts(self.key, value))?;
         let source = "/proc/cmdline".to_owned();
         Some(Step { value: kernel::value(value, self.shape), source, notes: vec!["kernel command line".into()] })
     }

@@ -2,6 +2,9 @@
 //!
 //! pam_limits refuses a login when setrlimit(2) fails, and that fails for a hard nofile above fs.nr_open. A soft value
 //! alone does no harm: it is cut to the hard one first (`setup_limits()` in modules/pam_limits/pam_limits.c).
+//!
+//! Debian patches this: its pam_limits (tried: 1.5.2 of bookworm, 1.7.0 of trixie) writes the error to the log and lets
+//! the user in with the limit unset. The note says so where that module is installed.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -68,28 +71,49 @@ fn read(host: &Host) -> Result<Fact, ReadError> {
     let Some(nr_open) = nr_open else {
         return Ok(Fact::unknown("fs.nr_open is no number", None, NR_OPEN));
     };
-    let above = limits.iter().filter(|(_, nofile)| match nofile.limit {
-        Limit::Files(files) => files > nr_open,
-        Limit::Unlimited => !knows_nr_open(host),
-    });
-    let above = above.map(|(path, nofile)| format!("{path}:{} {}", nofile.number, nofile.value));
-    Ok(Fact::known(Value::Set(above.collect()), SOURCE).note(format!("fs.nr_open is {nr_open}")))
+    let suspicious = |limit: Limit| !matches!(limit, Limit::Files(files) if files <= nr_open);
+    let mut note = format!("fs.nr_open is {nr_open}");
+    let mut above = BTreeSet::new();
+    if limits.iter().any(|(_, nofile)| suspicious(nofile.limit)) {
+        let module = Module::installed(host);
+        let fails = limits.iter().filter(|(_, nofile)| match nofile.limit {
+            Limit::Unlimited => !module.knows_nr_open,
+            limit @ Limit::Files(_) => suspicious(limit),
+        });
+        above.extend(fails.map(|(path, nofile)| format!("{path}:{} {}", nofile.number, nofile.value)));
+        if module.lets_in {
+            note.push_str("; this host's pam_limits logs the error and lets the user in, without the limit");
+        }
+    }
+    Ok(Fact::known(Value::Set(above), SOURCE).note(note))
 }
 
-/// Whether the installed pam_limits turns `unlimited` into fs.nr_open: then it holds that file's name. One that is not
-/// found counts as one that does, since every release of the last years does.
-fn knows_nr_open(host: &Host) -> bool {
-    let architecture = std::env::consts::ARCH;
-    let folders = [
-        format!("/usr/lib/{architecture}-linux-gnu/security"),
-        format!("/lib/{architecture}-linux-gnu/security"),
-        "/usr/lib64/security".into(),
-        "/lib64/security".into(),
-        "/usr/lib/security".into(),
-        "/lib/security".into(),
-    ];
-    let module = folders.iter().find_map(|folder| host.read(format!("{folder}/pam_limits.so")).ok());
-    module.is_none_or(|bytes| bytes.windows(NR_OPEN.len()).any(|window| window == NR_OPEN.as_bytes()))
+/// What the installed pam_limits does, told by the texts in it. One that is not found counts as an upstream release of
+/// the last years.
+struct Module {
+    /// It turns `unlimited` into fs.nr_open: then it holds that file's name.
+    knows_nr_open: bool,
+    /// Debian's, which does not refuse the login: it has a message of its own.
+    lets_in: bool,
+}
+
+impl Module {
+    fn installed(host: &Host) -> Self {
+        let architecture = std::env::consts::ARCH;
+        let folders = [
+            format!("/usr/lib/{architecture}-linux-gnu/security"),
+            format!("/lib/{architecture}-linux-gnu/security"),
+            "/usr/lib64/security".into(),
+            "/lib64/security".into(),
+            "/usr/lib/security".into(),
+            "/lib/security".into(),
+        ];
+        let Some(bytes) = folders.iter().find_map(|folder| host.read(format!("{folder}/pam_limits.so")).ok()) else {
+            return Self { knows_nr_open: true, lets_in: false };
+        };
+        let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        Self { knows_nr_open: holds(NR_OPEN), lets_in: holds("%m; uid=%lu,euid=%lu") }
+    }
 }
 
 /// The hard nofile limits of a file: `domain hard|- nofile value`, anything after `#` is a comment.

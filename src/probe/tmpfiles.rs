@@ -51,12 +51,14 @@ pub struct Written {
     pub at: String,
 }
 
-/// All tmpfiles.d files in the order of reading, and the error of those that may not be read.
+/// The tmpfiles.d files that say anything about /sys, in the order of reading, and the error of those that may not be read.
 pub fn read(host: &Host) -> Result<(Vec<TmpfilesFile>, Vec<ReadError>), ReadError> {
     let mut files = Vec::new();
     let mut unreadable = Vec::new();
     for file in conf_dirs::read(host, &conf_dirs::directories(host, "tmpfiles.d"), Hidden::Skipped)? {
         match file.text {
+            // Most files are about other folders, and need no parsing.
+            Ok(text) if !text.contains("/sys/") => {}
             Ok(text) => files.push(TmpfilesFile { lines: parse(&text), path: file.path }),
             Err(error) => unreadable.push(error),
         }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop anywhere, and says what it compared")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -39,7 +40,7 @@ fn line(state: &mut u64, word: &str) -> String {
     }
 }
 
-/// Seen to fail with "the last line wins" in `tmpfiles::written`.
+/// Seen to fail with duplicates kept in `tmpfiles::written`.
 #[test]
 fn huge_pages_are_what_systemd_tmpfiles_writes_last() {
     let mut state = env::text("PREFLIGHT_SEED").map_or_else(
@@ -70,7 +71,7 @@ fn huge_pages_are_what_systemd_tmpfiles_writes_last() {
                             words += 1;
                             text += &line(&mut state, &format!("{:05}", 10_000 + words));
                         }
-                        shown += &format!("{directory}/{name}: {text:?}\n");
+                        writeln!(shown, "{directory}/{name}: {text:?}").unwrap();
                         fs::write(path, text).unwrap();
                     }
                 }
@@ -112,7 +113,7 @@ for directory in consts.LOAD_DIRECTORIES:
 json.dump(found, sys.stdout)
 "#;
 
-/// Seen to fail with the included profiles merged over the including one.
+/// Seen to fail with sections that are not merged.
 #[test]
 fn every_installed_tuned_profile_is_read_as_tuned_reads_it() {
     let output = Command::new("/usr/bin/python3").args(["-c", LOADER]).output().unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Generated layouts of sysctl.d are applied by the real `systemd-sysctl` and the real `sysctl --system`, each in a
 //! network namespace of its own and a root whose sysctl.d folders are the generated ones. What the kernel then shows
-//! must be what `boot::decide` says for the same folders. The machine's own settings and files are not touched: only
+//! must be what `boot::decide` says for the same folders. A third round does the same for what tuned applies once more. The machine's own settings and files are not touched: only
 //! `net.*` settings of the throw-away namespaces are.
 //!
 //! Seen to fail: with "the last directory owns a name" in `conf_dirs::order`, 1050 of 5200 values disagree; with globs
@@ -259,46 +259,85 @@ fn the_boot_value_is_what_the_real_programs_set() {
         }
     }
 
-    let kernel = kernel_here();
-    let mut disagreements = Vec::new();
-    let (mut compared, mut by_files) = (0, 0);
-    let programs = [
+    let machine = kernel_here();
+    let mut tally = Tally::default();
+    for (loader, program) in [
         (SysctlLoader::Systemd, "/usr/lib/systemd/systemd-sysctl"),
         (SysctlLoader::Procps, "/usr/sbin/sysctl --system"),
-    ];
-    for (loader, program) in programs {
-        let untouched = fresh_namespace();
-        for (case, real) in applied(cases, total, program).into_iter().enumerate() {
-            let root = cases.join(case.to_string());
-            let mut sources = sources(&Host::at_root(&root), loader).unwrap();
-            sources.kernel.clone_from(&kernel.0);
-            sources.tcp_ehash_entries.clone_from(&kernel.1);
-            for (key, _) in KEYS {
-                let file = live::file_of(key).unwrap();
-                let fresh = sysctl_value(&untouched[&file]);
-                let fact = boot::decide(&sources, key, Some(&fresh));
-                by_files += usize::from(fact.source.contains("sysctl."));
-                let expected = match &fact.state {
-                    State::Known(value) => value.clone(),
-                    State::Absent(_) => fresh,
-                    State::Unknown { error, .. } => panic!("{error}"),
-                };
-                compared += 1;
-                if sysctl_value(&real[&file]) != expected {
-                    disagreements.push(format!(
-                        "layout {case}, {program}: {key} is {:?}, predicted {expected} ({})\n{}",
-                        real[&file],
-                        fact.source,
-                        tree(&root)
-                    ));
-                }
-            }
-        }
+    ] {
+        compare(cases, total, program, &mut tally, |root| sources(&Host::at_root(root), loader).unwrap(), &machine);
     }
+    // What tuned applies once more after its profile, here one that sets nothing, and without the boot files before.
+    let again = "from tuned.plugins import plugin_sysctl\nplugin_sysctl._apply_system_sysctl({})\n";
+    fs::write(cases.join("again.py"), again).unwrap();
+    for case in 0..total {
+        let etc = cases.join(case.to_string()).join("etc");
+        for folder in ["tuned/empty", "systemd/system/multi-user.target.wants"] {
+            fs::create_dir_all(etc.join(folder)).unwrap();
+        }
+        fs::write(etc.join("tuned/active_profile"), "empty\n").unwrap();
+        fs::write(etc.join("tuned/empty/tuned.conf"), "[main]\nsummary=nothing\n").unwrap();
+        symlink("/nowhere", etc.join("systemd/system/multi-user.target.wants/tuned.service")).unwrap();
+    }
+    let only_tuned = |root: &Path| {
+        let mut sources = sources(&Host::at_root(root), SysctlLoader::Systemd).unwrap();
+        sources.files.clear();
+        sources
+    };
+    // Python takes a while to start.
+    compare(cases, total.min(80), "/usr/bin/python3 /cases/again.py", &mut tally, only_tuned, &machine);
+
+    let Tally { compared, by_files, disagreements } = tally;
     println!("{total} layouts, {compared} values compared, {by_files} of them set by files");
     assert!(by_files * 4 > compared, "the layouts hardly set anything");
     let failed = disagreements.len();
     assert!(failed == 0, "{failed} of {compared} disagree; the first:\n{}", disagreements[..failed.min(5)].join("\n"));
+}
+
+#[derive(Default)]
+struct Tally {
+    compared: usize,
+    /// How many of them some file sets, by the model.
+    by_files: usize,
+    disagreements: Vec<String>,
+}
+
+/// Applies all layouts by a program, and compares what the kernel shows with what the model says.
+fn compare(
+    cases: &Path,
+    total: usize,
+    program: &str,
+    tally: &mut Tally,
+    sources: impl Fn(&Path) -> boot::Sources,
+    (kernel, entries): &(Option<preflight::facts::Version>, Option<String>),
+) {
+    let untouched = fresh_namespace();
+    for (case, real) in applied(cases, total, program).into_iter().enumerate() {
+        let root = cases.join(case.to_string());
+        let mut sources = sources(&root);
+        sources.kernel.clone_from(kernel);
+        sources.tcp_ehash_entries.clone_from(entries);
+        for (key, _) in KEYS {
+            let file = live::file_of(key).unwrap();
+            let fresh = sysctl_value(&untouched[&file]);
+            let fact = boot::decide(&sources, key, Some(&fresh));
+            tally.by_files += usize::from(fact.source.contains("sysctl."));
+            let expected = match &fact.state {
+                State::Known(value) => value.clone(),
+                State::Absent(_) => fresh,
+                State::Unknown { error, .. } => panic!("{error}"),
+            };
+            tally.compared += 1;
+            if sysctl_value(&real[&file]) != expected {
+                tally.disagreements.push(format!(
+                    "layout {case}, {program}: {key} is {:?}, predicted {expected} ({})\n{}",
+                    real[&file],
+                    fact.source,
+                    tree(&root)
+                ));
+            }
+        }
+    }
 }
 
 /// The kernel's version and the size of its connection table, from the machine.

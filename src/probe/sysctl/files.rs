@@ -60,6 +60,19 @@ pub fn parse(text: &str, loader: SysctlLoader) -> Vec<Line> {
     }
 }
 
+/// Reads a file as tuned does when it applies it once more (`_apply_sysctl_config_line` in
+/// `tuned/plugins/plugin_sysctl.py`): no globs, no exclusions, every dot is a slash, and Python's ends of lines.
+pub fn parse_as_tuned(text: &str) -> Vec<Line> {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let parse = |(index, line): (usize, &str)| {
+        let line = line.trim();
+        let (key, value) = line.split_once('=').filter(|_| !line.starts_with(['#', ';']))?;
+        let path = simplified(&key.trim().replace('.', "/"));
+        (!is_glob(&path)).then(|| Line { number: index + 1, path, value: Some(value.trim().to_owned()) })
+    };
+    text.split('\n').enumerate().filter_map(parse).collect()
+}
+
 /// `strstrip()` of systemd.
 const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
@@ -166,6 +179,7 @@ mod tests {
         fn any_text_is_read(text in "[-a-c./=#;* \\t\\r\\n\\x00é]{0,60}") {
             for loader in BOTH {
                 let lines = parse(&text, loader);
+                let _ = parse_as_tuned(&text);
                 prop_assert!(lines.windows(2).all(|pair| pair[0].number < pair[1].number));
             }
         }

@@ -118,16 +118,13 @@ fn parsed(files: Vec<ConfFile>, loader: SysctlLoader) -> (Vec<SettingsFile>, Vec
     (files, unreadable)
 }
 
-/// `_apply_system_sysctl` of tuned: /run before /etc for the same name, /usr never, and no globs.
+/// `_apply_system_sysctl` of tuned: /run before /etc for the same name, /usr never.
 fn reapplied(host: &Host) -> Result<Vec<SettingsFile>, ReadError> {
     let directories = ["/run/sysctl.d", "/etc/sysctl.d"].map(str::to_owned);
     let mut files = conf_dirs::read(host, &directories, Hidden::Read)?;
     files.extend(sysctl_conf(host));
-    let (mut files, _) = parsed(files, SysctlLoader::Procps);
-    for file in &mut files {
-        file.lines.retain(|line| line.value.is_some() && !line.is_glob());
-    }
-    Ok(files)
+    let parse = |file: ConfFile| Ok(SettingsFile { lines: files::parse_as_tuned(&file.text?), path: file.path });
+    files.into_iter().map(parse).collect()
 }
 
 /// OpenRC with its `sysctl` service in no runlevel.

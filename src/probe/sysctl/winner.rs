@@ -114,8 +114,8 @@ fn systemd<'a, 'b>(entries: &'b [Entry<'a>], paths: &[&str]) -> Vec<&'b Entry<'a
 }
 
 /// `write_setting_list()`: every line in order; a glob skips what any line names, or excludes, in exactly the same words.
-/// An exclusion does nothing to an assignment without a wildcard. (procps 4.0.2; later releases also match exclusions
-/// as patterns.)
+/// An exclusion does nothing to an assignment without a wildcard. (procps 4.0.2 to 4.0.4; later releases also match
+/// exclusions as patterns.)
 fn procps<'a, 'b>(entries: &'b [Entry<'a>], paths: &[&str]) -> Vec<&'b Entry<'a>> {
     let mut writes = Vec::new();
     for entry in entries.iter().filter(|entry| entry.line.value.is_some()) {

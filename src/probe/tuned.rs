@@ -28,7 +28,7 @@ pub struct Tune {
 pub struct Tuned {
     /// The active profile, with the post-loaded one.
     pub profile: String,
-    /// `[sysctl]` sections, in the order of application.
+    /// `[sysctl]` sections and the kernel settings of `[vm]` sections.
     pub sysctls: Vec<Tune>,
     /// `transparent_hugepages` of `[vm]` sections.
     pub huge_pages: Vec<Tune>,
@@ -128,6 +128,15 @@ pub fn resolve(names: &str, read: &Read<'_>) -> Result<Tuned, ReadError> {
             match (unit.kind(), option.key.as_str()) {
                 _ if unit.never() => {}
                 ("sysctl", _) => tuned.sysctls.push(tune()),
+                // Since 2.25, under a name of their own.
+                ("vm", name) if name.starts_with("dirty_") => {
+                    let share = |value: String| match value.strip_suffix('%') {
+                        Some(_) => Err(format!("tuned sets {name} to {value}, a share of the memory")),
+                        None => Ok(value),
+                    };
+                    let Tune { key, value, at } = tune();
+                    tuned.sysctls.push(Tune { key: format!("vm.{key}"), value: value.and_then(share), at });
+                }
                 ("vm", "transparent_hugepages" | "transparent_hugepage") => tuned.huge_pages.push(tune()),
                 ("vm", "transparent_hugepage.defrag") => tuned.defrag.push(tune()),
                 _ => {}

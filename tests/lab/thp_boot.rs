@@ -102,13 +102,14 @@ import tuned.consts as consts
 class Verbatim(variables.Variables):
     def expand(self, value): return value
 found = {}
-for directory in consts.LOAD_DIRECTORIES:
+directories = getattr(consts, "LOAD_DIRECTORIES", None) or consts.CFG_DEF_PROFILE_DIRS
+for directory in directories:
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         if not os.path.isfile(os.path.join(directory, name, "tuned.conf")): continue
-        load = loader.Loader(locator.Locator(consts.LOAD_DIRECTORIES), factory.Factory(), merger.Merger(), None, Verbatim())
+        load = loader.Loader(locator.Locator(directories), factory.Factory(), merger.Merger(), None, Verbatim())
         try: profile = load.load(name)
         except Exception as error: continue
-        found[name] = {unit.name: dict(unit.options) for unit in profile.units.values()
+        found[name] = {unit.name: {("vm." + key if key.startswith("dirty_") else key): value for key, value in unit.options.items()} for unit in profile.units.values()
                        if unit.type in ("sysctl", "vm") and unit.enabled and unit.uname_regex is None and unit.cpuinfo_regex is None}
 json.dump(found, sys.stdout)
 "#;
@@ -133,7 +134,7 @@ fn every_installed_tuned_profile_is_read_as_tuned_reads_it() {
             .values()
             .flatten()
             .map(|(key, value)| (key.as_str(), value.trim_matches('"')))
-            .filter(|(_, value)| !value.contains("${"))
+            .filter(|(_, value)| !value.contains("${") && !value.ends_with('%'))
             .collect();
         assert_eq!(mine, theirs, "{name}");
         compared += theirs.len();

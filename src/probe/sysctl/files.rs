@@ -61,14 +61,22 @@ pub fn parse(text: &str, loader: SysctlLoader) -> Vec<Line> {
 }
 
 /// Reads a file as tuned does when it applies it once more (`_apply_sysctl_config_line` in
-/// `tuned/plugins/plugin_sysctl.py`): no globs, no exclusions, every dot is a slash, and Python's ends of lines.
-pub fn parse_as_tuned(text: &str) -> Vec<Line> {
+/// `tuned/plugins/plugin_sysctl.py`): no globs, no exclusions, Python's ends of lines. Up to 2.20 every dot of a name is
+/// a slash; releases that `swap` change dots and slashes in any name, so that one with slashes is nothing to them.
+pub fn parse_as_tuned(text: &str, swap: bool) -> Vec<Line> {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let parse = |(index, line): (usize, &str)| {
         let line = line.trim();
         let (key, value) = line.split_once('=').filter(|_| !line.starts_with(['#', ';']))?;
-        let path = simplified(&key.trim().replace('.', "/"));
-        (!is_glob(&path)).then(|| Line { number: index + 1, path, value: Some(value.trim().to_owned()) })
+        let change = |c| match c {
+            '.' => '/',
+            '/' if swap => '.',
+            other => other,
+        };
+        let path = simplified(&key.trim().chars().map(change).collect::<String>());
+        let value = value.trim();
+        // Writing nothing changes nothing.
+        (!is_glob(&path) && !value.is_empty()).then(|| Line { number: index + 1, path, value: Some(value.to_owned()) })
     };
     text.split('\n').enumerate().filter_map(parse).collect()
 }
@@ -179,7 +187,7 @@ mod tests {
         fn any_text_is_read(text in "[-a-c./=#;* \\t\\r\\n\\x00é]{0,60}") {
             for loader in BOTH {
                 let lines = parse(&text, loader);
-                let _ = parse_as_tuned(&text);
+                let _ = (parse_as_tuned(&text, true), parse_as_tuned(&text, false));
                 prop_assert!(lines.windows(2).all(|pair| pair[0].number < pair[1].number));
             }
         }

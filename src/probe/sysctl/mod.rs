@@ -123,7 +123,9 @@ fn reapplied(host: &Host) -> Result<Vec<SettingsFile>, ReadError> {
     let directories = ["/run/sysctl.d", "/etc/sysctl.d"].map(str::to_owned);
     let mut files = conf_dirs::read(host, &directories, Hidden::Read)?;
     files.extend(sysctl_conf(host));
-    let parse = |file: ConfFile| Ok(SettingsFile { lines: files::parse_as_tuned(&file.text?), path: file.path });
+    // The releases with this folder (2.23) are the ones that read names the other way; 2.20 and 2.25 were tried.
+    let swap = host.exists("/usr/lib/tuned/profiles");
+    let parse = |file: ConfFile| Ok(SettingsFile { lines: files::parse_as_tuned(&file.text?, swap), path: file.path });
     files.into_iter().map(parse).collect()
 }
 

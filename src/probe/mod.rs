@@ -21,6 +21,15 @@ pub mod port;
 pub mod time;
 pub mod tools;
 pub mod docker;
+pub mod conf_dirs;
+pub mod conntrack;
+pub mod containers;
+pub mod pam_limits;
+pub mod sysctl;
+pub mod thp;
+pub mod tmpfiles;
+pub mod tuned;
+pub mod tuned_profile;
 
 use std::collections::BTreeSet;
 

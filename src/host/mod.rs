@@ -8,13 +8,13 @@ pub mod clock;
 pub mod command;
 pub mod cpus;
 pub mod env;
+pub mod netns;
 pub mod output;
 pub mod process;
 pub mod sock_diag;
 pub mod socket;
 pub mod space;
 pub mod trust;
-pub mod netns;
 pub mod unix;
 
 use std::ffi::OsString;
@@ -95,8 +95,6 @@ impl Host {
         let path = path.as_ref();
         let wrap = |source| ReadError { path: path.to_owned(), source };
         let mut bytes = Vec::with_capacity(FIRST_READ_BYTES);
-        // One page: nearly every file is read in one call. Without it, reading starts with 32 bytes and doubles.
-        let mut bytes = Vec::with_capacity(4096);
         let file = self.open(path).map_err(wrap)?;
         let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(wrap)?;
         if read as u64 > MAX_FILE_BYTES {

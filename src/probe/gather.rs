@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::containers::Containers;
 use super::docker::{self, Docker};
 use super::{
-    Context, Probe, Want, clocksource, cpu, deep, disk, host_container, identity, kernel, memory, os_release, port,
-    time, tools,
+    Context, Probe, Want, clocksource, conntrack, cpu, deep, disk, host_container, identity, kernel, memory,
+    os_release, pam_limits, port, sysctl, thp, time, tools,
 };
 use crate::catalog::check::Check;
 use crate::catalog::os::OsProfile;
@@ -41,6 +41,10 @@ pub fn gather(host: &Host, catalogue: &Catalogue, select: &dyn Fn(&str, &str) ->
 /// The probes that read the host by themselves, in no particular order.
 const PROBES: &[Probe] = &[
     kernel::probe,
+    sysctl::probe,
+    thp::probe,
+    pam_limits::probe,
+    conntrack::probe,
     host_container::probe,
     tools::probe,
     memory::probe,

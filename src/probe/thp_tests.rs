@@ -1,6 +1,5 @@
 #![expect(clippy::disallowed_methods, reason = "the tests build the roots they read")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -26,14 +25,7 @@ fn gather(root: &Path) -> Facts {
 fn gather_with(root: &Path, sysctl_loader: SysctlLoader) -> Facts {
     let host = Host::at_root(root);
     let want = Want::new([ENABLED, DEFRAG, SIZES].map(String::from));
-    let os = OsProfile {
-        name: "x".into(),
-        ids: Vec::new(),
-        oldest: None,
-        releases: Vec::new(),
-        sysctl_loader,
-        remedies: BTreeMap::new(),
-    };
+    let os = OsProfile { sysctl_loader, ..OsProfile::blank("x") };
     let mut facts = Facts::default();
     probe(&Context { host: &host, want: &want, parameters: &Parameters::default(), os: &os }, &mut facts);
     facts

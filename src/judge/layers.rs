@@ -61,7 +61,6 @@ pub(super) fn judge(
     }
     let Some((layer, outcome)) = worst else { return };
     finding.result = outcome;
-    let live = deciding[0];
     let view = match layer {
         Layer::Live => &finding.live,
         Layer::Boot => &finding.boot,
@@ -69,7 +68,12 @@ pub(super) fn judge(
     };
     let Some(view) = view.clone() else { return };
     finding.source.clone_from(&view.source);
-    finding.observed = if layer == live { view.text.clone() } else { format!("{} after the next boot", view.text) };
+    finding.observed = match (&view.value, &finding.live) {
+        (Some(_), _) if layer == Layer::Boot => format!("{} after the next boot", view.text),
+        // The value of now is known and right; that of the next boot is not known, and its own line says why.
+        (None, Some(now)) if layer == Layer::Boot => format!("{} now, unknown after the next boot", now.text),
+        _ => view.text.clone(),
+    };
     finding.notes.extend(view.note);
     if let Some(State::Unknown { help, .. }) = resolver.fact(fact_id, layer).map(|fact| fact.state.clone()) {
         finding.help = help;

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::diagnostic::{Diagnostics, Source};
 use super::embedded;
 use super::os::{self, OsProfile};
+use super::tree;
 use crate::facts::snapshot::{SourceRole, SourceText};
 use crate::host::{Host, ReadError, trust};
 
@@ -61,12 +62,14 @@ impl Library {
             let file = Source::file(source.path.clone(), source.text.clone());
             match source.role {
                 SourceRole::Checks => library.checks.push(file),
-                SourceRole::Profile => library.profiles.push((stem(&source.path), file)),
+                SourceRole::Profile => {
+                    // The snapshot names the profile as the file does; others extend it by the file's name.
+                    let (tree, _) = tree::parse(&source.text);
+                    let own = tree.get("name").and_then(|name| name.as_text()).unwrap_or_default().to_owned();
+                    library.profiles.extend([(own, file.clone()), (stem(&source.path), file)]);
+                }
             }
         }
-        // A profile given as a file is asked for by its path.
-        let by_path: Vec<_> = library.profiles.iter().map(|(_, file)| (file.path.clone(), file.clone())).collect();
-        library.profiles.extend(by_path);
         library
     }
 

@@ -185,12 +185,12 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
             case
         })
         .collect();
-    let kind = kind?;
-    if pass.is_none() && !d.list.iter().any(|known| known.place.source == source && within(&known.place, &place)) {
+    if kind.is_some() && pass.is_none() && !d.list.iter().any(|known| known.place.source == source && within(&known.place, &place)) {
         let message = format!("`{}` has no `pass`: it could never be green", id.value);
         d.report(Code::MissingKey, id.place.clone(), message);
     }
     fields.finish(d);
+    let kind = kind?;
     Some(Check {
         id: id.value,
         section: section.to_owned(),

@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod env;
+pub mod safe_file;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

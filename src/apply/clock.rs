@@ -9,7 +9,7 @@ use crate::host::Host;
 
 /// Deadlines are kept in `CLOCK_BOOTTIME`, which runs on through a suspend and which no NTP step moves; it only has a
 /// meaning together with the boot id. The wall clock is for people.
-pub trait Clock {
+pub trait Clock: std::fmt::Debug {
     /// `/proc/sys/kernel/random/boot_id`: a new one with every boot.
     fn boot_id(&self) -> String;
     /// Time since boot, suspends included.

@@ -44,6 +44,10 @@ pub struct Step {
     /// Resolved through an adapter whenever it is used; never a path to be trusted.
     pub target: String,
     pub after: String,
+    /// The content, as a digest, that the plan was made for: of a file that others write too, and only on the boot layer,
+    /// since between plan and confirm they may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_sha256: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restarts: Vec<String>,
     #[serde(default)]

@@ -8,6 +8,7 @@ fn step(target: &str) -> Step {
         layer: Layer::Live,
         target: target.into(),
         after: "1".into(),
+        before_sha256: None,
         restarts: Vec::new(),
         connectivity_risk: false,
     }

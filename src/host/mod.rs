@@ -5,6 +5,7 @@
 //! calls, sockets, Docker) exists only on a live host; probes ask [`Host::is_live`] first.
 
 pub mod command;
+pub mod detached;
 pub mod env;
 pub mod safe_file;
 

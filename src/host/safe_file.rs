@@ -131,15 +131,24 @@ impl Tree {
         Ok(File::from(fd))
     }
 
-    /// Reads a regular file; `None` when there is none.
+    /// Reads a regular file of at most [`MAX_MANAGED_BYTES`]; `None` when there is none.
     pub fn read(&self, path: &Path) -> Result<Option<Content>, FileError> {
+        self.read_up_to(path, MAX_MANAGED_BYTES)
+    }
+
+    /// The same with a limit of one's own.
+    pub fn read_up_to(&self, path: &Path, limit_bytes: u64) -> Result<Option<Content>, FileError> {
         // O_NONBLOCK: a FIFO in the file's place must not hang us.
         let file = match self.open_at(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0) {
             Ok(file) => file,
             Err(error) if error.is_absent() => return Ok(None),
             Err(error) => return Err(error),
         };
-        read_whole(&file).map(Some).map_err(|source| FileError { action: "read", path: path.to_owned(), source })
+        read_whole(&file, limit_bytes).map(Some).map_err(|source| FileError {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Creates the directory and its missing parents; tells how many were created. Each is on the disk on return.
@@ -193,6 +202,19 @@ impl Tree {
         })
     }
 
+    /// The same without syncing the folder: after a power cut either file is there, whole. Only for folders that nobody
+    /// else may write: the stage has a fixed name, so that a killed run leaves at most one.
+    pub fn replace_lazily(&self, path: &Path, bytes: &[u8], attributes: Attributes) -> Result<(), FileError> {
+        let stage = stage_name(path, "new");
+        self.unstage(path, &stage)?;
+        let folder = self.open_dir(parent(path)?)?;
+        stage_in(&folder, path, &stage, bytes, attributes)?;
+        renameat(&folder, stage.as_os_str(), &folder, name(path)?).map_err(|errno| {
+            let _ = unlinkat(&folder, stage.as_os_str(), UnlinkatFlags::NoRemoveDir);
+            error("replace", path, errno)
+        })
+    }
+
     /// Writes and syncs the new content beside its target, where no reader of `*.conf` looks. EROFS, ENOSPC and EPERM
     /// show here, before anything has changed.
     pub fn stage(&self, path: &Path, stage: &OsStr, bytes: &[u8], attributes: Attributes) -> Result<(), FileError> {
@@ -229,6 +251,11 @@ impl Tree {
         }
         fsync(&folder).map_err(|errno| error("sync the folder of", path, errno))?;
         Ok(true)
+    }
+
+    /// Removes a file without syncing its folder; one that is gone already is fine.
+    pub fn unlink(&self, path: &Path) -> Result<(), FileError> {
+        self.unstage(path, name(path)?)
     }
 
     /// Removes an empty directory; one that is in use or gone stays as it is.
@@ -333,14 +360,14 @@ pub fn random_word() -> String {
 }
 
 /// Reads what an open regular file holds.
-pub fn read_whole(file: &File) -> io::Result<Content> {
+fn read_whole(file: &File, limit_bytes: u64) -> io::Result<Content> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    if file.take(MAX_MANAGED_BYTES + 1).read_to_end(&mut bytes)? as u64 > MAX_MANAGED_BYTES {
-        return Err(io::Error::other(format!("larger than {} KiB", MAX_MANAGED_BYTES >> 10)));
+    if file.take(limit_bytes + 1).read_to_end(&mut bytes)? as u64 > limit_bytes {
+        return Err(io::Error::other(format!("larger than {} KiB", limit_bytes >> 10)));
     }
     let attributes = Attributes { mode: metadata.mode() & 0o7777, uid: metadata.uid(), gid: metadata.gid() };
     Ok(Content { bytes, attributes })

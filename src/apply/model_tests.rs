@@ -516,3 +516,42 @@ fn a_lost_summary_is_put_together_again() {
     std::fs::remove_file(world.folder.path().join("var/lib/preflight/managed.json")).unwrap();
     assert_eq!(world.store().managed().unwrap(), kept);
 }
+
+/// Decided is decided: killed at any step of the confirm from its record on, a recovery finishes it. With
+/// `Progress::goes_forward` answering `false` this fails.
+#[test]
+fn a_confirm_that_is_cut_short_is_finished() {
+    let mut forward = 0;
+    for at in 0.. {
+        let world = World::new();
+        let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1"), (DAEMON, "p1")]);
+        let tx = world.process(|env| apply(&plan, &options(Some(100)), env)).unwrap().unwrap().tx.unwrap();
+        world.kill_in.set(Some(at));
+        if world.process(|env| confirm(env, None, Connection::Any).map(drop)).is_some() {
+            break;
+        }
+        let was_confirmed = Progress::of(&world.store().read(&tx).unwrap().unwrap()).unwrap().is_confirmed;
+        assert!(was_confirmed, "killed at {at}");
+        world.process(|env| recover(env, None, Recovery::Unfinished)).unwrap().unwrap();
+        for target in ["fake:a", DROP_IN, DAEMON] {
+            assert_eq!(world.value(target).as_deref(), Some("p1"), "killed at {at}: {target}");
+        }
+        forward += 1;
+    }
+    assert!(forward > 3, "only {forward} points");
+}
+
+/// Without `Step::before_sha256` the edit is overwritten.
+#[test]
+fn a_shared_file_that_somebody_edits_before_the_confirm_is_left_alone() {
+    let world = World::new();
+    world.edit(DAEMON, "{}");
+    let plan = world.plan(&[("fake:a", "p1"), (DAEMON, "p1")]);
+    world.process(|env| apply(&plan, &options(Some(100)), env)).unwrap().unwrap();
+    world.edit(DAEMON, "{\"debug\": true}");
+    let outcome = world.process(|env| confirm(env, None, Connection::Any)).unwrap().unwrap();
+    assert_eq!(outcome.exit(), Exit::RolledBack);
+    assert!(outcome.reason.unwrap().contains("was changed by somebody else meanwhile"));
+    assert_eq!(world.value(DAEMON).as_deref(), Some("{\"debug\": true}"));
+    assert_eq!(world.value("fake:a").as_deref(), Some("d"));
+}

@@ -218,6 +218,9 @@ pub enum ApplyError {
         "cannot tell over which connection this comes\nhint: confirm over a new SSH connection, or give `--same-connection-ok`"
     )]
     UnknownConnection,
+    /// Nothing was changed: the transaction could not even begin.
+    #[error("nothing was changed: {0}")]
+    NotBegun(StoreError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -228,9 +231,10 @@ impl ApplyError {
             Self::NotAllowed(_) | Self::Refused(_) | Self::SameConnection | Self::UnknownConnection => Exit::Refused,
             Self::Pending { .. } | Self::Locked(_) => Exit::Busy,
             Self::Store(StoreError::NoTransaction(_)) => Exit::Refused,
-            Self::Store(error) if error.is_denied() => Exit::CannotTell,
+            Self::Store(error) | Self::NotBegun(error) if error.is_denied() => Exit::CannotTell,
             Self::Store(StoreError::Corrupt { .. }) => Exit::CannotTell,
-            Self::Store(_) => Exit::RolledBack,
+            Self::NotBegun(_) => Exit::RolledBack,
+            Self::Store(_) => Exit::Internal,
         }
     }
 }

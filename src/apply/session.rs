@@ -34,6 +34,15 @@ pub(crate) enum Failure {
     Deadline,
 }
 
+/// Why a decision could not be written down.
+#[derive(Debug)]
+pub(crate) enum Undecided {
+    /// It is certainly not in the journal.
+    Retracted(StoreError),
+    /// It may be there.
+    Unknown(StoreError),
+}
+
 /// A value in a message; files are not printed whole.
 pub(crate) fn shown(value: Option<&str>) -> String {
     match value {
@@ -65,7 +74,7 @@ impl<'e> Session<'e> {
         knobs: Vec<Box<dyn Knob + 'e>>,
     ) -> Result<Self, ApplyError> {
         let tx = TxId::new(&compact_utc(env.clock.wall())).map_err(|error| ApplyError::Refused(error.to_string()))?;
-        let writer = env.store.create(&tx, reserve(&steps))?;
+        let writer = env.store.create(&tx, reserve(&steps)).map_err(ApplyError::NotBegun)?;
         let event = Event::Begin {
             format: FORMAT.to_owned(),
             tx: tx.clone(),
@@ -80,7 +89,7 @@ impl<'e> Session<'e> {
             .ok_or_else(|| ApplyError::Refused("the transaction does not begin".to_owned()))?;
         let mut session = Self { env, progress, knobs, warnings: Vec::new(), writer, next: 1 };
         let text = line(&record).map_err(|error| ApplyError::Refused(error.to_string()))?;
-        session.writer.append(&text).inspect_err(|_| drop(env.store.discard(&tx)))?;
+        session.writer.append(&text).inspect_err(|_| drop(env.store.discard(&tx))).map_err(ApplyError::NotBegun)?;
         Ok(session)
     }
 
@@ -132,6 +141,17 @@ impl<'e> Session<'e> {
 
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         self.writer.sync()
+    }
+
+    /// Writes down a decision, durably or not at all.
+    pub(super) fn decide(&mut self, events: Vec<Event>) -> Result<(), Undecided> {
+        let (position, before) = (self.writer.position(), self.progress.clone());
+        let Err(error) = self.log_all(events).and_then(|()| self.sync()) else { return Ok(()) };
+        if self.writer.retract(position).is_err() {
+            return Err(Undecided::Unknown(error));
+        }
+        self.progress = before;
+        Err(Undecided::Retracted(error))
     }
 
     pub(super) fn warn(&mut self, warning: String) {

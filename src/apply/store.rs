@@ -95,7 +95,7 @@ impl Store {
             self.tree.create_dirs(&self.tx_dir(tx), 0o700)?;
             let path = self.journal_path(tx);
             let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_APPEND;
-            let writer = Writer { file: self.tree.open_at(&path, flags, 0o600)?, path, dead: None };
+            let writer = Writer { file: self.tree.open_at(&path, flags, 0o600)?, path, len: 0, dead: None };
             writer.reserve(reserve_bytes)?;
             self.tree.sync_dir(&self.tx_dir(tx))?;
             Ok(writer)
@@ -138,7 +138,7 @@ impl Store {
             ftruncate(&file, length)
                 .map_err(|errno| StoreError::Journal { path: path.clone(), reason: errno.desc().to_lowercase() })?;
         }
-        let writer = Writer { file, path, dead: None };
+        let writer = Writer { file, path, len: journal.valid_bytes, dead: None };
         writer.reserve(reserve_bytes)?;
         Ok(writer)
     }
@@ -204,13 +204,32 @@ impl Store {
 pub struct Writer {
     file: File,
     path: PathBuf,
+    /// How many bytes are certainly whole lines.
+    len: u64,
     dead: Option<String>,
 }
 
 impl Writer {
     /// Appends whole lines in one write.
     pub fn append(&mut self, lines: &str) -> Result<(), StoreError> {
-        self.attempt(|file| file.write_all(lines.as_bytes()))
+        self.attempt(|file| file.write_all(lines.as_bytes()))?;
+        self.len += lines.len() as u64;
+        Ok(())
+    }
+
+    /// Where the journal ends now.
+    pub fn position(&self) -> u64 {
+        self.len
+    }
+
+    /// Cuts off what was written after a position and could not be made durable, so that no recovery reads it as
+    /// decided. Works on a dead journal too: it takes space from nobody.
+    pub fn retract(&mut self, position: u64) -> Result<(), StoreError> {
+        let length = i64::try_from(position).unwrap_or(i64::MAX);
+        ftruncate(&self.file, length)
+            .map_err(|errno| StoreError::Journal { path: self.path.clone(), reason: errno.desc().to_lowercase() })?;
+        self.len = position;
+        Ok(())
     }
 
     /// Everything appended so far is on the disk on return.

@@ -9,7 +9,8 @@ use super::knob::Knob;
 use super::outcome::{ApplyError, Outcome, Verb};
 use super::progress::{Progress, State};
 use super::recover::{self, Recovery};
-use super::session::{Failure, Session, resolve, shown};
+use super::session::{Failure, Session, Undecided, resolve, shown};
+use super::store::StoreError;
 use super::who::Who;
 use super::{Env, LOCK_PATIENCE};
 use crate::facts::Layer;
@@ -153,7 +154,7 @@ fn proof(progress: &Progress, who: &Who, connection: Connection) -> Result<Optio
 /// Why a transaction that is not open cannot be confirmed.
 fn ended(env: &Env<'_>, tx: &TxId) -> Result<ApplyError, ApplyError> {
     let Some(progress) = env.store.read(tx)?.and_then(|journal| Progress::of(&journal)) else {
-        return Ok(super::store::StoreError::NoTransaction(tx.clone()).into());
+        return Ok(StoreError::NoTransaction(tx.clone()).into());
     };
     let why = progress.rollback_reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     let state = match progress.state {
@@ -243,7 +244,7 @@ fn fingerprint(value: Option<&str>) -> String {
 fn wait(env: &Env<'_>, tx: &TxId) -> Result<Outcome, ApplyError> {
     loop {
         let Some(progress) = env.store.read(tx)?.and_then(|journal| Progress::of(&journal)) else {
-            return Err(super::store::StoreError::NoTransaction(tx.clone()).into());
+            return Err(StoreError::NoTransaction(tx.clone()).into());
         };
         if progress.state.is_terminal() || progress.state == State::RollbackFailed {
             return Ok(Outcome::of(Verb::Apply, &progress, micros(env.clock.boottime())));
@@ -353,6 +354,13 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Everything is where it belongs, but the last word is not in the journal: a recovery will add it.
+    fn leave_open(&mut self, error: &StoreError) {
+        self.progress.state = State::Persisting;
+        self.progress.was_committed = false;
+        self.warn(format!("{error}; everything is applied, and `preflight recover` completes the record"));
+    }
+
     /// Writes the boot layer and commits. With `decided` the confirm is written down in the same breath as the intents;
     /// without, it was before, and this is a recovery going forward.
     pub(super) fn persist(&mut self, decided: Option<Event>) -> Result<(), Failure> {
@@ -367,8 +375,12 @@ impl Session<'_> {
             records.push(Event::PersistIntent(intent));
         }
         if !records.is_empty() {
-            self.log_all(records)?;
-            self.sync()?;
+            match self.decide(records) {
+                Ok(()) => {}
+                // Not decided, so it goes back. If it may be there after all, a rollback that is not written down would
+                // be turned round by the next recovery: `undo_all` sees to that.
+                Err(Undecided::Retracted(error) | Undecided::Unknown(error)) => return Err(error.into()),
+            }
         }
         self.env.watch.checkpoint("confirmed");
         for step in boot {
@@ -376,8 +388,10 @@ impl Session<'_> {
             self.env.watch.checkpoint("persisted");
         }
         self.check_boot()?;
-        self.log(Event::Committed)?;
-        self.sync()?;
+        if let Err(error) = self.log(Event::Committed).and_then(|()| self.sync()) {
+            self.leave_open(&error);
+            return Ok(());
+        }
         self.env.watch.checkpoint("committed");
         if let Err(error) = self.finish() {
             self.warn(error.to_string());
@@ -405,7 +419,9 @@ impl Session<'_> {
                 return Err(Failure::Mismatch { target: intent.target, expected: shown(Some(&wrote)), found, when });
             }
         }
-        Ok(self.log(Event::Persisted { step })?)
+        // For the log only: a recovery looks at the file itself.
+        self.note(Event::Persisted { step });
+        Ok(())
     }
 
     /// Whether the next boot will set what was just written down.

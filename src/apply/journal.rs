@@ -188,8 +188,7 @@ pub fn line(record: &Record) -> Result<String, serde_json::Error> {
     let mut text = serde_json::to_string(record)?;
     text.pop();
     let crc = CASTAGNOLI.checksum(text.as_bytes());
-    text.push_str(&format!("{CRC_KEY}{crc:08x}\"}}\n"));
-    Ok(text)
+    Ok(format!("{text}{CRC_KEY}{crc:08x}\"}}\n"))
 }
 
 const CRC_KEY: &str = ",\"crc\":\"";

@@ -119,7 +119,7 @@ proptest! {
         while !text.is_char_boundary(at) { at -= 1; }
         let journal = parse(&text[..at]).unwrap();
         prop_assert_eq!(journal.records.len(), text[..at].matches('\n').count());
-        prop_assert!(journal.valid_bytes as usize <= at);
+        prop_assert!(journal.valid_bytes <= at as u64);
     }
 
     /// With the crc comparison taken out this fails: a flipped digit in a value goes unnoticed.

@@ -63,7 +63,7 @@ use crate::host::Host;
 use crate::host::safe_file::Tree;
 
 /// How long a command waits for another one to let go of the lock. An apply does not wait.
-pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A change that another file undoes at the next boot.
 #[derive(Debug, Clone, PartialEq, Eq)]

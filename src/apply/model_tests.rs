@@ -159,7 +159,7 @@ fn history_of(ops: Vec<Op>) {
                 };
                 check_foreign(&mut edited);
                 if matches!(result, None | Some(Ok(_)))
-                    && world.process(|env| super::transaction::pending(env)).unwrap().unwrap().is_some()
+                    && world.process(super::transaction::pending).unwrap().unwrap().is_some()
                 {
                     // What waits for its confirm was planned from the value that is there now.
                     let planned = TARGETS.into_iter().filter(|target| wished(target).is_some());

@@ -228,9 +228,12 @@ pub enum ApplyError {
 impl ApplyError {
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NotAllowed(_) | Self::Refused(_) | Self::SameConnection | Self::UnknownConnection => Exit::Refused,
+            Self::NotAllowed(_)
+            | Self::Refused(_)
+            | Self::SameConnection
+            | Self::UnknownConnection
+            | Self::Store(StoreError::NoTransaction(_)) => Exit::Refused,
             Self::Pending { .. } | Self::Locked(_) => Exit::Busy,
-            Self::Store(StoreError::NoTransaction(_)) => Exit::Refused,
             Self::Store(error) | Self::NotBegun(error) if error.is_denied() => Exit::CannotTell,
             Self::Store(StoreError::Corrupt { .. }) => Exit::CannotTell,
             Self::NotBegun(_) => Exit::RolledBack,

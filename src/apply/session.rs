@@ -243,7 +243,9 @@ impl<'e> Session<'e> {
         let tx = self.tx();
         let left: Vec<String> =
             self.knobs.iter().filter_map(|knob| knob.unstage(&tx).err()).map(|error| error.to_string()).collect();
-        left.into_iter().for_each(|warning| self.warn(warning));
+        for warning in left {
+            self.warn(warning);
+        }
         if let Some((kind, name)) = &self.progress.timer {
             self.env.timer.disarm(kind, name);
         }

@@ -180,7 +180,9 @@ impl Store {
         // Two of one second are told apart by the clock that no NTP step moves.
         committed.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut managed = Managed::default();
-        committed.iter().for_each(|(_, progress)| managed.committed(progress));
+        for (_, progress) in &committed {
+            managed.committed(progress);
+        }
         Ok(managed)
     }
 

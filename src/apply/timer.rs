@@ -135,7 +135,10 @@ impl Timer for HostTimer {
 
     fn disarm(&self, kind: &str, name: &str) {
         // The name comes from the journal; only one of our own units is ever stopped.
-        let is_ours = name.starts_with("preflight-rollback-") && name.ends_with(".timer");
+        let is_ours = name
+            .strip_prefix("preflight-rollback-")
+            .and_then(|rest| rest.strip_suffix(".timer"))
+            .is_some_and(|tx| tx.parse::<TxId>().is_ok());
         if kind == "systemd"
             && is_ours
             && self.has_systemd

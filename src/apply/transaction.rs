@@ -185,12 +185,11 @@ pub(super) fn is_in_time(env: &Env<'_>, progress: &Progress) -> bool {
     })
 }
 
+/// The steps that are left to do, and an adapter for each.
+type Prepared<'e> = (Vec<Step>, Vec<Box<dyn Knob + 'e>>);
+
 /// Turns a plan into steps with adapters, and refuses what could not be carried out. Reads, and writes nothing.
-fn prepare<'e>(
-    plan: &Plan,
-    options: &Options,
-    env: &'e Env<'e>,
-) -> Result<(Vec<Step>, Vec<Box<dyn Knob + 'e>>), ApplyError> {
+fn prepare<'e>(plan: &Plan, options: &Options, env: &'e Env<'e>) -> Result<Prepared<'e>, ApplyError> {
     let refused = |error: super::knob::KnobError| ApplyError::Refused(error.to_string());
     let mut steps: Vec<Step> = Vec::new();
     let mut knobs: Vec<Box<dyn Knob + 'e>> = Vec::new();

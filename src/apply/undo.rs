@@ -123,7 +123,9 @@ impl Session<'_> {
                 knob.restore(&self.progress.tx, &super::knob::Reading::of(want.clone()))?;
             }
         }
-        warnings.into_iter().for_each(|warning| self.warn(warning));
+        for warning in warnings {
+            self.warn(warning);
+        }
         Ok(())
     }
 }

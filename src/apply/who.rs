@@ -58,10 +58,9 @@ fn connection(host: &Host, pid: i32) -> Option<String> {
     for _ in 0..MAX_ANCESTORS {
         let stat = Stat::from_read(host.read(format!("/proc/{pid}/stat")).ok()?.as_slice()).ok()?;
         // `sshd-session` since OpenSSH 9.8.
-        if stat.comm == "sshd" || stat.comm.starts_with("sshd-") {
-            if let Some(found) = established(host, pid) {
-                return Some(found);
-            }
+        let is_sshd = stat.comm == "sshd" || stat.comm.starts_with("sshd-");
+        if is_sshd && let Some(found) = established(host, pid) {
+            return Some(found);
         }
         if stat.ppid <= 1 {
             return None;

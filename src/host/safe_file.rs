@@ -153,6 +153,15 @@ impl Tree {
 
     /// Creates the directory and its missing parents; tells how many were created. Each is on the disk on return.
     pub fn create_dirs(&self, path: &Path, mode: u32) -> Result<u8, FileError> {
+        self.make_dirs(path, mode, true)
+    }
+
+    /// The same without syncing, for what a reboot takes away anyhow.
+    pub fn create_volatile_dirs(&self, path: &Path, mode: u32) -> Result<u8, FileError> {
+        self.make_dirs(path, mode, false)
+    }
+
+    fn make_dirs(&self, path: &Path, mode: u32, durably: bool) -> Result<u8, FileError> {
         let mut missing = Vec::new();
         let mut at = path.to_owned();
         while !self.is_dir(&at)? {
@@ -172,7 +181,9 @@ impl Tree {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(error("create", &at, errno)),
             }
-            fsync(&parent).map_err(|errno| error("sync the folder of", &at, errno))?;
+            if durably {
+                fsync(&parent).map_err(|errno| error("sync the folder of", &at, errno))?;
+            }
         }
         Ok(created)
     }

@@ -142,6 +142,7 @@ impl Lab {
         &self.root
     }
 
+    #[expect(clippy::unused_self, reason = "the settings are those of the namespace that the lab made")]
     pub(crate) fn set(&self, target: &str, value: &str) {
         std::fs::write(path(target), format!("{value}\n")).unwrap();
     }
@@ -387,7 +388,15 @@ pub(crate) fn drive() {
             Err(error) => error.exit(),
         };
         match var("PREFLIGHT_LAB_VERB").as_str() {
-            "apply" => one(apply(&lab.plan(), &at_once(), env)),
+            verb if verb.starts_with("apply") => {
+                let mut plan = lab.plan();
+                plan.changes.retain(|change| match verb {
+                    "apply-live" => change.target == SOMAXCONN,
+                    "apply-file" => change.target == DROP_IN,
+                    _ => true,
+                });
+                one(apply(&plan, &at_once(), env))
+            }
             verb @ ("wait" | "no-wait") => {
                 let window = Duration::from_millis(number("PREFLIGHT_LAB_WINDOW_MS"));
                 let options = Options { confirm_within: Some(window), wait: verb == "wait", ..at_once() };

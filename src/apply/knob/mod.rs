@@ -20,6 +20,7 @@ use crate::host::safe_file::{Attributes, FileError, Tree};
 
 /// What an adapter can do. Declared, so that a plan can refuse beforehand what could not be taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "independent properties, not a state")]
 pub struct Capabilities {
     /// A reader sees the old or the new state, never one between.
     pub atomic: bool,

@@ -34,10 +34,12 @@ impl Numbers {
         Some(Self(numbers))
     }
 
+    #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self(self.0.union(&other.0).copied().collect())
     }
 
+    #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         Self(self.0.difference(&other.0).copied().collect())
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::progress::{Progress, State};
 use super::store::StoreError;
 use super::transaction::Connection;
-use super::world::{DAEMON, DROP_IN, World};
+use super::world::{DAEMON, DROP_IN, MOVED, MOVER, World};
 use super::{
     ApplyError, Exit, Options, Outcome, Recovery, Selection, TxId, apply, confirm, history, recover, rollback, verify,
 };
@@ -554,4 +554,125 @@ fn a_shared_file_that_somebody_edits_before_the_confirm_is_left_alone() {
     assert!(outcome.reason.unwrap().contains("was changed by somebody else meanwhile"));
     assert_eq!(world.value(DAEMON).as_deref(), Some("{\"debug\": true}"));
     assert_eq!(world.value("fake:a").as_deref(), Some("d"));
+}
+
+/// A recovery can be killed too, at any of its steps, after an apply that was killed at any of its own.
+#[test]
+fn a_recovery_that_is_killed_is_recovered() {
+    let wishes = [("fake:a", "p1"), ("fake:b", "p1"), (DROP_IN, "p1"), (DAEMON, "p1")];
+    let mut points = 0;
+    'apply: for at in 0.. {
+        for again_at in 0.. {
+            let world = World::new();
+            let old = values(&world);
+            let plan = world.plan(&wishes);
+            world.kill_in.set(Some(at));
+            if world.process(|env| apply(&plan, &options(None), env).map(drop)).is_some() {
+                break 'apply;
+            }
+            world.kill_in.set(Some(again_at));
+            let killed = world.process(|env| recover(env, None, Recovery::Unfinished).map(drop)).is_none();
+            world.process(|env| recover(env, None, Recovery::Unfinished)).unwrap().unwrap();
+            let now = values(&world);
+            let is_new = wishes.iter().all(|(target, value)| now[target].as_deref() == Some(value));
+            assert!(is_new || now == old, "killed at {at} and {again_at}: {now:?}");
+            assert!(world.store().unfinished().unwrap().is_empty());
+            if !killed {
+                break;
+            }
+            points += 1;
+        }
+    }
+    assert!(points > 80, "only {points} points");
+}
+
+/// What the kernel moved along goes back with the rollback, unless somebody else set it since. Without
+/// `restore_footprint` it stays where the kernel put it, in both cases.
+#[test]
+fn what_the_kernel_moved_along_goes_back_too() {
+    for edit in [None, Some("f1")] {
+        let world = World::new();
+        let plan = world.plan(&[(MOVER, "p1")]);
+        world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap();
+        assert_eq!(world.value(MOVED).as_deref(), Some("kernel"));
+        if let Some(value) = edit {
+            world.edit(MOVED, value);
+        }
+        let outcomes = world.process(|env| rollback(env, &Selection::Newest)).unwrap().unwrap();
+        assert_eq!(outcomes[0].exit(), Exit::Success);
+        assert_eq!(world.value(MOVER).as_deref(), Some("d"));
+        assert_eq!(world.value(MOVED).as_deref(), Some(edit.unwrap_or("d")));
+    }
+}
+
+#[derive(Debug)]
+struct LaterFile;
+
+impl super::BootTruth for LaterFile {
+    fn overridden(&self, steps: &[&super::journal::Step]) -> Vec<super::Overridden> {
+        assert_eq!(steps.len(), 1, "only the boot layer is asked about");
+        let text = |text: &str| text.to_owned();
+        let (target, by) = (text("sysctl:vm.swappiness"), text("/etc/sysctl.d/99-zzz.conf:3"));
+        vec![super::Overridden { target, expected: text("10"), found: text("60"), by }]
+    }
+}
+
+/// A later file wins at the next boot: that is a failure, and a loud one.
+#[test]
+fn a_boot_value_that_another_file_overrides_fails_the_apply() {
+    let world = World::new();
+    let old = values(&world);
+    let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
+    let env = super::Env { boot: &LaterFile, ..world.env() };
+    let outcome = apply(&plan, &options(None), &env).unwrap();
+    assert_eq!(outcome.exit(), Exit::RolledBack);
+    let reason = "at the next boot sysctl:vm.swappiness will be 60, not 10: /etc/sysctl.d/99-zzz.conf:3 wins";
+    assert_eq!(outcome.reason.as_deref(), Some(reason));
+    assert_eq!(values(&world), old);
+}
+
+/// Under `--root` there is only the boot layer; nothing leaves the image.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test builds the image")]
+fn an_image_is_set_up_on_its_boot_layer_only() {
+    let image = tempfile::tempdir().unwrap();
+    for folder in ["etc/sysctl.d", "var/lib"] {
+        std::fs::create_dir_all(image.path().join(folder)).unwrap();
+    }
+    let machine = super::Machine::open(&crate::host::Host::at_root(image.path()), None).unwrap();
+    let knobs = machine.knobs();
+    let env = machine.env(&knobs, &super::NoBootTruth, &super::Unwatched);
+    let world = World::new();
+    let file = world.plan(&[(DROP_IN, "vm.swappiness = 10\n")]);
+    assert_eq!(apply(&file, &options(None), &env).unwrap().exit(), Exit::Success);
+    let path = image.path().join("etc/sysctl.d/99-zz-preflight.conf");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "vm.swappiness = 10\n");
+    let mut live = file.clone();
+    live.changes[0].target = "sysctl:vm.swappiness".into();
+    live.changes[0].layer = crate::facts::Layer::Live;
+    let error = apply(&live, &options(None), &env).unwrap_err();
+    assert_eq!(error.to_string(), "sysctl:vm.swappiness cannot be set here: not a running host");
+    assert_eq!(rollback(&env, &Selection::All).unwrap()[0].exit(), Exit::Success);
+    assert!(!path.exists());
+}
+
+#[test]
+fn an_outcome_is_printed_as_documented() {
+    let world = World::new();
+    let plan = world.plan(&[("fake:c", "p1"), (DROP_IN, "p1")]);
+    let outcome = world.process(|env| apply(&plan, &options(Some(120)), env)).unwrap().unwrap();
+    let mut json = serde_json::to_value(&outcome).unwrap();
+    assert!(json["tx"].take().as_str().unwrap().parse::<TxId>().is_ok());
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "schema": "preflight.apply/1", "verb": "apply", "tx": null, "state": "pending_confirm",
+            "deadline_us": 1_120_000_000, "deadline_in_s": 120, "changed": true,
+            "changes": [
+                {"id": "test.6", "layer": "live", "target": "fake:c", "before": "d", "after": "p1", "result": "applied"},
+                {"id": "test.39", "layer": "boot", "target": DROP_IN, "before": null, "after": "p1", "result": "waiting"},
+            ],
+            "conflicts": [], "restarts": [], "reason": null, "warnings": [],
+        })
+    );
 }

@@ -48,6 +48,10 @@ pub(super) struct World {
 pub(super) const DROP_IN: &str = "file:/etc/sysctl.d/99-zz-preflight.conf";
 pub(super) const DAEMON: &str = "file:/etc/docker/daemon.json";
 
+/// A knob with which the kernel moves another, as the switch for huge pages does.
+pub(super) const MOVER: &str = "fake:mover";
+pub(super) const MOVED: &str = "fake:moved";
+
 impl World {
     pub(super) fn new() -> Self {
         // A tmpfs where there is one: these tests sync thousands of times and ask nothing of the disk.
@@ -60,7 +64,9 @@ impl World {
             lock: LockPlace::new(tree(), "/run/preflight"),
             tree: tree(),
             folder,
-            live: RefCell::new(["a", "b", "c"].map(|name| (format!("fake:{name}"), "d".to_owned())).into()),
+            live: RefCell::new(
+                ["a", "b", "c", "mover", "moved"].map(|name| (format!("fake:{name}"), "d".to_owned())).into(),
+            ),
             now: Cell::new(Duration::from_secs(1000)),
             boot: Cell::new(0),
             kill_in: Cell::new(None),
@@ -249,7 +255,7 @@ impl Knob for FakeKnob<'_> {
             revertable: true,
             persists_as_it_applies: false,
             connectivity_risk: false,
-            footprint: Vec::new(),
+            footprint: if self.target == MOVER { vec![MOVED.to_owned()] } else { Vec::new() },
         }
     }
 
@@ -281,6 +287,9 @@ impl Knob for FakeKnob<'_> {
             left => self.world.fail_in.set(left.map(|left| left - 1)),
         }
         self.world.edit(&self.target, value);
+        if self.target == MOVER {
+            self.world.edit(MOVED, "kernel");
+        }
         self.world.step();
         Ok(())
     }

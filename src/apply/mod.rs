@@ -14,6 +14,7 @@
 //! Nothing here knows the catalogue, the judge or the command line.
 
 pub mod clock;
+mod confirm;
 pub mod history;
 pub mod id;
 pub mod journal;
@@ -21,6 +22,7 @@ pub mod knob;
 pub mod lock;
 pub mod managed;
 pub mod outcome;
+mod persist;
 pub mod progress;
 mod recover;
 mod rollback;
@@ -34,6 +36,8 @@ pub mod verify;
 pub mod who;
 
 #[cfg(test)]
+mod engine_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod world;
@@ -42,13 +46,14 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::time::Duration;
 
+pub use confirm::{Connection, confirm};
 pub use history::{Entry, history};
 pub use id::TxId;
 pub use outcome::{ApplyError, Exit, Outcome};
 pub use progress::State;
 pub use recover::{Recovery, recover};
 pub use rollback::{Selection, rollback};
-pub use transaction::{Connection, Options, apply, confirm};
+pub use transaction::{Options, apply};
 pub use verify::{Drift, verify};
 
 use clock::{Clock, SystemClock};

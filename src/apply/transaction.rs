@@ -7,11 +7,11 @@ use super::id::TxId;
 use super::journal::{Event, Step};
 use super::knob::Knob;
 use super::outcome::{ApplyError, Outcome, Verb};
+use super::persist::fingerprint;
 use super::progress::{Progress, State};
 use super::recover::{self, Recovery};
-use super::session::{Failure, Session, Undecided, resolve, shown};
+use super::session::{Failure, Session, resolve, shown};
 use super::store::StoreError;
-use super::who::Who;
 use super::{Env, LOCK_PATIENCE};
 use crate::facts::Layer;
 use crate::host::safe_file::Digest;
@@ -48,15 +48,6 @@ impl Default for Options {
             settle: Duration::from_secs(3),
         }
     }
-}
-
-/// What a confirm must come over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Connection {
-    /// Another one than the apply's, where the plan can cut connections.
-    New,
-    /// Any.
-    Any,
 }
 
 /// Carries out a plan as one transaction.
@@ -104,64 +95,6 @@ pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, A
     let outcome = session.outcome(Verb::Apply);
     drop(lock);
     if options.wait { wait(env, &tx) } else { Ok(outcome) }
-}
-
-/// Confirms the transaction that waits for it, and puts it on the disk.
-pub fn confirm(env: &Env<'_>, tx: Option<&TxId>, connection: Connection) -> Result<Outcome, ApplyError> {
-    let Some(_lock) = env.lock.take(env.clock, LOCK_PATIENCE)? else {
-        return Err(ApplyError::Locked(env.store.unfinished()?.pop()));
-    };
-    let unfinished = env.store.unfinished()?;
-    let tx = match tx {
-        Some(tx) if unfinished.contains(tx) => tx.clone(),
-        Some(tx) => return Err(ended(env, tx)?),
-        None => {
-            unfinished.last().cloned().ok_or(ApplyError::Refused("no transaction waits for a confirm".to_owned()))?
-        }
-    };
-    let Some(mut session) = Session::reopen(env, &tx)? else {
-        return Err(ApplyError::Refused(format!("transaction {tx} never began")));
-    };
-    if session.progress.state != State::PendingConfirm || !is_in_time(env, &session.progress) {
-        // Too late, or it died on the way: it goes where a recovery takes it.
-        drop(session);
-        let outcome = recover::one(env, &tx, Recovery::Forced, Verb::Confirm)?;
-        return outcome.ok_or(ApplyError::Refused(format!("transaction {tx} never began")));
-    }
-    let new_connection = proof(&session.progress, &env.who, connection)?;
-    session.persist_or_undo(&env.who.clone(), new_connection)?;
-    Ok(session.outcome(Verb::Confirm))
-}
-
-/// Whether the confirm proves that a new connection gets in; `None` where nothing in the plan could cut one.
-fn proof(progress: &Progress, who: &Who, connection: Connection) -> Result<Option<bool>, ApplyError> {
-    if !progress.is_connectivity_risk() {
-        return Ok(None);
-    }
-    let is_new = match (&progress.who.ssh, &who.ssh) {
-        (Some(applied), Some(confirms)) => Some(applied != confirms),
-        // Applied from a console, confirmed over SSH: that one is new.
-        (None, Some(_)) => Some(true),
-        (_, None) => None,
-    };
-    match (connection, is_new) {
-        (_, Some(true)) | (Connection::Any, _) => Ok(Some(is_new == Some(true))),
-        (Connection::New, Some(false)) => Err(ApplyError::SameConnection),
-        (Connection::New, None) => Err(ApplyError::UnknownConnection),
-    }
-}
-
-/// Why a transaction that is not open cannot be confirmed.
-fn ended(env: &Env<'_>, tx: &TxId) -> Result<ApplyError, ApplyError> {
-    let Some(progress) = env.store.read(tx)?.and_then(|journal| Progress::of(&journal)) else {
-        return Ok(StoreError::NoTransaction(tx.clone()).into());
-    };
-    let why = progress.rollback_reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-    let state = match progress.state {
-        State::Committed => "committed already",
-        _ => "rolled back already",
-    };
-    Ok(ApplyError::Refused(format!("transaction {tx} is {state}{why}")))
 }
 
 /// The transaction that waits for its confirm, as an error.
@@ -232,11 +165,6 @@ fn prepare<'e>(plan: &Plan, options: &Options, env: &'e Env<'e>) -> Result<Prepa
         knobs.push(knob);
     }
     Ok((steps, knobs))
-}
-
-/// Tells two contents apart, and none from an empty one.
-fn fingerprint(value: Option<&str>) -> String {
-    value.map_or_else(|| "absent".to_owned(), |value| Digest::of(value.as_bytes()).to_string())
 }
 
 /// Stays until somebody confirmed, the time ran out, or a signal asks to stop.
@@ -342,94 +270,5 @@ impl Session<'_> {
 
     fn stop_if_asked(&self) -> Result<(), Failure> {
         if self.env.watch.is_interrupted() { Err(Failure::Interrupted) } else { Ok(()) }
-    }
-
-    /// Decides, and puts everything on the disk; what fails takes it all back.
-    fn persist_or_undo(&mut self, by: &Who, new_connection: Option<bool>) -> Result<(), ApplyError> {
-        let decided = Event::Confirm { by: by.clone(), new_connection };
-        if let Err(failure) = self.persist(Some(decided)) {
-            self.undo_all(&failure.to_string(), by.clone())?;
-        }
-        Ok(())
-    }
-
-    /// Everything is where it belongs, but the last word is not in the journal: a recovery will add it.
-    fn leave_open(&mut self, error: &StoreError) {
-        self.progress.state = State::Persisting;
-        self.progress.was_committed = false;
-        self.warn(format!("{error}; everything is applied, and `preflight recover` completes the record"));
-    }
-
-    /// Writes the boot layer and commits. With `decided` the confirm is written down in the same breath as the intents;
-    /// without, it was before, and this is a recovery going forward.
-    pub(super) fn persist(&mut self, decided: Option<Event>) -> Result<(), Failure> {
-        let boot = self.progress.on(Layer::Boot);
-        let mut records: Vec<Event> = decided.into_iter().collect();
-        for &step in boot.iter().filter(|step| self.progress.steps[**step].intent.is_none()) {
-            let intent = self.intend(step)?;
-            let planned = self.progress.steps[step].step.before_sha256.as_ref();
-            if planned.is_some_and(|planned| *planned != fingerprint(intent.before.value.as_deref())) {
-                return Err(Failure::Foreign { target: intent.target, found: shown(intent.before.value.as_deref()) });
-            }
-            records.push(Event::PersistIntent(intent));
-        }
-        if !records.is_empty() {
-            match self.decide(records) {
-                Ok(()) => {}
-                // Not decided, so it goes back. If it may be there after all, a rollback that is not written down would
-                // be turned round by the next recovery: `undo_all` sees to that.
-                Err(Undecided::Retracted(error) | Undecided::Unknown(error)) => return Err(error.into()),
-            }
-        }
-        self.env.watch.checkpoint("confirmed");
-        for step in boot {
-            self.persist_one(step)?;
-            self.env.watch.checkpoint("persisted");
-        }
-        self.check_boot()?;
-        if let Err(error) = self.log(Event::Committed).and_then(|()| self.sync()) {
-            self.leave_open(&error);
-            return Ok(());
-        }
-        self.env.watch.checkpoint("committed");
-        if let Err(error) = self.finish() {
-            self.warn(error.to_string());
-        }
-        Ok(())
-    }
-
-    fn persist_one(&mut self, step: usize) -> Result<(), Failure> {
-        let progress = &self.progress.steps[step];
-        let Some(intent) = progress.intent.clone().filter(|_| progress.conflict.is_none()) else { return Ok(()) };
-        let wrote = progress.wrote().to_owned();
-        let knob = &self.knobs[step];
-        let current = knob.read()?;
-        if !knob.holds(&current, &wrote) {
-            if current.value != intent.before.value && knob.is_shared() {
-                let target = intent.target.clone();
-                self.log(Event::Conflict { step, target, expected: wrote, found: current.value })?;
-                return Ok(());
-            }
-            knob.write(&self.progress.tx, &wrote)?;
-            let found = self.knobs[step].read()?;
-            if !self.knobs[step].holds(&found, &wrote) {
-                let found = shown(found.value.as_deref());
-                let when = "right after it was written";
-                return Err(Failure::Mismatch { target: intent.target, expected: shown(Some(&wrote)), found, when });
-            }
-        }
-        // For the log only: a recovery looks at the file itself.
-        self.note(Event::Persisted { step });
-        Ok(())
-    }
-
-    /// Whether the next boot will set what was just written down.
-    fn check_boot(&self) -> Result<(), Failure> {
-        let steps: Vec<&Step> = self.progress.steps.iter().map(|step| &step.step).collect();
-        let steps: Vec<&Step> = steps.into_iter().filter(|step| step.layer == Layer::Boot).collect();
-        match self.env.boot.overridden(&steps).into_iter().next() {
-            Some(overridden) if !steps.is_empty() => Err(Failure::Overridden(overridden)),
-            _ => Ok(()),
-        }
     }
 }

@@ -119,6 +119,13 @@ impl World {
         }
     }
 
+    /// Everything that a test can change.
+    pub(super) fn values(&self) -> BTreeMap<String, Option<String>> {
+        let live: Vec<String> = self.live.borrow().keys().cloned().collect();
+        let targets = live.into_iter().chain([DROP_IN, DAEMON].map(str::to_owned));
+        targets.map(|target| (target.clone(), self.value(&target))).collect()
+    }
+
     /// Somebody else's edit.
     pub(super) fn edit(&self, target: &str, value: &str) {
         match target.strip_prefix("file:") {

@@ -4,6 +4,7 @@
 //! an image, a fixture). Files are read through it, so that every probe works on both. What is not a file (system
 //! calls, sockets, Docker) exists only on a live host; probes ask [`Host::is_live`] first.
 
+mod beneath;
 pub mod command;
 pub mod detached;
 pub mod env;

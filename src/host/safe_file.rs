@@ -15,12 +15,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, renameat};
+use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, geteuid, unlinkat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::beneath::open_beneath;
 use super::describe;
 
 /// No file that preflight replaces is larger; a larger one is refused rather than copied into a journal.
@@ -126,7 +127,7 @@ impl Tree {
     /// Opens a file or directory below the root.
     pub fn open_at(&self, path: &Path, flags: OFlag, mode: u32) -> Result<File, FileError> {
         let relative = relative(path)?;
-        let fd = beneath(self.base.as_fd(), &relative, flags | OFlag::O_CLOEXEC, Mode::from_bits_truncate(mode))
+        let fd = open_beneath(self.base.as_fd(), &relative, flags | OFlag::O_CLOEXEC, Mode::from_bits_truncate(mode))
             .map_err(|errno| error("open", path, errno))?;
         Ok(File::from(fd))
     }
@@ -401,49 +402,6 @@ fn relative(path: &Path) -> Result<PathBuf, FileError> {
         relative.push(".");
     }
     Ok(relative)
-}
-
-fn beneath(base: impl AsFd, path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
-    // The kernel refuses a mode where nothing is created.
-    let mode = if flags.contains(OFlag::O_CREAT) { mode } else { Mode::empty() };
-    let how =
-        OpenHow::new().flags(flags).mode(mode).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH);
-    match openat2(&base, path, how) {
-        // EPERM too: the seccomp filters of old container engines answer so to calls they do not know. A real EPERM
-        // comes back from the fallback.
-        Err(Errno::ENOSYS | Errno::EPERM) => by_component(base, path, flags, mode),
-        other => other,
-    }
-}
-
-/// The same, one component at a time, for kernels before 5.6.
-fn by_component(base: impl AsFd, path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
-    let mut components: Vec<&OsStr> = path.iter().collect();
-    let last = components.pop().ok_or(Errno::ENOENT)?;
-    let mut at: Option<OwnedFd> = None;
-    let walk = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    for name in components {
-        at = Some(
-            match &at {
-                Some(fd) => openat(fd, name, walk, Mode::empty()),
-                None => openat(base.as_fd(), name, walk, Mode::empty()),
-            }
-            .map_err(link_is_loop)?,
-        );
-    }
-    let folder = at.as_ref().map_or_else(|| base.as_fd(), AsFd::as_fd);
-    let fd = openat(folder, last, flags | OFlag::O_NOFOLLOW, mode)
-        .map_err(|errno| if flags.contains(OFlag::O_DIRECTORY) { link_is_loop(errno) } else { errno })?;
-    // O_PATH with O_NOFOLLOW opens the link itself instead of failing.
-    if flags.contains(OFlag::O_PATH) && fstat(&fd)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFLNK.bits() {
-        return Err(Errno::ELOOP);
-    }
-    Ok(fd)
-}
-
-/// O_DIRECTORY with O_NOFOLLOW answers ENOTDIR for a link, which would read as "does not exist".
-fn link_is_loop(errno: Errno) -> Errno {
-    if errno == Errno::ENOTDIR { Errno::ELOOP } else { errno }
 }
 
 fn stage_in(folder: &File, path: &Path, stage: &OsStr, bytes: &[u8], attributes: Attributes) -> Result<(), FileError> {

@@ -45,33 +45,6 @@ fn no_link_is_followed_on_the_way() {
     assert!(fs::symlink_metadata(root.path().join("etc/link")).unwrap().is_file());
 }
 
-/// The fallback for kernels before 5.6 must refuse what openat2(2) refuses.
-#[test]
-#[expect(clippy::disallowed_methods, reason = "the test builds the root it reads")]
-fn the_fallback_agrees_with_openat2() {
-    let (root, tree) = tree();
-    fs::create_dir_all(root.path().join("a/b")).unwrap();
-    fs::write(root.path().join("a/b/file"), "x").unwrap();
-    symlink("b", root.path().join("a/link")).unwrap();
-    symlink("file", root.path().join("a/b/to-file")).unwrap();
-    let cases = [
-        ("a/b/file", OFlag::O_RDONLY),
-        ("a/link/file", OFlag::O_RDONLY),
-        ("a/b/to-file", OFlag::O_RDONLY),
-        ("a/link", OFlag::O_RDONLY | OFlag::O_DIRECTORY),
-        ("a/link", OFlag::O_PATH),
-        ("a/b", OFlag::O_PATH | OFlag::O_DIRECTORY),
-        ("a/none/file", OFlag::O_RDONLY),
-        ("a/b/none", OFlag::O_RDONLY),
-        (".", OFlag::O_RDONLY | OFlag::O_DIRECTORY),
-    ];
-    for (path, flags) in cases {
-        let new = beneath(&tree.base, Path::new(path), flags | OFlag::O_CLOEXEC, Mode::empty());
-        let old = by_component(&tree.base, Path::new(path), flags | OFlag::O_CLOEXEC, Mode::empty());
-        assert_eq!(new.map(drop), old.map(drop), "{path} {flags:?}");
-    }
-}
-
 /// Threat: a local user swaps a folder for a link between two of our calls, all the time. With `RESOLVE_NO_SYMLINKS`
 /// taken out, files appear in the trap.
 #[test]

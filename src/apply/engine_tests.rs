@@ -353,3 +353,20 @@ fn an_outcome_is_printed_as_documented() {
         })
     );
 }
+
+#[test]
+fn only_a_risk_without_a_console_opens_a_window_by_itself() {
+    let world = World::new();
+    let (risky, harmless) = (world.plan(&[("fake:c", "p1")]), world.plan(&[("fake:a", "p1")]));
+    let minute = Duration::from_mins(1);
+    for (plan, asked, is_console, expected) in [
+        (&risky, None, false, Some(2 * minute)),
+        (&risky, None, true, None),
+        (&risky, Some(minute), true, Some(minute)),
+        (&risky, Some(Duration::ZERO), false, None),
+        (&harmless, None, false, None),
+        (&harmless, Some(minute), false, Some(minute)),
+    ] {
+        assert_eq!(super::window(plan, asked, is_console), expected, "{asked:?}, console: {is_console}");
+    }
+}

@@ -53,8 +53,8 @@ pub use outcome::{ApplyError, Exit, Outcome};
 pub use progress::State;
 pub use recover::{Recovery, recover};
 pub use rollback::{Selection, rollback};
-pub use transaction::{Options, apply};
-pub use verify::{Drift, verify};
+pub use transaction::{Options, apply, window};
+pub use verify::{Drift, Verified, verify};
 
 use clock::{Clock, SystemClock};
 use journal::Step;

@@ -17,6 +17,9 @@ use crate::facts::Layer;
 use crate::host::safe_file::Digest;
 use crate::plan::Plan;
 
+/// How long the confirm of a plan is awaited that can cut the connection of the person who applies it.
+const RISKY_WINDOW: Duration = Duration::from_mins(2);
+
 /// How often a waiting apply looks whether somebody confirmed.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -116,6 +119,16 @@ pub(super) fn is_in_time(env: &Env<'_>, progress: &Progress) -> bool {
     progress.deadline.as_ref().is_some_and(|(deadline_us, boot_id)| {
         *boot_id == env.clock.boot_id() && micros(env.clock.boottime()) < *deadline_us
     })
+}
+
+/// The confirm window of a plan: what was asked for, where zero means none; else two minutes for a plan that can cut a
+/// connection, unless the person sits at the console. Whether an SSH session is above us does not count: a tmux, a mosh
+/// or an agent has none to be found.
+pub fn window(plan: &Plan, asked: Option<Duration>, is_console: bool) -> Option<Duration> {
+    match asked {
+        Some(asked) => Some(asked).filter(|asked| !asked.is_zero()),
+        None => Some(RISKY_WINDOW).filter(|_| plan.is_connectivity_risk() && !is_console),
+    }
 }
 
 /// The steps that are left to do, and an adapter for each.

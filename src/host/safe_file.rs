@@ -179,7 +179,10 @@ impl Tree {
             let parent = self.open_dir(&at)?;
             at.push(&name);
             match mkdirat(&parent, name.as_os_str(), Mode::from_bits_truncate(mode)) {
-                Ok(()) | Err(Errno::EEXIST) => {}
+                // The umask of a hardened root shell must not hide a folder from the services that read it.
+                Ok(()) => fchmod(self.open_dir(&at)?, Mode::from_bits_truncate(mode))
+                    .map_err(|errno| error("set the mode of", &at, errno))?,
+                Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(error("create", &at, errno)),
             }
             if durably {

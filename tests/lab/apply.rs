@@ -163,6 +163,21 @@ fn the_watchdog_outlives_the_session_that_was_killed() {
     assert!(late <= Duration::from_secs(2), "{late:?} after the deadline");
 }
 
+/// Without the look at `Watch::is_interrupted` in `transaction::wait` the signal is ignored until the deadline.
+#[test]
+fn a_waiting_apply_that_is_asked_to_stop_takes_everything_back() {
+    let lab = Lab::new();
+    let mut child = lab.start("wait", &[("PREFLIGHT_LAB_WINDOW_MS", "60000".to_owned())], true);
+    apply_host::eventually(Duration::from_secs(20), || lab.is_pending());
+    let process = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(apply_host::code(Exit::RolledBack)));
+    assert!(lab.is_old(), "{:?}", lab.values());
+    // The watchdog looks every second, and leaves when there is nothing to watch.
+    let watchdog = lab.newest().unwrap().timer.unwrap().1;
+    apply_host::eventually(Duration::from_secs(10), || !std::path::Path::new("/proc").join(&watchdog).exists());
+}
+
 /// Ten at once: one wins, the others exit 5 and name the transaction.
 #[test]
 fn of_ten_applies_at_once_one_wins() {

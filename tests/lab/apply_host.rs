@@ -18,8 +18,8 @@ use preflight::apply::store::Store;
 use preflight::apply::timer::{Armed, Timer, TimerError, start_watchdog, watch};
 use preflight::apply::who::Who;
 use preflight::apply::{
-    ApplyError, Env, Exit, NoBootTruth, Options, Outcome, Recovery, Selection, State, TxId, Watch, apply, recover,
-    rollback,
+    ApplyError, Connection, Env, Exit, NoBootTruth, Options, Outcome, Recovery, Selection, State, TxId, Watch, apply,
+    confirm, recover, rollback,
 };
 use preflight::facts::Layer;
 use preflight::host::Host;
@@ -84,6 +84,18 @@ impl Timer for LabTimer {
             environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let arguments: Vec<OsString> = ARGUMENTS.iter().map(OsString::from).collect();
         start_watchdog(&std::env::current_exe().unwrap(), &arguments, &environment)
+    }
+
+    fn disarm(&self, _: &str, _: &str) {}
+}
+
+/// For what ends long before its window.
+#[derive(Debug)]
+struct NoTimer;
+
+impl Timer for NoTimer {
+    fn arm(&self, _: &TxId, _: Duration, _: Duration) -> Result<Armed, TimerError> {
+        Ok(Armed { kind: "none", name: String::new(), weakness: None })
     }
 
     fn disarm(&self, _: &str, _: &str) {}
@@ -263,6 +275,12 @@ impl Lab {
 
     fn ready(&self, verb: &str) {
         self.reset();
+        if verb == "confirm" {
+            let options = Options { confirm_within: Some(Duration::from_mins(10)), ..at_once() };
+            let outcome =
+                self.run(|env| apply(&self.plan(), &options, &Env { timer: &NoTimer, ..env.clone() })).unwrap();
+            assert_eq!(outcome.state, Some(State::PendingConfirm), "{outcome:?}");
+        }
         if verb == "rollback" {
             let outcome = self.run(|env| apply(&self.plan(), &at_once(), env)).unwrap();
             assert_eq!(outcome.state, Some(State::Committed), "{outcome:?}");
@@ -331,11 +349,13 @@ fn disturb(lab: &Lab, verb: &str, call: &str, at: usize, disturbance: &str) {
     let (exit, _) = lab.strace(verb, &["-e", &format!("trace={call}"), "-e", &inject]);
     // G7: whoever says success must mean it.
     if exit == Some(code(Exit::Success)) {
-        let done = if verb == "apply" { lab.is_new() } else { lab.is_old() };
+        let done = if verb == "rollback" { lab.is_old() } else { lab.is_new() };
         assert!(done, "{point}: success was reported and {:?} is the case", lab.values());
     }
+    // A confirm that was cut off before its decision leaves the transaction waiting, and here nobody confirms again.
+    let recovery = if verb == "confirm" { Recovery::Forced } else { Recovery::Unfinished };
     for round in 0..2 {
-        let outcomes = lab.run(|env| recover(env, None, Recovery::Unfinished)).unwrap();
+        let outcomes = lab.run(|env| recover(env, None, recovery)).unwrap();
         assert!(round == 0 || outcomes.is_empty(), "{point}: the second recovery found {outcomes:?}");
         assert!(lab.is_old() || lab.is_new(), "{point}, round {round}: {:?} after {outcomes:?}", lab.values());
     }
@@ -402,6 +422,7 @@ pub(crate) fn drive() {
                 let options = Options { confirm_within: Some(window), wait: verb == "wait", ..at_once() };
                 one(apply(&lab.plan(), &options, env))
             }
+            "confirm" => one(confirm(env, None, Connection::Any)),
             "rollback" => match rollback(env, &Selection::Newest) {
                 Ok(mut outcomes) => outcomes.pop().map_or(Exit::Success, |outcome| outcome.exit()),
                 Err(error) => error.exit(),

@@ -16,6 +16,11 @@ pub mod socket;
 pub mod space;
 pub mod trust;
 pub mod unix;
+mod beneath;
+pub mod command;
+pub mod detached;
+pub mod env;
+pub mod safe_file;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -7,20 +7,18 @@
 pub mod clock;
 pub mod command;
 pub mod cpus;
+pub mod detached;
 pub mod env;
 pub mod netns;
 pub mod output;
 pub mod process;
+pub mod safe_file;
 pub mod sock_diag;
 pub mod socket;
 pub mod space;
 pub mod trust;
 pub mod unix;
 mod beneath;
-pub mod command;
-pub mod detached;
-pub mod env;
-pub mod safe_file;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -9,7 +9,8 @@ use crate::host::Host;
 
 /// The file of a setting: `/proc/sys/net/core/somaxconn`. `None` for a name that would lead out of /proc/sys.
 pub fn file_of(key: &str) -> Option<String> {
-    let path = simplified(&path_of(key));
+    let path = path_of(key);
+    let path = simplified(&path);
     let inside = !path.is_empty() && path.split('/').all(|part| part != "..");
     inside.then(|| format!("/proc/sys/{path}"))
 }

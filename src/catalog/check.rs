@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::predicate::{self, Predicate, Term};
-use super::reader::{Fields, Placed};
+use super::reader::{Fields, Placed, Text};
 use super::tree::Node;
 use crate::facts::{Kind, registry};
 
@@ -69,7 +69,7 @@ pub struct Case {
     pub warn: Option<Predicate>,
     pub severity: Option<Severity>,
     /// Shown with the finding when the case decided.
-    pub note: Option<String>,
+    pub note: Option<Text>,
     /// The name of other commands in the OS profile.
     pub remedy: Option<String>,
 }
@@ -88,19 +88,19 @@ pub struct Tune {
 pub struct Check {
     pub id: String,
     pub section: String,
-    pub title: String,
+    pub title: Text,
     pub fact: String,
     pub kind: Kind,
     pub pass: Option<Predicate>,
     pub warn: Option<Predicate>,
     pub severity: Severity,
-    pub why: String,
-    pub fix: String,
+    pub why: Text,
+    pub fix: Text,
     /// The name of the commands in the OS profile.
     pub remedy: Option<String>,
     /// What the fix costs.
-    pub impact: Option<String>,
-    pub sources: Vec<String>,
+    pub impact: Option<Text>,
+    pub sources: Vec<Text>,
     pub dated: String,
     pub needs: Vec<Placed<String>>,
     pub absent: Absent,
@@ -125,7 +125,7 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
     let place = fields.place.clone();
     let id = fields.required_text("id", d);
     check_id(&id, d);
-    let title = fields.required_text("title", d).value;
+    let title = fields.required_prose("title", d).value;
     let fact = fields.required_text("fact", d);
     let for_each = fields.text("for_each", d).map(|text| text.value);
     let kind = fact_kind(&fact, for_each.is_some(), d);
@@ -137,12 +137,12 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
     let pass = question(&mut fields, "pass", d);
     let warn = question(&mut fields, "warn", d);
     let weight = severity(&mut fields, d);
-    let why = fields.required_text("why", d).value;
-    let fix = fields.required_text("fix", d).value;
+    let why = fields.required_prose("why", d).value;
+    let fix = fields.required_prose("fix", d).value;
     let remedy = fields.text("remedy", d).map(|text| text.value);
-    let impact = fields.text("impact", d).map(|text| text.value);
-    let sources: Vec<String> =
-        fields.texts("sources", d).unwrap_or_default().into_iter().map(|text| text.value).collect();
+    let impact = fields.prose("impact", d).map(|text| text.value);
+    let sources: Vec<Text> =
+        fields.proses("sources", d).unwrap_or_default().into_iter().map(|text| text.value).collect();
     let dated = fields.text("dated", d);
     if let Some(day) = &dated
         && day.value.parse::<jiff::civil::Date>().is_err()
@@ -178,7 +178,7 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
                 pass: question(&mut case, "pass", d),
                 warn: question(&mut case, "warn", d),
                 severity: optional_severity(&mut case, d),
-                note: case.text("note", d).map(|text| text.value),
+                note: case.prose("note", d).map(|text| text.value),
                 remedy: case.text("remedy", d).map(|text| text.value),
             }
             .checked(case, d)

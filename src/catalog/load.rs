@@ -241,7 +241,7 @@ fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics)
                 check.tune = Some(tune.clone());
             }
             if let Some(why) = &entry.why {
-                check.why.clone_from(why);
+                check.why = why.clone().into();
             }
         }
         if !matched {

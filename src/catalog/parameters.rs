@@ -40,6 +40,15 @@ impl Port {
             Protocol::Udp => format!("{}-udp", self.port),
         }
     }
+
+    /// Whether the instance is this port's. Text by text, a thousand ports would be a million texts.
+    pub fn is(&self, instance: &str) -> bool {
+        let (number, protocol) = match instance.strip_suffix("-udp") {
+            Some(number) => (number, Protocol::Udp),
+            None => (instance, Protocol::Tcp),
+        };
+        self.protocol == protocol && number.parse() == Ok(self.port)
+    }
 }
 
 /// The value of a parameter.

@@ -3,16 +3,26 @@
 //! Serde stops at the first mistake and loses places under `flatten` and `untagged`; this walks the parsed table
 //! instead, so that one run reports everything that is wrong with a file.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::tree::{Entry, Kind, Node};
+
+/// A text of a file, borrowed from the binary where the file is a part of it.
+pub type Text = Cow<'static, str>;
 
 /// A text with the place it was written at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed<T> {
     pub value: T,
     pub place: Place,
+}
+
+impl Placed<Text> {
+    fn owned(self) -> Placed<String> {
+        Placed { value: self.value.into_owned(), place: self.place }
+    }
 }
 
 /// The keys of one table, taken one after the other.
@@ -63,10 +73,15 @@ impl<'a> Fields<'a> {
     }
 
     pub fn text(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<Placed<String>> {
+        self.prose(key, diagnostics).map(Placed::owned)
+    }
+
+    /// A text of some length, which is not copied out of an embedded file.
+    pub fn prose(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<Placed<Text>> {
         let value = self.take(key)?;
         let place = self.at(value.span());
-        if let Some(text) = value.as_text() {
-            Some(Placed { value: text.to_owned(), place })
+        if let Some(text) = value.as_shared_text() {
+            Some(Placed { value: text, place })
         } else {
             wrong_type(diagnostics, place, key, "text in quotes", value);
             None
@@ -75,15 +90,20 @@ impl<'a> Fields<'a> {
 
     /// A text that must be there and hold something. A missing one is reported at the table.
     pub fn required_text(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Placed<String> {
+        self.required_prose(key, diagnostics).owned()
+    }
+
+    /// [`Fields::prose`] that must be there and hold something.
+    pub fn required_prose(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Placed<Text> {
         let place = self.place.clone();
-        let nothing = Placed { value: String::new(), place: place.clone() };
+        let nothing = Placed { value: Text::default(), place: place.clone() };
         if !self.table.iter().any(|entry| entry.key == key) {
             self.known.push(key);
             let what = self.what;
             diagnostics.report(Code::MissingKey, head(&place), format!("this {what} has no `{key}`"));
             return nothing;
         }
-        match self.text(key, diagnostics) {
+        match self.prose(key, diagnostics) {
             Some(text) if text.value.trim().is_empty() => {
                 diagnostics.report(Code::MissingKey, text.place.clone(), format!("`{key}` is empty"));
                 text
@@ -104,6 +124,11 @@ impl<'a> Fields<'a> {
 
     /// A list of texts; a single text is not accepted as a list.
     pub fn texts(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<Vec<Placed<String>>> {
+        Some(self.proses(key, diagnostics)?.into_iter().map(Placed::owned).collect())
+    }
+
+    /// [`Fields::texts`], each of some length.
+    pub fn proses(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<Vec<Placed<Text>>> {
         let value = self.take(key)?;
         let Some(items) = value.as_array() else {
             wrong_type(diagnostics, self.at(value.span()), key, "a list of texts", value);
@@ -112,8 +137,8 @@ impl<'a> Fields<'a> {
         let mut texts = Vec::new();
         for item in items {
             let place = self.at(item.span());
-            match item.as_text() {
-                Some(text) => texts.push(Placed { value: text.to_owned(), place }),
+            match item.as_shared_text() {
+                Some(text) => texts.push(Placed { value: text, place }),
                 None => wrong_type(diagnostics, place, key, "text in quotes", item),
             }
         }

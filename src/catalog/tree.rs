@@ -51,6 +51,14 @@ impl Node {
         }
     }
 
+    /// The text, borrowed from the binary where the file is a part of it.
+    pub fn as_shared_text(&self) -> Option<Cow<'static, str>> {
+        match &self.kind {
+            Kind::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
     pub fn as_array(&self) -> Option<&[Self]> {
         match &self.kind {
             Kind::Array(items) => Some(items),

@@ -52,7 +52,7 @@ fn text(check: &Check) -> String {
             case.pass.as_ref().map(|pass| format!("passes: {}", words(pass))),
             case.warn.as_ref().map(|warn| format!("warns: {}", words(warn))),
             case.severity.map(|severity| format!("severity: {severity}")),
-            case.note.clone(),
+            case.note.as_deref().map(str::to_owned),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         field(&format!("When {}", when.join(" and ")), &parts.join("; "));

@@ -55,8 +55,9 @@ fn layout(rows: &[Row], aligned: bool) -> String {
 }
 
 fn checks(catalogue: &Catalogue) -> Vec<Row> {
-    let row =
-        |check: &crate::catalog::check::Check| vec![check.id.clone(), check.severity.to_string(), check.title.clone()];
+    let row = |check: &crate::catalog::check::Check| {
+        vec![check.id.clone(), check.severity.to_string(), check.title.to_string()]
+    };
     catalogue.checks.iter().map(row).collect()
 }
 

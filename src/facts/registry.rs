@@ -3,7 +3,6 @@
 //! The registry is what `lint` checks literals against, what `preflight list facts` prints, and what tells the judge
 //! which layers of a fact decide. An id that ends in `.*` stands for a family.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::Kind;
@@ -109,10 +108,16 @@ pub const FACTS: &[Spec] = facts! {
 /// The registered fact for an id: the exact entry, or the family it falls into.
 pub fn spec(id: &str) -> Option<&'static Spec> {
     // Thousands of checks ask; a walk through all facts for each would show.
-    static BY_ID: LazyLock<HashMap<&str, &Spec>> =
-        LazyLock::new(|| FACTS.iter().filter(|spec| !spec.is_family()).map(|spec| (spec.id, spec)).collect());
-    static FAMILIES: LazyLock<Vec<&Spec>> = LazyLock::new(|| FACTS.iter().filter(|spec| spec.is_family()).collect());
-    BY_ID.get(id).copied().or_else(|| FAMILIES.iter().copied().find(|spec| spec.covers(id)))
+    static SORTED: LazyLock<(Vec<&Spec>, Vec<&Spec>)> = LazyLock::new(|| {
+        let (families, mut single): (Vec<&Spec>, Vec<&Spec>) = FACTS.iter().partition(|spec| spec.is_family());
+        single.sort_unstable_by_key(|spec| spec.id);
+        (single, families)
+    });
+    let (single, families) = &*SORTED;
+    match single.binary_search_by_key(&id, |spec| spec.id) {
+        Ok(at) => Some(single[at]),
+        Err(_) => families.iter().copied().find(|spec| spec.covers(id)),
+    }
 }
 
 impl Spec {

@@ -209,7 +209,7 @@ impl<'a> Judge<'a> {
 
     fn blank(&self, check: &Check, instance: Option<String>, id: String) -> Finding {
         let title = match &instance {
-            Some(instance) => instance_title(check, instance, self.resolver.parameters),
+            Some(instance) => instance_title(check, instance, self.resolver.parameters).into(),
             None => check.title.clone(),
         };
         Finding {
@@ -321,7 +321,7 @@ fn overlay<'c>(base: &Question<'c>, case: &'c Case) -> Question<'c> {
 
 /// The title of one instance: `port 6379 (redis)`, or the title with the instance before it.
 fn instance_title(check: &Check, instance: &str, parameters: &Parameters) -> String {
-    let port = parameters.ports().find(|port| port.instance() == instance);
+    let port = parameters.ports().find(|port| port.is(instance));
     match port {
         Some(port) if check.for_each.as_deref() == Some("ports") => {
             let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::check::Severity;
+use crate::catalog::reader::Text;
 use crate::facts::Value;
 use crate::facts::snapshot::HostIdentity;
 
@@ -96,13 +97,13 @@ pub struct LayerView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Remedy {
-    pub text: String,
+    pub text: Text,
     /// Exact commands or file contents for this OS, line by line.
     #[serde(default)]
     pub commands: Vec<String>,
     /// What it costs: a restart, a short outage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub impact: Option<String>,
+    pub impact: Option<Text>,
 }
 
 /// The waiver that covers, or used to cover, a finding.
@@ -131,7 +132,7 @@ pub struct Finding {
     pub section: String,
     pub result: Outcome,
     pub severity: Severity,
-    pub title: String,
+    pub title: Text,
     /// What passes, in words: `at least 4 GiB`.
     pub expected: String,
     /// What is there, in words.
@@ -150,7 +151,7 @@ pub struct Finding {
     /// What would make an unknown known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    pub why: String,
+    pub why: Text,
     /// How to mend it; only when it is not a pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<Remedy>,

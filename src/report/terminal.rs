@@ -87,7 +87,7 @@ impl Terminal<'_> {
         let line = if finding.observed.is_empty() {
             finding.title.clone()
         } else {
-            format!("{}: {}", finding.title, finding.observed)
+            format!("{}: {}", finding.title, finding.observed).into()
         };
         self.paragraph(&format!("  {mark} "), self.indent(), &line, paint)?;
         if self.style.detail == Detail::Verbose {

@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use self::boot::Sources;
 use self::winner::SettingsFile;
+use super::Context;
 use super::conf_dirs::{self, ConfFile, Hidden};
 use super::tuned::{self, Tuned};
-use super::Context;
 use crate::catalog::os::SysctlLoader;
 use crate::facts::registry::{self, Scope};
 use crate::facts::{Fact, Facts, Layer, State, Version};

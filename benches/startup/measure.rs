@@ -79,16 +79,36 @@ impl Run {
     }
 }
 
-/// Median times of two runs that took turns.
+/// Times of one program, of many runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) least: Duration,
+    pub(crate) median: Duration,
+}
+
+impl Times {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self { least: times[0], median: times[times.len() / 2] }
+    }
+}
+
+/// Times of two programs that took turns.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pair {
-    pub(crate) floor: Duration,
-    pub(crate) run: Duration,
+    pub(crate) floor: Times,
+    pub(crate) run: Times,
 }
 
 impl Pair {
+    /// Of the fastest runs: what the programs themselves cost. What is more is what else the machine did meanwhile; a bar
+    /// judged by the median is missed on a busy machine by the longer run alone, which is interrupted more often.
     pub(crate) fn ratio(&self) -> f64 {
-        self.run.as_secs_f64() / self.floor.as_secs_f64()
+        self.run.least.as_secs_f64() / self.floor.least.as_secs_f64()
+    }
+
+    pub(crate) fn median_ratio(&self) -> f64 {
+        self.run.median.as_secs_f64() / self.floor.median.as_secs_f64()
     }
 }
 
@@ -103,12 +123,7 @@ pub(crate) fn interleaved(run: &Run, runs: usize) -> Result<Pair> {
             took.push(other);
         }
     }
-    Ok(Pair { floor: median(floors), run: median(took) })
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+    Ok(Pair { floor: Times::of(floors), run: Times::of(took) })
 }
 
 /// Runs a command and prints the largest resident set among its processes, in KiB. In a process of its own: the kernel
@@ -133,7 +148,7 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new(binary: &Path, runs: usize) -> Result<Self> {
         let binary = binary.canonicalize().with_context(|| format!("{}", binary.display()))?;
-        println!("{:<52} {:>11} {:>9}   bar", "what", "median", "× true");
+        println!("{:<46} {:>10} {:>7} {:>11} {:>7}   bar", "what", "least", "× true", "median", "× true");
         Ok(Self { binary, runs, scratch: TempDir::new()?, not_run: 0, missed: 0 })
     }
 
@@ -156,19 +171,26 @@ impl Bench {
         }
         let pair = interleaved(run, runs)?;
         let bar = bar.map_or_else(String::new, |bar| format!("≤ {bar} × {}", self.judge(pair.ratio() <= bar)));
-        println!("{what:<52} {:>8.2} ms {:>9.2}   {bar}{note}", pair.run.as_secs_f64() * 1e3, pair.ratio());
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        println!(
+            "{what:<46} {:>7.2} ms {:>7.2} {:>8.2} ms {:>7.2}   {bar}{note}",
+            milliseconds(pair.run.least),
+            pair.ratio(),
+            milliseconds(pair.run.median),
+            pair.median_ratio()
+        );
         Ok(Some(pair))
     }
 
     /// Prints one figure that is not a time.
     pub(crate) fn figure(&mut self, what: &str, value: &str, bar: &str, met: Option<bool>) {
         let verdict = met.map_or_else(String::new, |met| self.judge(met).to_owned());
-        println!("{what:<52} {value:>21}   {bar}{verdict}");
+        println!("{what:<46} {value:>38}   {bar}{verdict}");
     }
 
     pub(crate) fn not_run(&mut self, what: &str, why: &str) {
         self.not_run += 1;
-        println!("{what:<52} NOT MEASURED: {why}");
+        println!("{what:<46} NOT MEASURED: {why}");
     }
 
     fn judge(&mut self, met: bool) -> &'static str {

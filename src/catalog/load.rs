@@ -1,6 +1,7 @@
 //! From files to the catalogue of a run: the profile chain, its checks with their overrides, its parameters.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::mem;
 
 use super::check::{self, Check};
 use super::definition::Definition;
@@ -70,28 +71,29 @@ fn assemble(
     d: &mut Diagnostics,
 ) -> Result<Catalogue, LoadError> {
     let mut all = Vec::new();
-    let mut local = HashSet::new();
+    // For each check whether every profile has it: those of the host's own files and of the chain itself.
+    let mut local = Vec::new();
     let mut sources = Vec::new();
     for file in library.check_files() {
         let embedded = file.path.starts_with(EMBEDDED);
         let (source, tree) = d.open(file.clone());
         let checks = check::read_file(source, &tree, d);
         if !embedded {
-            local.extend(checks.iter().map(|check| check.id.clone()));
             let text = file.text.into_owned();
             sources.push(SourceText { role: SourceRole::Checks, path: file.path, text });
         }
+        local.resize(local.len() + checks.len(), !embedded);
         all.extend(checks);
     }
     let mut chain = Vec::new();
     descend(library, profile, None, &all, &mut Vec::new(), &mut chain, &mut sources, d)?;
-    for profile in &chain {
-        all.extend(profile.checks.iter().cloned());
-        local.extend(profile.checks.iter().map(|check| check.id.clone()));
+    for profile in &mut chain {
+        all.append(&mut profile.checks);
     }
+    local.resize(all.len(), true);
     unique(&all, d);
 
-    let included = include(&all, &chain, &local, d);
+    let included = include(&all, &chain, local, d);
     let mut kept = included.into_iter();
     let mut checks = all;
     checks.retain(|_| kept.next().unwrap_or(false));
@@ -170,6 +172,8 @@ fn descend(
         sources.push(SourceText { role: SourceRole::Profile, path: file.path, text });
     }
     chain.push(profile);
+    // To take the tree of ten thousand checks apart would take longer than to judge them; there is one tree per file.
+    mem::forget(tree);
     Ok(())
 }
 
@@ -184,9 +188,8 @@ fn unique(checks: &[Check], d: &mut Diagnostics) {
     }
 }
 
-/// For each check whether the chain includes it. Every glob must match something.
-fn include(all: &[Check], chain: &[Profile], local: &HashSet<String>, d: &mut Diagnostics) -> Vec<bool> {
-    let mut included: Vec<bool> = all.iter().map(|check| local.contains(&check.id)).collect();
+/// For each check whether the chain includes it, beginning with those that are included anyway. Every glob must match something.
+fn include(all: &[Check], chain: &[Profile], mut included: Vec<bool>, d: &mut Diagnostics) -> Vec<bool> {
     for profile in chain {
         for glob in &profile.include {
             let (pattern, wanted) = match glob.value.strip_prefix('!') {

@@ -41,13 +41,13 @@ impl Port {
         }
     }
 
-    /// Whether the instance is this port's. Text by text, a thousand ports would be a million texts.
-    pub fn is(&self, instance: &str) -> bool {
+    /// What [`Port::instance`] was made of.
+    pub fn of_instance(instance: &str) -> Option<(u16, Protocol)> {
         let (number, protocol) = match instance.strip_suffix("-udp") {
             Some(number) => (number, Protocol::Udp),
             None => (instance, Protocol::Tcp),
         };
-        self.protocol == protocol && number.parse() == Ok(self.port)
+        Some((number.parse().ok()?, protocol))
     }
 }
 

@@ -122,25 +122,27 @@ fn waivers(args: &CheckArgs, catalogue: &Catalogue) -> Result<Vec<Waiver>, Stop>
 
 fn write(args: &CheckArgs, report: &Report) -> Result<(), Stop> {
     let is_terminal = args.output.is_none() && std::io::stdout().is_terminal();
+    let color = args.output.is_none() && color_choice() != anstream::ColorChoice::Never;
     let mut bytes = Vec::new();
-    render(args, report, &mut bytes, is_terminal)?;
+    render(args, report, &mut bytes, is_terminal, color)?;
     if let Some(path) = &args.output {
-        let plain = anstream::adapter::strip_bytes(&bytes).into_vec();
-        return host::output::write(path, &plain).map_err(|error| {
+        return host::output::write(path, &bytes).map_err(|error| {
             Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
         });
     }
     // In one piece: line by line, a report is seventy system calls.
     let mut stdout = std::io::stdout().lock();
-    if anstream::AutoStream::choice(&stdout) == anstream::ColorChoice::Never {
-        bytes = anstream::adapter::strip_bytes(&bytes).into_vec();
-    }
     stdout.write_all(&bytes)?;
     stdout.flush()?;
     Ok(())
 }
 
-fn render(args: &CheckArgs, report: &Report, out: &mut dyn Write, is_terminal: bool) -> Result<(), Stop> {
+/// Whether standard output gets colours: `--color`, NO_COLOR, CLICOLOR_FORCE, and what it is.
+fn color_choice() -> anstream::ColorChoice {
+    anstream::AutoStream::choice(&std::io::stdout())
+}
+
+fn render(args: &CheckArgs, report: &Report, out: &mut dyn Write, is_terminal: bool, color: bool) -> Result<(), Stop> {
     match args.format {
         Format::Json => json::write(report, out)?,
         Format::Terminal => {
@@ -150,7 +152,7 @@ fn render(args: &CheckArgs, report: &Report, out: &mut dyn Write, is_terminal: b
                 _ => terminal::Detail::Normal,
             };
             let width = if is_terminal { terminal_width() } else { terminal::DEFAULT_WIDTH };
-            let style = terminal::Style { width, unicode: is_terminal && is_utf8(), detail };
+            let style = terminal::Style { width, unicode: is_terminal && is_utf8(), color, detail };
             terminal::write(report, style, out)?;
         }
     }

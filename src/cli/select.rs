@@ -30,6 +30,13 @@ impl Selection {
 
     /// A glob that matches nothing is a typing mistake, and a selection that leaves nothing would be green by accident.
     pub(crate) fn validate(&self, catalogue: &Catalogue) -> Result<(), Stop> {
+        if self.only.is_empty() && self.skip.is_empty() {
+            let mut instances = catalogue.checks.iter().map(|check| judge::instances(check, &catalogue.parameters));
+            return match instances.any(|instances| !instances.is_empty()) {
+                true => Ok(()),
+                false => Err(Stop::usage("nothing is left to check: the lists of the profile's checks are empty")),
+            };
+        }
         let ids: Vec<(String, &str)> = catalogue
             .checks
             .iter()

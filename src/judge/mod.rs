@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::catalog::Catalogue;
 use crate::catalog::check::{Case, Check, Condition, Severity};
 use crate::catalog::os::OsProfile;
-use crate::catalog::parameters::{Parameters, Protocol, Setting};
+use crate::catalog::parameters::{Parameters, Port, Protocol, Setting};
 use crate::catalog::predicate::Predicate;
 use crate::catalog::waiver::Waiver;
 use crate::facts::snapshot::Snapshot;
@@ -321,13 +321,13 @@ fn overlay<'c>(base: &Question<'c>, case: &'c Case) -> Question<'c> {
 
 /// The title of one instance: `port 6379 (redis)`, or the title with the instance before it.
 fn instance_title(check: &Check, instance: &str, parameters: &Parameters) -> String {
-    let port = parameters.ports().find(|port| port.is(instance));
-    match port {
-        Some(port) if check.for_each.as_deref() == Some("ports") => {
+    let asked = if check.for_each.as_deref() == Some("ports") { Port::of_instance(instance) } else { None };
+    match asked.and_then(|asked| parameters.ports().find(|port| (port.port, port.protocol) == asked)) {
+        Some(port) => {
             let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
             format!("port {}{udp} ({})", port.port, port.name)
         }
-        _ => format!("{instance}: {}", check.title),
+        None => format!("{instance}: {}", check.title),
     }
 }
 

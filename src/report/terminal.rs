@@ -22,13 +22,15 @@ pub enum Detail {
     Verbose,
 }
 
-/// How it is shown. Colours are always written; the stream strips them where nobody can see them.
+/// How it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     /// In columns.
     pub width: usize,
     /// Whether marks may be more than ASCII.
     pub unicode: bool,
+    /// Whether there are colours at all.
+    pub color: bool,
     pub detail: Detail,
 }
 
@@ -62,7 +64,7 @@ impl Terminal<'_> {
         for finding in report.findings.iter().filter(|finding| shows(detail, finding)) {
             if finding.section != section {
                 section = &finding.section;
-                writeln!(self.out, "\n{}", escape::text(section).bold())?;
+                self.heading(&escape::text(section))?;
             }
             self.finding(finding)?;
         }
@@ -158,7 +160,8 @@ impl Terminal<'_> {
             Verdict::NotReady => Paint::new().red().bold(),
             Verdict::CannotTell => Paint::new().magenta().bold(),
         };
-        writeln!(self.out, "\n{}", report.verdict.words().style(paint))?;
+        writeln!(self.out)?;
+        self.line("", report.verdict.words(), paint)?;
         let s = &report.summary;
         let counts = [
             (s.pass, "passed"),
@@ -196,14 +199,14 @@ impl Terminal<'_> {
         if steps.is_empty() {
             return Ok(());
         }
-        writeln!(self.out, "\n{}", "NEXT STEPS (commands for a root shell)".bold())?;
+        self.heading("NEXT STEPS (commands for a root shell)")?;
         for (number, (finding, more)) in steps.into_iter().enumerate() {
             let Some(remedy) = &finding.remedy else { continue };
             let others = if more > 0 { format!(" (and {more} more)") } else { String::new() };
             let line = format!("{}{others}: {}", finding.id, remedy.text);
             self.paragraph(&format!("{:>3}. ", number + 1), "     ", &line, Paint::new())?;
             for command in &remedy.commands {
-                writeln!(self.out, "       {}", escape::text(command).cyan())?;
+                self.line("       ", &escape::text(command), Paint::new().cyan())?;
             }
             if let Some(impact) = &remedy.impact {
                 self.paragraph("     ", "     ", &format!("costs: {impact}"), Paint::new().dimmed())?;
@@ -225,7 +228,7 @@ impl Terminal<'_> {
         if groups.is_empty() {
             return Ok(());
         }
-        writeln!(self.out, "\n{}", "COULD NOT BE TOLD".bold())?;
+        self.heading("COULD NOT BE TOLD")?;
         for (help, ids) in groups {
             self.paragraph("  ", "  ", &format!("to find out, {help}: {}", ids.join(", ")), Paint::new())?;
         }
@@ -255,13 +258,28 @@ impl Terminal<'_> {
         (if self.style.unicode { unicode } else { plain }, paint)
     }
 
+    fn heading(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out)?;
+        self.line("", text, Paint::new().bold())
+    }
+
+    /// One finished line.
+    fn line(&mut self, lead: &str, text: &str, paint: Paint) -> io::Result<()> {
+        self.out.write_all(lead.as_bytes())?;
+        if self.style.color {
+            return writeln!(self.out, "{}", text.style(paint));
+        }
+        self.out.write_all(text.as_bytes())?;
+        self.out.write_all(b"\n")
+    }
+
     /// Wraps text to the width. Everything that came from the host or a file is escaped here, in one place.
     fn paragraph(&mut self, first: &str, rest: &str, text: &str, paint: Paint) -> io::Result<()> {
         let safe = escape::text(text);
         // What fits is not wrapped; as everything is one byte a column in ASCII, this needs no look at the characters.
         let width = self.style.width.saturating_sub(rest.len()).max(20);
         if safe.is_ascii() && safe.len() <= width && !safe.ends_with(' ') {
-            return writeln!(self.out, "{first}{}", safe.style(paint));
+            return self.line(first, &safe, paint);
         }
         // Ids and paths are copied and pasted: they break at blanks only.
         let options = textwrap::Options::new(width)
@@ -270,7 +288,7 @@ impl Terminal<'_> {
             .break_words(false);
         for (index, line) in textwrap::wrap(&safe, options).iter().enumerate() {
             let lead = if index == 0 { first } else { rest };
-            writeln!(self.out, "{lead}{}", line.style(paint))?;
+            self.line(lead, line, paint)?;
         }
         Ok(())
     }

@@ -107,7 +107,7 @@ pub struct SyntaxError {
 /// Parses TOML. On errors, what could be read is still returned, so that other mistakes show too.
 pub fn parse(text: &str) -> (Node, Vec<SyntaxError>) {
     if let Ok(table) = DeTable::parse(text) {
-        (of_table(table.span(), table.get_ref()), Vec::new())
+        (of_table(table.span(), table.into_inner()), Vec::new())
     } else {
         let (table, errors) = DeTable::parse_recoverable(text);
         let errors = errors
@@ -117,12 +117,13 @@ pub fn parse(text: &str) -> (Node, Vec<SyntaxError>) {
                 span: error.span().unwrap_or(0..0),
             })
             .collect();
-        (of_table(table.span(), table.get_ref()), errors)
+        (of_table(table.span(), table.into_inner()), errors)
     }
 }
 
-fn of_table(span: Range<usize>, table: &DeTable<'_>) -> Node {
-    let entries = table.iter().map(|(key, value)| {
+/// Takes the parser's table apart as it goes: both trees of a large file at once would be twice the memory.
+fn of_table(span: Range<usize>, table: DeTable<'_>) -> Node {
+    let entries = table.into_iter().map(|(key, value)| {
         let (start, end) = offsets(key.span());
         Entry { key: Cow::Owned(key.get_ref().to_string()), start, end, node: of(value) }
     });
@@ -133,19 +134,20 @@ fn of_table(span: Range<usize>, table: &DeTable<'_>) -> Node {
     Node { start, end, kind: Kind::Table(Cow::Owned(entries)) }
 }
 
-fn of(value: &Spanned<DeValue<'_>>) -> Node {
-    let kind = match value.get_ref() {
-        DeValue::Table(table) => return of_table(value.span(), table),
-        DeValue::Array(items) => Kind::Array(Cow::Owned(items.iter().map(of).collect())),
-        DeValue::String(text) => Kind::Text(Cow::Owned(text.to_string())),
-        DeValue::Boolean(flag) => Kind::Boolean(*flag),
+fn of(value: Spanned<DeValue<'_>>) -> Node {
+    let span = value.span();
+    let (start, end) = offsets(span.clone());
+    let kind = match value.into_inner() {
+        DeValue::Table(table) => return of_table(span, table),
+        DeValue::Array(items) => Kind::Array(Cow::Owned(items.into_iter().map(of).collect())),
+        DeValue::String(text) => Kind::Text(Cow::Owned(text.into_owned())),
+        DeValue::Boolean(flag) => Kind::Boolean(flag),
         DeValue::Integer(number) => {
             Kind::Integer(i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok())
         }
         DeValue::Float(number) => Kind::Other(Cow::Owned(number.as_str().to_owned())),
         DeValue::Datetime(date) => Kind::Other(Cow::Owned(date.to_string())),
     };
-    let (start, end) = offsets(value.span());
     Node { start, end, kind }
 }
 

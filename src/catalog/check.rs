@@ -185,7 +185,10 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
             case
         })
         .collect();
-    if kind.is_some() && pass.is_none() && !d.list.iter().any(|known| known.place.source == source && within(&known.place, &place)) {
+    if kind.is_some()
+        && pass.is_none()
+        && !d.list.iter().any(|known| known.place.source == source && within(&known.place, &place))
+    {
         let message = format!("`{}` has no `pass`: it could never be green", id.value);
         d.report(Code::MissingKey, id.place.clone(), message);
     }

@@ -83,7 +83,8 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
         return None;
     };
     let place = Place { source, span: value.span() };
-    let ordered = matches!(kind, Kind::Int | Kind::Percent | Kind::Bytes | Kind::Duration | Kind::Version | Kind::Sysctl);
+    let ordered =
+        matches!(kind, Kind::Int | Kind::Percent | Kind::Bytes | Kind::Duration | Kind::Version | Kind::Sysctl);
     let fits = match *key {
         "at_least" | "at_most" | "range" => ordered,
         "includes" => kind == Kind::Set,

@@ -92,7 +92,7 @@ fn always_sizes(host: &Host, choice: impl Fn(&Host, &str) -> Result<Option<Strin
     }
     match seen {
         true => Fact::known(Value::Set(sizes), source),
-        false if !host.is_live() => Fact::not_running(source),
+        false if !host.is_live() && !host.exists(format!("{FOLDER}/enabled")) => Fact::not_running(source),
         false => Fact::absent("this kernel has no per-size huge pages", source),
     }
 }

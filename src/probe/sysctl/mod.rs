@@ -41,9 +41,8 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
             let (kernel, entries) = sources
                 .as_ref()
                 .map_or((None, None), |sources| (sources.kernel.as_ref(), sources.tcp_ehash_entries.as_deref()));
-            if let Some(fact) = boot::predicted_in_container(key, kernel, entries) {
-                facts.insert(&id, Layer::Container, fact);
-            }
+            let predicted = boot::predicted_in_container(key, kernel, entries).unwrap_or_else(boot::unpredicted);
+            facts.insert(&id, Layer::Container, predicted);
         }
         facts.insert(&id, Layer::Boot, boot.took(reading));
         facts.insert(id, Layer::Live, now);

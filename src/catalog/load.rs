@@ -232,7 +232,7 @@ fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics)
             if let Some(pass) = &entry.pass {
                 // A stricter or laxer pass makes the catalogue's warn meaningless unless it is given anew.
                 check.pass = Some(pass.clone());
-                check.warn = entry.warn.clone();
+                check.warn.clone_from(&entry.warn);
                 check.cases.retain(|case| case.pass.is_none() && case.warn.is_none());
             } else if let Some(warn) = &entry.warn {
                 check.warn = Some(warn.clone());

@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(parse_duration("5"), None);
         assert_eq!(human_duration(Duration::from_millis(1_500)), "1.5 s");
         assert_eq!(human_duration(Duration::from_secs(90)), "90 s");
-        assert_eq!(human_duration(Duration::from_secs(120)), "2 min");
+        assert_eq!(human_duration(Duration::from_mins(2)), "2 min");
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn help_of_every_subcommand() {
         let ran = lab.run(args);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
         assert!(ran.stdout.lines().all(|line| line.chars().count() <= 100), "{}", ran.stdout);
-        all.push_str(&format!("$ preflight {}\n{}\n", args.join(" "), ran.stdout));
+        all.extend(["$ preflight ", &args.join(" "), "\n", &ran.stdout, "\n"]);
     }
     insta::assert_snapshot!(all, @"
     $ preflight --help

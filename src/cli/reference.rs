@@ -26,7 +26,10 @@ pub(super) fn checks(catalogue: &Catalogue) -> String {
             line(&mut page, &format!("\n## {section}\n\n| check | severity | what is asked |\n|---|---|---|"));
             for other in catalogue.checks.iter().filter(|other| other.section == section) {
                 let anchor = other.id.replace('.', "");
-                line(&mut page, &format!("| [`{}`](#{anchor}) | {} | {} |", other.id, other.severity, cell(&other.title)));
+                line(
+                    &mut page,
+                    &format!("| [`{}`](#{anchor}) | {} | {} |", other.id, other.severity, cell(&other.title)),
+                );
             }
         }
         one(&mut page, check);
@@ -103,7 +106,10 @@ pub(super) fn facts() -> String {
         let own = spec.id.split('.').next().unwrap_or_default();
         if own != family {
             family = own;
-            line(&mut page, &format!("\n## {family}\n\n| fact | kind | decides | meaning | read from |\n|---|---|---|---|---|"));
+            line(
+                &mut page,
+                &format!("\n## {family}\n\n| fact | kind | decides | meaning | read from |\n|---|---|---|---|---|"),
+            );
         }
         line(&mut page, &row(spec));
     }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::catalog::Catalogue;
 use crate::catalog::check::{Case, Check, Condition, Severity};
 use crate::catalog::os::OsProfile;
-use crate::catalog::parameters::{Parameters, Protocol, Setting};
+use crate::catalog::parameters::{Parameters, Port, Protocol, Setting};
 use crate::catalog::predicate::Predicate;
 use crate::catalog::waiver::Waiver;
 use crate::facts::snapshot::Snapshot;
@@ -66,6 +66,7 @@ pub fn judge(
         Resolver { facts: &snapshot.facts, parameters: &catalogue.parameters, os, today, derived: RefCell::default() };
     let judge = Judge {
         by_id: catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect(),
+        ports: catalogue.parameters.ports().map(|port| (port.instance(), port)).collect(),
         resolver,
         needs: RefCell::default(),
     };
@@ -125,6 +126,8 @@ pub fn finding_id(check: &Check, instance: Option<&str>) -> String {
 struct Judge<'a> {
     by_id: HashMap<&'a str, &'a Check>,
     resolver: Resolver<'a>,
+    /// The workload's ports by their instance, so that a thousand of them are not searched through a thousand times.
+    ports: HashMap<String, &'a Port>,
     /// What needed checks came to, so that each is judged once.
     needs: RefCell<HashMap<&'a str, Outcome>>,
 }
@@ -207,7 +210,7 @@ impl<'a> Judge<'a> {
 
     fn blank(&self, check: &Check, instance: Option<String>, id: String) -> Finding {
         let title = match &instance {
-            Some(instance) => instance_title(check, instance, self.resolver.parameters),
+            Some(instance) => instance_title(check, instance, &self.ports),
             None => check.title.clone(),
         };
         Finding {
@@ -318,14 +321,14 @@ fn overlay<'c>(base: Question<'c>, case: &'c Case) -> Question<'c> {
 }
 
 /// The title of one instance: `port 6379 (redis)`, or the title with the instance before it.
-fn instance_title(check: &Check, instance: &str, parameters: &Parameters) -> String {
-    let port = parameters.ports().find(|port| port.instance() == instance);
+fn instance_title(check: &Check, instance: &str, ports: &HashMap<String, &Port>) -> String {
+    let port = ports.get(instance).filter(|_| check.for_each.as_deref() == Some("ports"));
     match port {
-        Some(port) if check.for_each.as_deref() == Some("ports") => {
+        Some(port) => {
             let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
             format!("port {}{udp} ({})", port.port, port.name)
         }
-        _ => format!("{instance}: {}", check.title),
+        None => format!("{instance}: {}", check.title),
     }
 }
 

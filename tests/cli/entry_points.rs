@@ -11,6 +11,7 @@ use proptest::test_runner::TestRunner;
 
 use crate::support::repository;
 
+#[allow(unreachable_pub, reason = "the fuzz targets call them from a crate of their own")]
 #[path = "../fuzz/entry_points.rs"]
 mod entry_points;
 
@@ -48,7 +49,10 @@ fn every_entry_point_has_a_fuzz_target_and_sound_seeds() {
         assert!(!seeds.is_empty(), "{} has no seeds", entry.name);
         seeds.iter().for_each(|seed| survives(entry, seed));
     }
-    assert_eq!(manifest.matches("[[bin]]").count(), ENTRY_POINTS.len() + 2 * usize::from(cfg!(not(feature = "docker"))));
+    assert_eq!(
+        manifest.matches("[[bin]]").count(),
+        ENTRY_POINTS.len() + 2 * usize::from(cfg!(not(feature = "docker")))
+    );
 }
 
 /// Seen failing with `entry_points::snapshot` made to panic on a report with a failed finding.
@@ -86,8 +90,33 @@ fn damage(seed: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>
     let pieces = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..4),
         prop::sample::select(vec![
-            "0", "-1", "18446744073709551616", "9223372036854775807", "1e999", "NaN", "\"", "[", "]", "{", "}", "\n", "=", "#",
-            "\u{1b}[2J", "\u{202e}", "\0", "é", "4 GiB", "99999999 TiB", "null", "true", "*", "..", "%s", "${x}", "\\x",
+            "0",
+            "-1",
+            "18446744073709551616",
+            "9223372036854775807",
+            "1e999",
+            "NaN",
+            "\"",
+            "[",
+            "]",
+            "{",
+            "}",
+            "\n",
+            "=",
+            "#",
+            "\u{1b}[2J",
+            "\u{202e}",
+            "\0",
+            "é",
+            "4 GiB",
+            "99999999 TiB",
+            "null",
+            "true",
+            "*",
+            "..",
+            "%s",
+            "${x}",
+            "\\x",
         ])
         .prop_map(|piece| piece.as_bytes().to_vec()),
     ];

@@ -14,9 +14,9 @@ use preflight::catalog::library::Library;
 use preflight::catalog::os::SysctlLoader;
 use preflight::catalog::parameters::Protocol;
 use preflight::catalog::{self, embedded, load, os, waiver};
-use preflight::facts::snapshot::Snapshot;
 #[cfg(feature = "docker")]
 use preflight::facts::Facts;
+use preflight::facts::snapshot::Snapshot;
 use preflight::facts::{Kind, Version, ranges, value};
 use preflight::host::{process, sock_diag};
 use preflight::judge;
@@ -113,7 +113,8 @@ pub fn snapshot(bytes: &[u8]) {
     for unicode in [false, true] {
         for detail in [terminal::Detail::Quiet, terminal::Detail::Normal, terminal::Detail::Verbose] {
             let mut out = Vec::new();
-            terminal::write(&report, terminal::Style { width: 80, unicode, detail }, &mut out).expect("a Vec takes all");
+            terminal::write(&report, terminal::Style { width: 80, unicode, detail }, &mut out)
+                .expect("a Vec takes all");
             let plain = anstream::adapter::strip_bytes(&out).into_vec();
             let plain = String::from_utf8(plain).expect("the report is UTF-8");
             assert!(is_safe(&plain), "raw: {plain:?}");
@@ -128,8 +129,7 @@ pub fn snapshot(bytes: &[u8]) {
 /// Values, versions, ranges and the text of `--set`.
 pub fn values(bytes: &[u8]) {
     let text = text(bytes);
-    for kind in
-        [Kind::Bool, Kind::Int, Kind::Bytes, Kind::Duration, Kind::Text, Kind::Version, Kind::Set, Kind::Sysctl]
+    for kind in [Kind::Bool, Kind::Int, Kind::Bytes, Kind::Duration, Kind::Text, Kind::Version, Kind::Set, Kind::Sysctl]
     {
         if let Ok(value) = kind.parse(&text) {
             let _ = value.to_string();
@@ -161,7 +161,8 @@ pub fn sysctl_files(bytes: &[u8]) {
     let text = text(bytes);
     let (first, second) = text.split_once("\n---\n").unwrap_or((&text, ""));
     for loader in [SysctlLoader::Systemd, SysctlLoader::Procps] {
-        let files = [SettingsFile::parse("/etc/a.conf", first, loader), SettingsFile::parse("/etc/b.conf", second, loader)];
+        let files =
+            [SettingsFile::parse("/etc/a.conf", first, loader), SettingsFile::parse("/etc/b.conf", second, loader)];
         for key in KEYS {
             let _ = winner::winner(&files, loader, &[key], &|value| kernel::accepts("vm.overcommit_memory", value));
         }
@@ -252,7 +253,11 @@ pub fn docker_answers(bytes: &[u8]) {
         containers: answer(Ok(containers)),
     };
     let mut facts = Facts::default();
-    answers::insert(&answers::Engine::new(&answers), &Ok((daemon::Daemon::default(), "daemon.json".into())), &mut facts);
+    answers::insert(
+        &answers::Engine::new(&answers),
+        &Ok((daemon::Daemon::default(), "daemon.json".into())),
+        &mut facts,
+    );
     assert!(!facts.is_empty());
 }
 

@@ -300,7 +300,7 @@ impl<'a> Judge<'a> {
         let base = Question::of(check);
         for case in &check.cases {
             match self.all(&case.when) {
-                Holds::Yes => return Ok(overlay(base, case)),
+                Holds::Yes => return Ok(overlay(&base, case)),
                 Holds::No(_) => {}
                 Holds::CannotTell { error, help } => return Err((error, help)),
             }
@@ -310,7 +310,7 @@ impl<'a> Judge<'a> {
 }
 
 /// A case with a pass of its own but no warn has no warn: the base's would no longer fit.
-fn overlay<'c>(base: Question<'c>, case: &'c Case) -> Question<'c> {
+fn overlay<'c>(base: &Question<'c>, case: &'c Case) -> Question<'c> {
     Question {
         pass: case.pass.as_ref().or(base.pass),
         warn: case.warn.as_ref().or(if case.pass.is_some() { None } else { base.warn }),

@@ -89,7 +89,6 @@ codes! {
     ExtendsCycle "extends-cycle" "profiles that extend each other in a circle";
     EmptyProfile "empty-profile" "a profile that includes no check";
     NeedsCycle "needs-cycle" "checks that need each other in a circle";
-    Untrusted "untrusted" "a file that somebody else than root can change";
     BadWaiver "bad-waiver" "a waiver that names no reason, owner or valid day";
 }
 
@@ -173,13 +172,21 @@ impl Diagnostics {
         let Some(source) = self.sources.get(diagnostic.place.source) else {
             return format!("error[{}]: {}", diagnostic.code, diagnostic.message);
         };
-        let text = escape::lines(&source.text);
-        let span = shift(&source.text, &diagnostic.place.span);
+        // Only the lines of the mistake: the renderer looks at all that it is given, for each mistake anew.
+        let lines = lines_of(&source.text, &diagnostic.place.span);
+        let first = source.text[..lines.start].matches('\n').count() + 1;
+        let span = diagnostic.place.span.start.saturating_sub(lines.start)
+            ..diagnostic.place.span.end.saturating_sub(lines.start);
+        let raw = &source.text[lines];
+        let text = escape::lines(raw);
+        let span = shift(raw, &span);
         let message = escape::text(&diagnostic.message);
         let hint = diagnostic.hint.as_ref().map(|hint| escape::text(hint));
         let title = Level::ERROR.primary_title(message.as_ref()).id(diagnostic.code.name());
-        let snippet =
-            Snippet::source(text.as_ref()).path(source.path.as_str()).annotation(AnnotationKind::Primary.span(span));
+        let snippet = Snippet::source(text.as_ref())
+            .line_start(first)
+            .path(source.path.as_str())
+            .annotation(AnnotationKind::Primary.span(span));
         let mut group = Group::with_title(title).element(snippet);
         if let Some(hint) = &hint {
             group = group.element(Level::HELP.message(hint.as_ref()));
@@ -194,6 +201,15 @@ fn line_column(text: &str, offset: usize) -> (usize, usize) {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (line, column)
+}
+
+/// The whole lines that a span touches, without the last line break.
+fn lines_of(text: &str, span: &Range<usize>) -> Range<usize> {
+    let start = text.floor_char_boundary(span.start);
+    let end = text.ceil_char_boundary(span.end.max(start).min(text.len()));
+    let head = text[..start].rfind('\n').map_or(0, |at| at + 1);
+    let tail = text[end..].find('\n').map_or(text.len(), |at| end + at);
+    head..tail
 }
 
 /// Where a span of the text lies after the text was escaped. Parsers may point past the end or into a character.

@@ -87,7 +87,7 @@ pub fn waivers(bytes: &[u8]) {
     let mut diagnostics = Diagnostics::default();
     let (source, tree) = diagnostics.open(Source::file("w.toml", text(bytes)));
     let waivers = waiver::read_file(source, &tree, &mut diagnostics);
-    waiver::check_ids(&waivers, ["kernel.overcommit", "port.free"].into_iter(), &mut diagnostics);
+    waiver::check_ids(&waivers, &["kernel.overcommit", "port.free"].into_iter(), &mut diagnostics);
     shown(&diagnostics);
 }
 

@@ -74,7 +74,11 @@ pub fn recipes(checks: &[Check], os: &OsProfile, d: &mut Diagnostics) {
 
 /// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.
 fn is_knob(fact: &str) -> bool {
-    fact.starts_with("sysctl.") || matches!(fact, "thp.enabled" | "thp.always-sizes" | "limits.container-nofile")
+    fact.starts_with("sysctl.")
+        || matches!(
+            fact,
+            "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap"
+        )
 }
 
 fn predicates_of(check: &Check) -> impl Iterator<Item = &Predicate> {

@@ -11,6 +11,9 @@ mod list;
 mod reference;
 mod select;
 mod source;
+mod transactions;
+mod tune;
+mod watch;
 
 use std::io::{self, Write as _};
 
@@ -27,6 +30,8 @@ pub(crate) enum Stop {
     Usage(anyhow::Error),
     /// Files of the catalogue are wrong; each mistake is shown with its lines.
     Files(crate::catalog::diagnostic::Diagnostics),
+    /// A change of the host was refused, or ended badly. The code says how.
+    Change(ExitCode, anyhow::Error),
     /// Something that should work did not.
     Internal(anyhow::Error),
     /// Whoever read the output went away. Not an error.
@@ -57,6 +62,18 @@ impl From<crate::catalog::load::LoadError> for Stop {
     }
 }
 
+impl From<crate::apply::ApplyError> for Stop {
+    fn from(error: crate::apply::ApplyError) -> Self {
+        Self::Change(error.exit().into(), error.into())
+    }
+}
+
+impl From<crate::apply::store::StoreError> for Stop {
+    fn from(error: crate::apply::store::StoreError) -> Self {
+        crate::apply::ApplyError::from(error).into()
+    }
+}
+
 impl From<crate::catalog::library::LibraryError> for Stop {
     fn from(error: crate::catalog::library::LibraryError) -> Self {
         Self::usage(error)
@@ -82,6 +99,12 @@ pub fn run() -> ExitCode {
     }
     let result = match &cli.command {
         Command::Check(args) => check::run(args),
+        Command::Tune(args) => tune::run(args),
+        Command::Confirm(args) => transactions::confirm(args),
+        Command::Rollback(args) => transactions::rollback(args),
+        Command::Recover(args) => transactions::recover(args),
+        Command::History(args) => transactions::history(args),
+        Command::Verify(args) => transactions::verify(args),
         Command::Facts(args) => facts::run(args),
         Command::Explain(args) => explain::run(args),
         Command::List(args) => list::run(args),
@@ -104,6 +127,10 @@ fn report_stop(stop: &Stop) -> ExitCode {
             let _ = write!(stderr, "{}", diagnostics.render(true));
             let _ = writeln!(stderr, "error: {}", lint::count(diagnostics.list.len()));
             ExitCode::Usage
+        }
+        Stop::Change(code, error) => {
+            let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&format!("{error:#}")));
+            *code
         }
         Stop::Internal(error) => {
             let _ = writeln!(stderr, "internal error: {}", crate::report::escape::lines(&format!("{error:#}")));

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::check::{Check, Tune};
 use super::definition::{Definition, ParameterKind};
 use super::diagnostic::{Code, Diagnostics, suggest};
+use super::os::OsProfile;
 use super::parameters::Parameters;
 use super::predicate::{Literal, Predicate, Term};
 use crate::facts::{Kind, Value, registry};
@@ -55,9 +56,29 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
     needs_cycles(checks, d);
 }
 
+/// The commands that a check names must be there. One OS profile stands for all: a test asserts that they have the same.
+pub fn recipes(checks: &[Check], os: &OsProfile, d: &mut Diagnostics) {
+    let names = || os.remedies.keys().map(String::as_str);
+    for check in checks {
+        for name in check.remedy.iter().chain(check.cases.iter().filter_map(|case| case.remedy.as_ref())) {
+            if !os.remedies.contains_key(name) {
+                let message = format!("no OS profile has commands named `{name}` for `{}`", check.id);
+                d.report(Code::UnknownRecipe, check.place.clone(), message).hint = Some(match suggest(name, names()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "leave out `remedy`, and say in `fix` what to do".to_owned(),
+                });
+            }
+        }
+    }
+}
+
 /// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.
 fn is_knob(fact: &str) -> bool {
-    fact.starts_with("sysctl.") || matches!(fact, "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap")
+    fact.starts_with("sysctl.")
+        || matches!(
+            fact,
+            "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap"
+        )
 }
 
 fn predicates_of(check: &Check) -> impl Iterator<Item = &Predicate> {

@@ -3,7 +3,6 @@
 
 #![expect(
     clippy::disallowed_methods,
-    clippy::exit,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "the tests build the host they work on, start themselves again, and print what they counted"

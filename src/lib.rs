@@ -3,10 +3,12 @@
 //! Data flows one way: `catalog` (what is asked) and `probe` (what is there) meet in `judge`, whose findings become a
 //! `report`. `docs/architecture.md` walks through the rooms.
 
+pub mod apply;
 pub mod catalog;
 pub mod cli;
 pub mod facts;
 pub mod host;
 pub mod judge;
+pub mod plan;
 pub mod probe;
 pub mod report;

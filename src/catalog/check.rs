@@ -173,7 +173,7 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
         .tables("case", d)
         .into_iter()
         .map(|mut case| {
-            let case = Case {
+            Case {
                 when: conditions(&mut case, d),
                 pass: question(&mut case, "pass", d),
                 warn: question(&mut case, "warn", d),
@@ -181,16 +181,18 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
                 note: case.text("note", d).map(|text| text.value),
                 remedy: case.text("remedy", d).map(|text| text.value),
             }
-            .checked(case, d);
-            case
+            .checked(case, d)
         })
         .collect();
-    let kind = kind?;
-    if pass.is_none() && !d.list.iter().any(|known| known.place.source == source && within(&known.place, &place)) {
+    if kind.is_some()
+        && pass.is_none()
+        && !d.list.iter().any(|known| known.place.source == source && within(&known.place, &place))
+    {
         let message = format!("`{}` has no `pass`: it could never be green", id.value);
         d.report(Code::MissingKey, id.place.clone(), message);
     }
     fields.finish(d);
+    let kind = kind?;
     Some(Check {
         id: id.value,
         section: section.to_owned(),
@@ -274,20 +276,18 @@ pub fn fact_kind(fact: &Placed<String>, each: bool, d: &mut Diagnostics) -> Opti
 
 fn severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Severity {
     let word = fields.required_text("severity", d);
-    match Severity::ALL.into_iter().find(|severity| severity.name() == word.value) {
-        Some(severity) => severity,
-        None => {
-            if !word.value.is_empty() {
-                let names = Severity::ALL.map(Severity::name);
-                let near = suggest(&word.value, names);
-                d.report(Code::WrongType, word.place, format!("`{}` is no severity", word.value)).hint =
-                    Some(match near {
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("one of {}", names.join(", ")),
-                    });
-            }
-            Severity::Required
+    if let Some(severity) = Severity::ALL.into_iter().find(|severity| severity.name() == word.value) {
+        severity
+    } else {
+        if !word.value.is_empty() {
+            let names = Severity::ALL.map(Severity::name);
+            let near = suggest(&word.value, names);
+            d.report(Code::WrongType, word.place, format!("`{}` is no severity", word.value)).hint = Some(match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("one of {}", names.join(", ")),
+            });
         }
+        Severity::Required
     }
 }
 
@@ -311,12 +311,11 @@ fn conditions(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Vec<Condition> {
 pub fn read_tune(value: &Node, kind: Kind, source: usize, d: &mut Diagnostics) -> Option<Tune> {
     let mut fields = Fields::of(value, "tune", source, d)?;
     let place = fields.place.clone();
-    let to = match fields.take("to") {
-        Some(to) => predicate::term(to, kind, source, d),
-        None => {
-            d.report(Code::MissingKey, place.clone(), "this tune has no `to`");
-            None
-        }
+    let to = if let Some(to) = fields.take("to") {
+        predicate::term(to, kind, source, d)
+    } else {
+        d.report(Code::MissingKey, place.clone(), "this tune has no `to`");
+        None
     };
     let accept = match fields.take("accept") {
         Some(accept) => predicate::read(accept, "accept", kind, source, d),

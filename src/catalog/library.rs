@@ -143,7 +143,10 @@ fn trusted(host: &Host, path: &Path) -> Result<(), LibraryError> {
 fn toml_files(host: &Host, folder: &str) -> Result<Vec<String>, ReadError> {
     let names = host.list(folder)?;
     let names = names.iter().filter_map(|name| name.to_str());
-    Ok(names.filter(|name| name.ends_with(".toml")).map(|name| format!("{folder}/{name}")).collect())
+    Ok(names
+        .filter(|name| Path::new(name).extension().is_some_and(|ending| ending == "toml"))
+        .map(|name| format!("{folder}/{name}"))
+        .collect())
 }
 
 fn stem(path: &str) -> String {

@@ -57,7 +57,7 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
 
 /// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.
 fn is_knob(fact: &str) -> bool {
-    fact.starts_with("sysctl.") || matches!(fact, "thp.enabled" | "thp.always-sizes" | "limits.container-nofile")
+    fact.starts_with("sysctl.") || matches!(fact, "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap")
 }
 
 fn predicates_of(check: &Check) -> impl Iterator<Item = &Predicate> {

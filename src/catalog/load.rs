@@ -203,7 +203,9 @@ fn include(all: &[Check], chain: &[Profile], local: &HashSet<String>, d: &mut Di
             }
         }
     }
+    // A check with a mistake was dropped, and its own mistake says so.
     if !included.contains(&true)
+        && d.is_empty()
         && let Some(profile) = chain.last()
     {
         let message = "this profile includes no check: it would be green without looking at anything";
@@ -230,7 +232,7 @@ fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics)
             if let Some(pass) = &entry.pass {
                 // A stricter or laxer pass makes the catalogue's warn meaningless unless it is given anew.
                 check.pass = Some(pass.clone());
-                check.warn = entry.warn.clone();
+                check.warn.clone_from(&entry.warn);
                 check.cases.retain(|case| case.pass.is_none() && case.warn.is_none());
             } else if let Some(warn) = &entry.warn {
                 check.warn = Some(warn.clone());

@@ -83,7 +83,8 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
         return None;
     };
     let place = Place { source, span: value.span() };
-    let ordered = matches!(kind, Kind::Int | Kind::Bytes | Kind::Duration | Kind::Version | Kind::Sysctl);
+    let ordered =
+        matches!(kind, Kind::Int | Kind::Percent | Kind::Bytes | Kind::Duration | Kind::Version | Kind::Sysctl);
     let fits = match *key {
         "at_least" | "at_most" | "range" => ordered,
         "includes" => kind == Kind::Set,
@@ -168,11 +169,11 @@ pub fn literal(value: &Node, kind: Kind, place: &Place, diagnostics: &mut Diagno
         (Tree::Integer(None), Kind::Int | Kind::Sysctl) => {
             wrong(diagnostics, Code::OutOfRange, "this number does not fit into 64 bits".to_owned())
         }
-        (Tree::Integer(_), Kind::Bytes | Kind::Duration) => {
+        (Tree::Integer(_), Kind::Bytes | Kind::Duration | Kind::Percent) => {
             wrong(diagnostics, Code::WrongUnit, format!("a number without a unit: a {} is wanted", kind.name()))
         }
         (Tree::Text(text), Kind::Text | Kind::Sysctl) => Some(Value::Text(text.to_string())),
-        (Tree::Text(text), Kind::Bytes | Kind::Duration | Kind::Version) => match kind.parse(text) {
+        (Tree::Text(text), Kind::Bytes | Kind::Duration | Kind::Percent | Kind::Version) => match kind.parse(text) {
             Ok(value) => Some(value),
             Err(message) => {
                 let code = if kind == Kind::Version { Code::WrongType } else { Code::WrongUnit };

@@ -33,12 +33,11 @@ impl<'a> Fields<'a> {
     /// The fields of a value that must be a table.
     pub fn of(value: &'a Node, what: &'static str, source: usize, diagnostics: &mut Diagnostics) -> Option<Self> {
         let place = Place { source, span: value.span() };
-        match value.as_table() {
-            Some(table) => Some(Self::new(table, what, place)),
-            None => {
-                wrong_type(diagnostics, place, what, "a table", value);
-                None
-            }
+        if let Some(table) = value.as_table() {
+            Some(Self::new(table, what, place))
+        } else {
+            wrong_type(diagnostics, place, what, "a table", value);
+            None
         }
     }
 
@@ -59,12 +58,11 @@ impl<'a> Fields<'a> {
     pub fn text(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<Placed<String>> {
         let value = self.take(key)?;
         let place = self.at(value.span());
-        match value.as_text() {
-            Some(text) => Some(Placed { value: text.to_owned(), place }),
-            None => {
-                wrong_type(diagnostics, place, key, "text in quotes", value);
-                None
-            }
+        if let Some(text) = value.as_text() {
+            Some(Placed { value: text.to_owned(), place })
+        } else {
+            wrong_type(diagnostics, place, key, "text in quotes", value);
+            None
         }
     }
 
@@ -75,7 +73,7 @@ impl<'a> Fields<'a> {
         if !self.table.iter().any(|entry| entry.key == key) {
             self.known.push(key);
             let what = self.what;
-            diagnostics.report(Code::MissingKey, head(place), format!("this {what} has no `{key}`"));
+            diagnostics.report(Code::MissingKey, head(&place), format!("this {what} has no `{key}`"));
             return nothing;
         }
         match self.text(key, diagnostics) {
@@ -159,9 +157,9 @@ impl<'a> Fields<'a> {
 }
 
 /// The first line of a table's place: a caret under a whole `[[check]]` helps nobody.
-fn head(place: Place) -> Place {
+fn head(place: &Place) -> Place {
     let end = place.span.end.min(place.span.start + 1).max(place.span.start);
-    Place { span: place.span.start..end, ..place }
+    Place { span: place.span.start..end, source: place.source }
 }
 
 pub fn wrong_type(diagnostics: &mut Diagnostics, place: Place, key: &str, expected: &str, found: &Node) {

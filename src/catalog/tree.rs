@@ -98,19 +98,18 @@ pub struct SyntaxError {
 
 /// Parses TOML. On errors, what could be read is still returned, so that other mistakes show too.
 pub fn parse(text: &str) -> (Node, Vec<SyntaxError>) {
-    match DeTable::parse(text) {
-        Ok(table) => (of_table(table.span(), table.get_ref()), Vec::new()),
-        Err(_) => {
-            let (table, errors) = DeTable::parse_recoverable(text);
-            let errors = errors
-                .into_iter()
-                .map(|error| SyntaxError {
-                    message: error.message().replace('\n', ", "),
-                    span: error.span().unwrap_or(0..0),
-                })
-                .collect();
-            (of_table(table.span(), table.get_ref()), errors)
-        }
+    if let Ok(table) = DeTable::parse(text) {
+        (of_table(table.span(), table.get_ref()), Vec::new())
+    } else {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let errors = errors
+            .into_iter()
+            .map(|error| SyntaxError {
+                message: error.message().replace('\n', ", "),
+                span: error.span().unwrap_or(0..0),
+            })
+            .collect();
+        (of_table(table.span(), table.get_ref()), errors)
     }
 }
 

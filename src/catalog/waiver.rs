@@ -47,7 +47,7 @@ fn is_day(text: &str) -> bool {
 }
 
 /// A waiver for an id that no check has would be dead, or worse, a typing mistake.
-pub fn check_ids<'a>(waivers: &[Waiver], ids: impl Iterator<Item = &'a str> + Clone, d: &mut Diagnostics) {
+pub fn check_ids<'a>(waivers: &[Waiver], ids: &(impl Iterator<Item = &'a str> + Clone), d: &mut Diagnostics) {
     for waiver in waivers {
         let known = ids.clone().any(|id| waiver.id == id || glob::matches(&format!("{id}.*"), &waiver.id));
         if !known {

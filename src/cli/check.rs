@@ -84,11 +84,9 @@ fn read_snapshot(path: &Path) -> Result<Snapshot, Stop> {
         host::input::read(path).map_err(Stop::usage)?
     };
     let mut snapshot: Snapshot = serde_json::from_str(&text).map_err(|error| {
-        Stop::usage(format!(
-            "{name}:{}:{}: not a snapshot: {error}\nhint: `preflight facts` writes one",
-            error.line(),
-            error.column()
-        ))
+        let (line, column, words) = (error.line(), error.column(), error.to_string());
+        let reason = words.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&words);
+        Stop::usage(format!("{name}:{line}:{column}: not a snapshot: {reason}\nhint: `preflight facts` writes one"))
     })?;
     if snapshot.schema != snapshot::SCHEMA {
         let message =
@@ -115,7 +113,7 @@ fn waivers(args: &CheckArgs, catalogue: &Catalogue) -> Result<Vec<Waiver>, Stop>
     let mut diagnostics = Diagnostics::default();
     let (source, tree) = diagnostics.open(Source::file(path.display().to_string(), text));
     let waivers = waiver::read_file(source, &tree, &mut diagnostics);
-    waiver::check_ids(&waivers, catalogue.checks.iter().map(|check| check.id.as_str()), &mut diagnostics);
+    waiver::check_ids(&waivers, &catalogue.checks.iter().map(|check| check.id.as_str()), &mut diagnostics);
     if diagnostics.is_empty() { Ok(waivers) } else { Err(Stop::Files(diagnostics)) }
 }
 

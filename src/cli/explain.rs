@@ -37,7 +37,7 @@ fn text(check: &Check) -> String {
             return;
         }
         let options = textwrap::Options::new(80).initial_indent("  ").subsequent_indent("  ");
-        text.push_str(&format!("\n{name}\n{}\n", textwrap::fill(value, options)));
+        text.extend(["\n", name, "\n", &textwrap::fill(value, options), "\n"]);
     };
     let spec = registry::spec(&check.fact).or_else(|| registry::spec(&format!("{}.x", check.fact)));
     let fact = spec.map(|spec| format!("{}: {}. Read from {}.", check.fact, spec.about, spec.source));

@@ -17,15 +17,14 @@ pub(super) fn run(args: &FactsArgs) -> Result<ExitCode, Stop> {
     let mut text = serde_json::to_string_pretty(&snapshot).map_err(|error| Stop::Internal(error.into()))?;
     text.push('\n');
     let text = escape::json(&text);
-    match source::output_file(args.output.as_deref()) {
-        Some(path) => host::output::write(path, text.as_bytes()).map_err(|error| {
+    if let Some(path) = source::output_file(args.output.as_deref()) {
+        host::output::write(path, text.as_bytes()).map_err(|error| {
             Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
-        })?,
-        None => {
-            let mut stdout = std::io::stdout().lock();
-            stdout.write_all(text.as_bytes())?;
-            stdout.flush()?;
-        }
+        })?;
+    } else {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()?;
     }
     Ok(ExitCode::Success)
 }

@@ -7,8 +7,10 @@ use clap::CommandFactory as _;
 
 use super::args::{Cli, Generate, GenerateArgs, Schema};
 use super::{ExitCode, Stop};
+use crate::apply::Outcome;
 use crate::facts::snapshot::Snapshot;
 use crate::host;
+use crate::plan::Plan;
 use crate::report::model::Report;
 
 pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode, Stop> {
@@ -24,6 +26,8 @@ pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode, Stop> {
             let schema = match which {
                 Schema::Report => schemars::schema_for!(Report),
                 Schema::Snapshot => schemars::schema_for!(Snapshot),
+                Schema::Plan => schemars::schema_for!(Plan),
+                Schema::Apply => schemars::schema_for!(Outcome),
             };
             let text = serde_json::to_string_pretty(&schema).map_err(|error| Stop::Internal(error.into()))?;
             writeln!(stdout, "{text}")?;

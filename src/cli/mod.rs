@@ -10,6 +10,9 @@ mod lint;
 mod list;
 mod select;
 mod source;
+mod transactions;
+mod tune;
+mod watch;
 
 use std::io::{self, Write as _};
 
@@ -26,6 +29,8 @@ pub(crate) enum Stop {
     Usage(anyhow::Error),
     /// Files of the catalogue are wrong; each mistake is shown with its lines.
     Files(crate::catalog::diagnostic::Diagnostics),
+    /// A change of the host was refused, or ended badly. The code says how.
+    Change(ExitCode, anyhow::Error),
     /// Something that should work did not.
     Internal(anyhow::Error),
     /// Whoever read the output went away. Not an error.
@@ -53,6 +58,18 @@ impl From<crate::catalog::load::LoadError> for Stop {
             crate::catalog::load::LoadError::Files(diagnostics) => Self::Files(diagnostics),
             other => Self::usage(other),
         }
+    }
+}
+
+impl From<crate::apply::ApplyError> for Stop {
+    fn from(error: crate::apply::ApplyError) -> Self {
+        Self::Change(error.exit().into(), error.into())
+    }
+}
+
+impl From<crate::apply::store::StoreError> for Stop {
+    fn from(error: crate::apply::store::StoreError) -> Self {
+        crate::apply::ApplyError::from(error).into()
     }
 }
 
@@ -85,6 +102,12 @@ pub fn run() -> ExitCode {
     }
     let result = match &cli.command {
         Command::Check(args) => check::run(args),
+        Command::Tune(args) => tune::run(args),
+        Command::Confirm(args) => transactions::confirm(args),
+        Command::Rollback(args) => transactions::rollback(args),
+        Command::Recover(args) => transactions::recover(args),
+        Command::History(args) => transactions::history(args),
+        Command::Verify(args) => transactions::verify(args),
         Command::Facts(args) => facts::run(args),
         Command::Explain(args) => explain::run(args),
         Command::List(args) => list::run(args),
@@ -107,6 +130,10 @@ fn report_stop(stop: &Stop) -> ExitCode {
             let _ = write!(stderr, "{}", diagnostics.render(true));
             let _ = writeln!(stderr, "error: {}", lint::count(diagnostics.list.len()));
             ExitCode::Usage
+        }
+        Stop::Change(code, error) => {
+            let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&format!("{error:#}")));
+            *code
         }
         Stop::Internal(error) => {
             let _ = writeln!(stderr, "internal error: {}", crate::report::escape::lines(&format!("{error:#}")));

@@ -23,7 +23,7 @@ pub(crate) fn host(root: Option<&Path>) -> Result<Host, Stop> {
 /// The catalogue of a profile given by name or by file, with the host's own checks and profiles.
 pub(crate) fn catalogue(host: &Host, profile: &str, set: &[(String, String)]) -> Result<Catalogue, Stop> {
     let mut library = Library::local(host)?;
-    let name = if profile.contains('/') || profile.ends_with(".toml") {
+    let name = if profile.contains('/') || Path::new(profile).extension().is_some_and(|ending| ending == "toml") {
         library.add_profile_file(Path::new(profile))?
     } else {
         profile.to_owned()

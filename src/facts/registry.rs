@@ -66,7 +66,7 @@ pub const FACTS: &[Spec] = facts! {
     "docker.firewall-backend" Text Live "`iptables`, `nftables`, or `none` when daemon.json turns iptables off" "GET /info FirewallBackend, daemon.json";
     "docker.warnings" Set Live "what the engine itself warns of, verbatim" "GET /info Warnings";
     "docker.root-space.*" Bytes Live "what an unprivileged writer has left under the root of the instance: `docker` (DockerRootDir) or `containerd`" "statvfs(3)";
-    "docker.root-inodes.*" Int Live "percent of inodes free under the same roots; absent where the file system does not count them" "statvfs(3)";
+    "docker.root-inodes.*" Percent Live "percent of inodes free under the same roots; absent where the file system does not count them" "statvfs(3)";
 
     "port.state.*" Text Live "`free`, `ours` (held by the workload itself; `taken` when ports_expected is free), `taken`, `not-our-address`; the note names the holder" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
 
@@ -76,7 +76,7 @@ pub const FACTS: &[Spec] = facts! {
     "swap.total" Bytes Live "swap space" "/proc/meminfo SwapTotal";
     "cpu.count" Int Live "whole CPUs this process may use: the least of online, affinity and the tightest cgroup quota" "sched_getaffinity(2), cgroup cpu.max";
     "disk.data.available" Bytes Live "what an unprivileged writer has left for the data directory, on the real mount" "statvfs(3) f_bavail";
-    "disk.data.inodes" Int Live "percent of inodes free for the data directory; absent where the file system does not count them" "statvfs(3)";
+    "disk.data.inodes" Percent Live "percent of inodes free for the data directory; absent where the file system does not count them" "statvfs(3)";
     "disk.data.filesystem" Text Live "the file system of the data directory" "/proc/self/mountinfo";
     "disk.data.rotational" Bool Live "whether the disk under the data directory spins" "/sys/dev/block/MAJ:MIN/queue/rotational";
 
@@ -86,13 +86,13 @@ pub const FACTS: &[Spec] = facts! {
     "thp.defrag" Text Host "when the kernel compacts memory for huge pages" "/sys/kernel/mm/transparent_hugepage/defrag";
     "limits.container-nofile" Int Container "the hard limit on open files that a container gets" "running containers, daemon.json default-ulimits, /proc/PID/limits of containerd";
     "limits.pam-nofile-above-nr-open" Set Live "lines that set a nofile above fs.nr_open, which makes pam_limits refuse logins" "/etc/security/limits.conf, limits.d";
-    "conntrack.used" Int Live "percent of the connection tracking table in use; absent without the module" "/proc/sys/net/netfilter/nf_conntrack_{count,max}";
+    "conntrack.used" Percent Live "percent of the connection tracking table in use; absent without the module" "/proc/sys/net/netfilter/nf_conntrack_{count,max}";
 
     "time.synchronized" Bool Live "the clock follows a reference: maxerror below 16 s" "adjtimex(2)";
     "time.max-error" Duration Live "the kernel's bound on the clock error" "adjtimex(2) maxerror";
     "clocksource.current" Text Live "the clock source in use" "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-    "deep.clocksource-system-time" Int Live "percent of CPU time a clock_gettime loop spends in the kernel; slow clock sources are above 10 (with --deep)" "clock_gettime(2), getrusage(2)";
-    "deep.cpu-steal" Int Live "percent of CPU time the hypervisor took within one second (with --deep)" "/proc/stat steal";
+    "deep.clocksource-system-time" Percent Live "percent of CPU time a clock_gettime loop spends in the kernel; slow clock sources are above 10 (with --deep)" "clock_gettime(2), getrusage(2)";
+    "deep.cpu-steal" Percent Live "percent of CPU time the hypervisor took within one second (with --deep)" "/proc/stat steal";
 
     "derived.os.support" Text Live "`supported`, `end-of-life`, `too-old`, `unknown-release` or `unknown-os`, by the OS profile and the day of the snapshot" "os.id, os.version, profiles/os";
     "derived.docker.api-overlap" Bool Live "preflight and the engine share an API version" "docker.api, docker.api-min";

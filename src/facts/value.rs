@@ -15,8 +15,10 @@ use super::version::Version;
 pub enum Value {
     /// Yes or no.
     Bool(bool),
-    /// A whole number without a unit: a count, a kernel setting, a percentage.
+    /// A whole number without a unit: a count, a kernel setting.
     Int(i64),
+    /// A share in whole percent, 0 to 100.
+    Percent(u8),
     /// A size in bytes.
     Bytes(u64),
     /// A span of time, in microseconds.
@@ -43,6 +45,7 @@ pub enum Value {
 pub enum Kind {
     Bool,
     Int,
+    Percent,
     Bytes,
     Duration,
     Text,
@@ -58,6 +61,7 @@ impl Kind {
         match self {
             Self::Bool => "yes/no",
             Self::Int => "number",
+            Self::Percent => "percentage",
             Self::Bytes => "size",
             Self::Duration => "duration",
             Self::Text => "text",
@@ -72,6 +76,7 @@ impl Kind {
         match self {
             Self::Bool => "`true`",
             Self::Int => "`512`",
+            Self::Percent => "`\"5 %\"`",
             Self::Bytes => "`\"4 GiB\"`",
             Self::Duration => "`\"5 s\"`",
             Self::Text => "`\"madvise\"`",
@@ -92,6 +97,7 @@ impl Kind {
                 _ => Err(wrong()),
             },
             Self::Int => text.parse().map(Value::Int).map_err(|_| wrong()),
+            Self::Percent => parse_percent(text).map(Value::Percent).ok_or_else(wrong),
             Self::Bytes => parse_bytes(text).map(Value::Bytes).ok_or_else(wrong),
             Self::Duration => parse_duration(text).map(Value::Duration).ok_or_else(wrong),
             Self::Text => Ok(Value::Text(text.to_owned())),
@@ -110,10 +116,16 @@ impl Kind {
 }
 
 impl Value {
+    /// A percentage; what is outside 0 to 100 is moved to the nearer end.
+    pub fn percent(number: i64) -> Self {
+        Self::Percent(u8::try_from(number.clamp(0, 100)).unwrap_or(100))
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
             Self::Bool(_) => Kind::Bool,
             Self::Int(_) => Kind::Int,
+            Self::Percent(_) => Kind::Percent,
             Self::Bytes(_) => Kind::Bytes,
             Self::Duration(_) => Kind::Duration,
             Self::Text(_) => Kind::Text,
@@ -135,6 +147,7 @@ impl fmt::Display for Value {
             Self::Bool(true) => f.write_str("yes"),
             Self::Bool(false) => f.write_str("no"),
             Self::Int(number) => write!(f, "{number}"),
+            Self::Percent(share) => write!(f, "{share} %"),
             Self::Bytes(bytes) => f.write_str(&human_bytes(*bytes)),
             Self::Duration(duration) => f.write_str(&human_duration(*duration)),
             Self::Text(text) if text.is_empty() => f.write_str("(empty)"),
@@ -178,6 +191,11 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     scaled(number, micros).map(Duration::from_micros)
+}
+
+/// `5 %` or `5%`, 0 to 100. The sign is required.
+pub fn parse_percent(text: &str) -> Option<u8> {
+    text.trim().strip_suffix('%')?.trim_end().parse().ok().filter(|share| *share <= 100)
 }
 
 fn split_unit(text: &str) -> Option<(&str, &str)> {
@@ -297,7 +315,7 @@ mod tests {
         assert_eq!(parse_duration("5"), None);
         assert_eq!(human_duration(Duration::from_millis(1_500)), "1.5 s");
         assert_eq!(human_duration(Duration::from_secs(90)), "90 s");
-        assert_eq!(human_duration(Duration::from_secs(120)), "2 min");
+        assert_eq!(human_duration(Duration::from_mins(2)), "2 min");
     }
 
     #[test]

@@ -18,3 +18,8 @@ pub fn text(name: &str) -> Option<String> {
 pub fn path(name: &str) -> Option<PathBuf> {
     var(name).map(PathBuf::from)
 }
+
+/// The file of the running program, as the kernel names it.
+pub fn program() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
+}

@@ -8,6 +8,7 @@ use crate::facts::Value;
 pub fn order(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
         (Value::Int(left), Value::Int(right)) => Some(left.cmp(right)),
+        (Value::Percent(left), Value::Percent(right)) => Some(left.cmp(right)),
         (Value::Bytes(left), Value::Bytes(right)) => Some(left.cmp(right)),
         (Value::Duration(left), Value::Duration(right)) => Some(left.cmp(right)),
         (Value::Version(left), Value::Version(right)) => left.partial_cmp(right),

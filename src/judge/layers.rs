@@ -9,13 +9,13 @@ use crate::report::model::{Finding, LayerView, Outcome};
 
 /// The layers that decide for a fact, the first being the one that is always there.
 pub(super) fn deciding(fact: &str, parameters: &Parameters) -> &'static [Layer] {
+    // Containers on the host's network use its settings; all others start from the kernel's defaults.
+    let on_host_network = parameters.text("topology") == Some("host");
     match registry::scope(fact) {
         Scope::Live => &[Layer::Live],
-        Scope::Host => &[Layer::Live, Layer::Boot],
+        Scope::Network if !on_host_network => &[Layer::Container],
+        Scope::Host | Scope::Network => &[Layer::Live, Layer::Boot],
         Scope::Container => &[Layer::Container],
-        // Containers on the host's network use its settings; all others start from the kernel's defaults.
-        Scope::Network if parameters.text("topology") == Some("host") => &[Layer::Live, Layer::Boot],
-        Scope::Network => &[Layer::Container],
     }
 }
 

@@ -4,6 +4,7 @@ pub mod compare;
 mod evaluate;
 mod layers;
 mod remedy;
+pub mod wish;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -61,15 +62,8 @@ pub fn judge(
     waivers: &[Waiver],
     select: &dyn Fn(&str, &str) -> bool,
 ) -> Report {
-    let today = snapshot.taken_at.get(..10).unwrap_or("");
-    let resolver =
-        Resolver { facts: &snapshot.facts, parameters: &catalogue.parameters, os, today, derived: RefCell::default() };
-    let judge = Judge {
-        by_id: catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect(),
-        resolver,
-        ports: catalogue.parameters.ports().map(|port| (port.instance(), port)).collect(),
-        needs: RefCell::default(),
-    };
+    let today = day_of(snapshot);
+    let judge = Judge::new(catalogue, snapshot, os);
     let mut findings = Vec::new();
     for check in &catalogue.checks {
         for instance in instances(check, &catalogue.parameters) {
@@ -160,7 +154,25 @@ enum Holds {
     CannotTell { error: String, help: Option<String> },
 }
 
+/// The day that dates are judged by: the snapshot's, so that judging it later gives the same.
+fn day_of(snapshot: &Snapshot) -> &str {
+    snapshot.taken_at.get(..10).unwrap_or("")
+}
+
 impl<'a> Judge<'a> {
+    fn new(catalogue: &'a Catalogue, snapshot: &'a Snapshot, os: &'a OsProfile) -> Self {
+        let resolver = Resolver {
+            facts: &snapshot.facts,
+            parameters: &catalogue.parameters,
+            os,
+            today: day_of(snapshot),
+            derived: RefCell::default(),
+        };
+        let by_id = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
+        let ports = catalogue.parameters.ports().map(|port| (port.instance(), port)).collect();
+        Self { by_id, resolver, ports, needs: RefCell::default() }
+    }
+
     fn finding(&self, check: &'a Check, instance: Option<String>, id: String) -> Finding {
         let fact_id = instance_fact(check, instance.as_deref());
         let mut finding = self.blank(check, instance, id);
@@ -328,7 +340,7 @@ impl<'a> Judge<'a> {
         let base = Question::of(check);
         for case in &check.cases {
             match self.all(&case.when) {
-                Holds::Yes => return Ok(overlay(base, case)),
+                Holds::Yes => return Ok(overlay(&base, case)),
                 Holds::No(_) => {}
                 Holds::CannotTell { error, help } => return Err((error, help)),
             }
@@ -338,7 +350,7 @@ impl<'a> Judge<'a> {
 }
 
 /// A case with a pass of its own but no warn has no warn: the base's would no longer fit.
-fn overlay<'c>(base: Question<'c>, case: &'c Case) -> Question<'c> {
+fn overlay<'c>(base: &Question<'c>, case: &'c Case) -> Question<'c> {
     Question {
         pass: case.pass.as_ref().or(base.pass),
         warn: case.warn.as_ref().or(if case.pass.is_some() { None } else { base.warn }),

@@ -17,7 +17,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     let fact = match (cx.host.read_text(COUNT), cx.host.read_text(MAX)) {
         (Ok(count), Ok(max)) => match percent(&count, &max) {
             Some(percent) => {
-                Fact::known(Value::Int(percent), COUNT).note(format!("{} of {}", count.trim(), max.trim()))
+                Fact::known(Value::percent(percent), COUNT).note(format!("{} of {}", count.trim(), max.trim()))
             }
             None => Fact::unknown(format!("`{}` of `{}` is no share", count.trim(), max.trim()), None, COUNT),
         },

@@ -68,7 +68,7 @@ fn clock_loop() -> Fact {
         Ok((after.0 - before.0, after.1 - before.1))
     };
     match run() {
-        Ok((user, system)) if user + system > 0 => Fact::known(Value::Int(system * 100 / (user + system)), source),
+        Ok((user, system)) if user + system > 0 => Fact::known(Value::percent(system * 100 / (user + system)), source),
         Ok(_) => Fact::unknown("no CPU time was counted", Some("try again on a less busy host"), source),
         Err(fact) => fact,
     }
@@ -98,7 +98,7 @@ fn steal(before: CpuTimes, after: CpuTimes) -> Fact {
     let (stolen, total) = (after.steal.saturating_sub(before.steal), after.total.saturating_sub(before.total));
     let percent = u128::from(stolen) * 100;
     match percent.checked_div(u128::from(total)).and_then(|percent| i64::try_from(percent).ok()) {
-        Some(percent) => Fact::known(Value::Int(percent.min(100)), STAT),
+        Some(percent) => Fact::known(Value::percent(percent), STAT),
         None => Fact::unknown("no CPU time was counted within a second", None, STAT),
     }
 }
@@ -114,7 +114,7 @@ mod tests {
         let before = parse("cpu  100 0 100 700 0 0 0 100 50 0\ncpu0 1 1\n").unwrap();
         assert_eq!(before, CpuTimes { steal: 100, total: 1000 });
         let after = parse("cpu  150 0 100 720 0 0 0 130 90 0\n").unwrap();
-        assert_eq!(steal(before, after).value(), Some(&Value::Int(30)));
+        assert_eq!(steal(before, after).value(), Some(&Value::Percent(30)));
         assert!(matches!(steal(before, before).state, State::Unknown { .. }));
         assert_eq!(parse("cpu  1 2 3\n"), None);
     }
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn the_loop_counts_time() {
         match clock_loop().state {
-            State::Known(Value::Int(percent)) => assert!((0..=100).contains(&percent)),
+            State::Known(Value::Percent(percent)) => assert!(percent <= 100),
             state => panic!("{state:?}"),
         }
     }

@@ -112,7 +112,7 @@ impl Found {
 
     fn inodes(&self) -> Fact {
         self.space(|space| match space.inodes_free_percent {
-            Some(percent) => Fact::known(Value::Int(percent), self.source()),
+            Some(percent) => Fact::known(Value::percent(percent), self.source()),
             None => Fact::absent("this file system does not count inodes", self.source()),
         })
     }

@@ -1,6 +1,7 @@
 //! Names that other people chose (processes, containers, files) must never reach a terminal raw.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// Characters that steer a terminal or reorder a line: C0 and C1 controls, DEL, bidirectional marks and overrides,
 /// zero-width and line-separating characters.
@@ -14,7 +15,7 @@ fn is_hostile(c: char) -> bool {
 
 /// Text for one line: every hostile character is shown as its code, `\x1b`, `\u{202e}`. A line break too.
 pub fn text(raw: &str) -> Cow<'_, str> {
-    escape(raw, |c| is_hostile(c))
+    escape(raw, is_hostile)
 }
 
 /// Text of several lines: tabs and line breaks stay.
@@ -33,7 +34,7 @@ pub fn json(raw: &str) -> Cow<'_, str> {
     for c in raw.chars() {
         if hostile(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                out.push_str(&format!("\\u{unit:04x}"));
+                let _ = write!(out, "\\u{unit:04x}"); // a String takes all
             }
         } else {
             out.push(c);
@@ -50,11 +51,11 @@ fn escape(raw: &str, hostile: impl Fn(char) -> bool) -> Cow<'_, str> {
     for c in raw.chars() {
         if !hostile(c) {
             out.push(c);
-        } else if (c as u32) < 0x100 {
-            out.push_str(&format!("\\x{:02x}", c as u32));
-        } else {
-            out.push_str(&format!("\\u{{{:x}}}", c as u32));
+            continue;
         }
+        let code = u32::from(c);
+        // Writing to a String cannot fail.
+        let _ = if code < 0x100 { write!(out, "\\x{code:02x}") } else { write!(out, "\\u{{{code:x}}}") };
     }
     Cow::Owned(out)
 }

@@ -81,7 +81,55 @@ fn every_check_says_why_how_and_since_when() {
 fn the_ids_of_the_catalogue() {
     let ids: Vec<String> =
         default_catalogue().checks.iter().map(|check| format!("{} {}", check.id, check.severity)).collect();
-    insta::assert_snapshot!(ids.join("\n"), @"");
+    insta::assert_snapshot!(ids.join("\n"), @"
+    os.supported required
+    os.kernel required
+    tool.git recommended
+    tool.curl recommended
+    docker.reachable blocker
+    docker.kind recommended
+    docker.engine required
+    docker.api blocker
+    docker.compose blocker
+    docker.root-space required
+    docker.root-inodes required
+    docker.cgroup required
+    docker.memory-limits recommended
+    docker.swap-limit recommended
+    docker.storage-driver recommended
+    docker.log-rotation recommended
+    docker.live-restore info
+    docker.firewall-backend required
+    docker.warnings recommended
+    port.free blocker
+    port.ephemeral-overlap recommended
+    resource.memory recommended
+    resource.memory-fit blocker
+    resource.memory-available recommended
+    resource.swap recommended
+    resource.cpu recommended
+    resource.data-space required
+    resource.data-fit recommended
+    resource.data-inodes required
+    resource.data-fs required
+    resource.data-rotational info
+    kernel.overcommit required
+    kernel.thp required
+    kernel.thp-sizes recommended
+    kernel.thp-defrag info
+    kernel.somaxconn recommended
+    kernel.syn-backlog info
+    kernel.syncookies info
+    kernel.swappiness info
+    kernel.clocksource recommended
+    kernel.clocksource-cost recommended
+    kernel.cpu-steal recommended
+    kernel.conntrack recommended
+    limits.container-nofile required
+    limits.nr-open recommended
+    limits.pam-lockout required
+    time.synchronized required
+    ");
 }
 
 #[test]

@@ -20,7 +20,30 @@ fn a_sound_profile_has_no_mistakes() {
 #[test]
 fn mistakes_show_the_line_and_a_suggestion() {
     let bad = check("a.b", "requird", "fact = \"memory.totl\"\npas = { at_least = \"4 GiB\" }\npass = { atleast = 3 }");
-    insta::assert_snapshot!(lint(&profile(&bad)), @"");
+    insta::assert_snapshot!(lint(&profile(&bad)), @r#"
+    error[unknown-fact]: no probe gathers a fact `memory.totl`
+     --> p.toml:9:8
+      |
+    9 | fact = "memory.totl"
+      |        ^^^^^^^^^^^^^
+      |
+      = help: did you mean `memory.total`? `preflight list facts` shows all
+    error[wrong-type]: `requird` is no severity
+     --> p.toml:6:12
+      |
+    6 | severity = "requird"
+      |            ^^^^^^^^^
+      |
+      = help: did you mean `required`?
+    error[unknown-key]: a check has no key `pas`
+      --> p.toml:10:1
+       |
+    10 | pas = { at_least = "4 GiB" }
+       | ^^^
+       |
+       = help: did you mean `pass`?
+    3 mistakes in 1 file
+    "#);
 }
 
 /// Each mistake alone, by the code it must be told by. Seen failing for each code with its report removed.

@@ -133,7 +133,23 @@ fn people_get_the_reason_the_source_and_the_next_step() {
     let green = check("a.green", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 3 }");
     let file = lab.write("p.toml", &profile(&format!("{}{green}", check("a.b", "required", rest))));
     let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap()]);
-    insta::assert_snapshot!(ran.stdout, @"");
+    insta::assert_snapshot!(ran.stdout, @"
+    preflight 0.1.0 - lab - lab (Debian of the test, kernel 6.1.0)
+
+    CHECKS OF THE PROFILE
+      [FAIL] a.b is right: 3
+             a.b (required), wanted: 1
+      [ ok ] a.green is right: 3
+
+    NOT READY
+    2 findings: 1 passed, 1 failed
+
+    NEXT STEPS (commands for a root shell)
+      1. a.b: mend it
+           sysctl -w 'vm.x=1'
+           echo 'vm.x = 1' > /etc/sysctl.d/99-z-vm.x.conf
+         costs: nothing
+    ");
     let quiet = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "-q"]);
     assert!(!quiet.stdout.contains("a.green is right") && quiet.stdout.contains("a.b is right"), "{}", quiet.stdout);
     let verbose = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "-v"]);

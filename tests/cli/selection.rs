@@ -9,13 +9,25 @@ fn stderr(args: &[&str]) -> (i32, String) {
 
 #[test]
 fn wrong_names_are_errors_with_a_suggestion() {
-    insta::assert_snapshot!(stderr(&["check", "--only", "kernel.overcomit"]).1, @"");
-    insta::assert_snapshot!(stderr(&["check", "--profile", "redis-sentinal"]).1, @"");
-    insta::assert_snapshot!(stderr(&["check", "--set", "maxmemry=1GiB"]).1, @"");
-    insta::assert_snapshot!(stderr(&["check", "--set", "maxmemory=1"]).1, @"");
-    insta::assert_snapshot!(stderr(&["check", "--set", "nodes_here=0"]).1, @"");
-    insta::assert_snapshot!(stderr(&["check", "--set", "ports=redis:70000"]).1, @"");
-    insta::assert_snapshot!(stderr(&["explain", "kernel.tph"]).1, @"");
+    insta::assert_snapshot!(stderr(&["check", "--only", "kernel.overcomit"]).1, @"
+    error: --only kernel.overcomit matches no finding of the profile
+    hint: did you mean `kernel.overcommit`?
+    ");
+    insta::assert_snapshot!(stderr(&["check", "--profile", "redis-sentinal"]).1, @"
+    error: there is no profile `redis-sentinal`
+    hint: did you mean `redis-sentinel`?
+    ");
+    insta::assert_snapshot!(stderr(&["check", "--set", "maxmemry=1GiB"]).1, @"
+    error: --set maxmemry: the profile declares no such parameter
+    hint: did you mean `maxmemory`?
+    ");
+    insta::assert_snapshot!(stderr(&["check", "--set", "maxmemory=1"]).1, @r#"error: --set maxmemory: `1` is not a size: expected something like `"4 GiB"`"#);
+    insta::assert_snapshot!(stderr(&["check", "--set", "nodes_here=0"]).1, @"error: --set nodes_here = 0 is too little: at least 1");
+    insta::assert_snapshot!(stderr(&["check", "--set", "ports=redis:70000"]).1, @"error: --set ports: `70000` is no port: expected 1 to 65535");
+    insta::assert_snapshot!(stderr(&["explain", "kernel.tph"]).1, @"
+    error: profile redis-sentinel has no check `kernel.tph`
+    hint: did you mean `kernel.thp`?
+    ");
 }
 
 #[test]

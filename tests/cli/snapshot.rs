@@ -66,11 +66,20 @@ fn a_bad_snapshot_is_refused_with_a_place() {
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{text}");
         ran.stderr
     };
-    insta::assert_snapshot!(run("{\n  \"schema\": 3\n}"), @"");
-    insta::assert_snapshot!(run(""), @"");
-    insta::assert_snapshot!(run(&snapshot_with("schema", "preflight.snapshot/9")), @"");
-    insta::assert_snapshot!(run(&snapshot_with("taken_at", "yesterday")), @"");
-    insta::assert_snapshot!(run(&snapshot_with("colour", "blue")), @"");
+    insta::assert_snapshot!(run("{\n  \"schema\": 3\n}"), @"
+    error: -:2:13: not a snapshot: invalid type: integer `3`, expected a string
+    hint: `preflight facts` writes one
+    ");
+    insta::assert_snapshot!(run(""), @"
+    error: -:1:0: not a snapshot: EOF while parsing a value
+    hint: `preflight facts` writes one
+    ");
+    insta::assert_snapshot!(run(&snapshot_with("schema", "preflight.snapshot/9")), @"error: -: schema `preflight.snapshot/9` is not `preflight.snapshot/1`, which this version reads");
+    insta::assert_snapshot!(run(&snapshot_with("taken_at", "yesterday")), @"error: -: taken_at `yesterday` is no time like 2026-11-22T10:15:00Z");
+    insta::assert_snapshot!(run(&snapshot_with("colour", "blue")), @"
+    error: -:1:9: not a snapshot: unknown field `colour`, expected one of `schema`, `preflight`, `taken_at`, `host`, `profile`, `set`, `sources`, `facts`
+    hint: `preflight facts` writes one
+    ");
 }
 
 fn snapshot_with(key: &str, value: &str) -> String {

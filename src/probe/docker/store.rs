@@ -98,7 +98,7 @@ fn measure(root: &Path) -> [Fact; 2] {
         Ok(space) => [
             Fact::known(Value::Bytes(space.available), source.clone()).note(format!("in {}", root.display())),
             match space.inodes_free_percent {
-                Some(percent) => Fact::known(Value::Int(percent), source).note(format!("in {}", root.display())),
+                Some(percent) => Fact::known(Value::percent(percent), source).note(format!("in {}", root.display())),
                 None => Fact::absent("the file system does not count inodes", source),
             },
         ],

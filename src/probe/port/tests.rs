@@ -139,11 +139,11 @@ fn a_process_of_ours_that_holds_the_port_is_ours() {
     assert_eq!(word(&fact), "ours");
     assert!(fact.note.unwrap().starts_with(&format!("held by {}", own.trim_end())));
 
-    // `ports_expected = free` leaves the value to the judge and says so.
+    // With `ports_expected = free` even the workload is in the way.
     parameters.insert("ports_expected", Setting::One(Value::Text("free".into())));
     let fact = fact_of(&parameters, &none());
-    assert_eq!(word(&fact), "ours");
-    assert!(fact.note.unwrap().ends_with("; the port is expected to be free"));
+    assert_eq!(word(&fact), "taken");
+    assert!(fact.note.unwrap().ends_with("but `ports_expected` says that nothing may"));
 }
 
 /// Sentinel's ports lie in the ephemeral range of some hosts: a client of Redis itself can steal one. Fails when

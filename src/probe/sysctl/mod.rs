@@ -118,6 +118,32 @@ pub fn sources(host: &Host, loader: SysctlLoader) -> Result<Sources, ReadError> 
     })
 }
 
+/// The same sources as they would be with this text at this path, which lies in `/etc/sysctl.d`.
+#[must_use]
+pub fn with_file(mut sources: Sources, path: &str, text: &str) -> Sources {
+    let loader = sources.loader;
+    let unreadable = sources.unreadable.iter().map(|(at, error)| (sources.files[*at].path.clone(), error.clone()));
+    let unreadable: Vec<(String, String)> = unreadable.collect();
+    place(&mut sources.files, SettingsFile::parse(path.to_owned(), text, loader));
+    // The places of the others have moved.
+    let at = |path: &str| sources.files.iter().position(|file| file.path == path);
+    sources.unreadable = unreadable.into_iter().filter_map(|(path, error)| Some((at(&path)?, error))).collect();
+    if matches!(&sources.tuned, Ok(Some(tuned)) if tuned.reapply) {
+        place(&mut sources.reapplied, SettingsFile::parse(path.to_owned(), text, loader));
+    }
+    sources
+}
+
+/// Puts a file where its name belongs; `/etc/sysctl.conf`, where it is read, stays last.
+fn place(files: &mut Vec<SettingsFile>, file: SettingsFile) {
+    fn name(file: &SettingsFile) -> &str {
+        file.path.rsplit('/').next().unwrap_or(&file.path)
+    }
+    files.retain(|known| name(known) != name(&file));
+    let at = files.iter().position(|known| known.path == SYSCTL_CONF || name(known) > name(&file));
+    files.insert(at.unwrap_or(files.len()), file);
+}
+
 fn parsed(files: Vec<ConfFile>, loader: SysctlLoader) -> (Vec<SettingsFile>, Vec<(usize, String)>) {
     let mut unreadable = Vec::new();
     let parse = |(place, file): (usize, ConfFile)| match file.text {

@@ -1,0 +1,372 @@
+//! The engine by example: deadlines, reboots, fighters, signals, damaged journals.
+
+use std::time::Duration;
+
+use super::progress::{Progress, State};
+use super::store::StoreError;
+use super::world::{DAEMON, DROP_IN, MOVED, MOVER, World};
+use super::{
+    ApplyError, Connection, Exit, Options, Recovery, Selection, TxId, apply, confirm, history, recover, rollback,
+    verify,
+};
+
+fn options(window: Option<u64>) -> Options {
+    Options { confirm_within: window.map(Duration::from_secs), settle: Duration::ZERO, ..Options::default() }
+}
+
+#[test]
+fn an_unconfirmed_change_is_taken_back_at_its_deadline_and_a_confirm_then_comes_too_late() {
+    let world = World::new();
+    let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
+    let outcome = world.process(|env| apply(&plan, &options(Some(120)), env)).unwrap().unwrap();
+    assert_eq!((outcome.exit(), outcome.deadline_in_s), (Exit::Pending, Some(120)));
+    assert_eq!(world.value("fake:a").as_deref(), Some("p1"));
+    assert_eq!(world.value(DROP_IN), None, "on the disk before the confirm");
+
+    // In time, neither another apply nor a recovery touches it.
+    let other = world.plan(&[("fake:b", "p1")]);
+    let error = world.process(|env| apply(&other, &options(None), env)).unwrap().unwrap_err();
+    assert_eq!(error.exit(), Exit::Busy);
+    assert!(error.to_string().contains(outcome.tx.as_ref().unwrap().as_str()), "{error}");
+    world.process(|env| recover(env, None, Recovery::Unfinished)).unwrap().unwrap();
+    assert_eq!(world.value("fake:a").as_deref(), Some("p1"));
+
+    world.advance(Duration::from_secs(121));
+    let late = world.process(|env| confirm(env, None, Connection::Any)).unwrap().unwrap();
+    assert_eq!((late.exit(), late.state), (Exit::RolledBack, Some(State::RolledBack)));
+    assert_eq!(late.reason.as_deref(), Some("the time for the confirm ran out"));
+    assert_eq!(world.value("fake:a").as_deref(), Some("d"));
+    let again = world.process(|env| confirm(env, outcome.tx.as_ref(), Connection::Any)).unwrap().unwrap_err();
+    assert!(again.to_string().contains("rolled back already: the time for the confirm ran out"), "{again}");
+}
+
+#[test]
+fn a_power_cut_before_the_confirm_leaves_nothing_behind() {
+    let world = World::new();
+    let files = world.files();
+    let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
+    world.process(|env| apply(&plan, &options(Some(120)), env)).unwrap().unwrap();
+    world.reboot();
+    // The value of the new boot happens to be somebody's: it is not ours to touch.
+    world.edit("fake:a", "f9");
+    let outcomes = world.process(|env| recover(env, None, Recovery::Unfinished)).unwrap().unwrap();
+    assert_eq!(outcomes[0].state, Some(State::RolledBack));
+    assert_eq!(outcomes[0].reason.as_deref(), Some("the machine was restarted before the confirm"));
+    assert_eq!(outcomes[0].exit(), Exit::Success);
+    assert_eq!(world.value("fake:a").as_deref(), Some("f9"));
+    assert_eq!(world.files(), files);
+}
+
+#[test]
+fn a_fighter_is_noticed_while_the_values_settle() {
+    let world = World::new();
+    *world.fighter.borrow_mut() = Some(("fake:b".into(), "f1".into()));
+    let plan = world.plan(&[("fake:a", "p1"), ("fake:b", "p1"), (DROP_IN, "p1")]);
+    let options = Options { settle: Duration::from_secs(3), ..Options::default() };
+    let outcome = world.process(|env| apply(&plan, &options, env)).unwrap().unwrap();
+    assert_eq!(outcome.exit(), Exit::Conflicts);
+    assert_eq!(outcome.conflicts.len(), 1);
+    assert_eq!(outcome.conflicts[0].target, "fake:b");
+    assert_eq!((world.value("fake:a").as_deref(), world.value("fake:b").as_deref()), (Some("d"), Some("f1")));
+    assert_eq!(world.value(DROP_IN), None);
+    assert!(outcome.reason.unwrap().contains("something else sets it"));
+}
+
+#[test]
+fn a_timer_that_cannot_be_set_changes_nothing() {
+    let world = World::new();
+    let (old, files) = (world.values(), world.files());
+    world.is_timer_broken.set(true);
+    let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
+    let outcome = world.process(|env| apply(&plan, &options(Some(120)), env)).unwrap().unwrap();
+    assert_eq!(outcome.exit(), Exit::RolledBack);
+    assert!(!outcome.changed);
+    assert_eq!((world.values(), world.files()), (old, files));
+}
+
+#[test]
+fn a_signal_takes_everything_back() {
+    let world = World::new();
+    world.is_interrupted.set(true);
+    let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
+    let outcome = world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap();
+    assert_eq!((outcome.exit(), outcome.reason.as_deref()), (Exit::RolledBack, Some("interrupted")));
+    assert_eq!(world.value("fake:a").as_deref(), Some("d"));
+}
+
+#[test]
+fn a_waiting_apply_ends_with_the_deadline() {
+    let world = World::new();
+    let plan = world.plan(&[("fake:a", "p1")]);
+    let options = Options { wait: true, ..options(Some(30)) };
+    let outcome = world.process(|env| apply(&plan, &options, env)).unwrap().unwrap();
+    assert_eq!((outcome.exit(), outcome.state), (Exit::RolledBack, Some(State::RolledBack)));
+    assert_eq!(world.value("fake:a").as_deref(), Some("d"));
+}
+
+#[test]
+fn a_confirm_needs_a_new_connection_only_where_one_can_be_cut() {
+    let ssh = |from: &str| Some(format!("10.0.0.5:{from}>10.0.0.1:22"));
+    let world = World::new();
+    *world.ssh.borrow_mut() = ssh("1000");
+    let risky = world.plan(&[("fake:c", "p1")]);
+    world.process(|env| apply(&risky, &options(Some(100)), env)).unwrap().unwrap();
+    let same = world.process(|env| confirm(env, None, Connection::New)).unwrap().unwrap_err();
+    assert!(matches!(same, ApplyError::SameConnection), "{same}");
+    *world.ssh.borrow_mut() = None;
+    let unknown = world.process(|env| confirm(env, None, Connection::New)).unwrap().unwrap_err();
+    assert!(matches!(unknown, ApplyError::UnknownConnection), "{unknown}");
+    *world.ssh.borrow_mut() = ssh("1001");
+    let outcome = world.process(|env| confirm(env, None, Connection::New)).unwrap().unwrap();
+    assert_eq!(outcome.exit(), Exit::Success);
+
+    let harmless = world.plan(&[("fake:a", "p1")]);
+    world.process(|env| apply(&harmless, &options(Some(100)), env)).unwrap().unwrap();
+    assert_eq!(world.process(|env| confirm(env, None, Connection::New)).unwrap().unwrap().exit(), Exit::Success);
+}
+
+#[test]
+fn rollbacks_go_newest_first_and_keep_what_somebody_made_of_our_file() {
+    let world = World::new();
+    let mut ids = Vec::new();
+    for value in ["p1", "p2", "p3"] {
+        let plan = world.plan(&[("fake:a", value), (DROP_IN, value)]);
+        ids.extend(world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap().tx);
+        world.advance(Duration::from_secs(1));
+    }
+    let error = world.process(|env| rollback(env, &Selection::Only(ids[0].clone()))).unwrap().unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    world.edit(DROP_IN, "edited by hand\n");
+    let outcomes = world.process(|env| rollback(env, &Selection::DownTo(ids[1].clone()))).unwrap().unwrap();
+    assert_eq!(
+        outcomes.iter().map(|outcome| outcome.tx.clone().unwrap()).collect::<Vec<_>>(),
+        [ids[2].clone(), ids[1].clone()]
+    );
+    assert_eq!((world.value("fake:a"), world.value(DROP_IN)), (Some("p1".into()), Some("p1".into())));
+    let progress = Progress::of(&world.store().read(&ids[2]).unwrap().unwrap()).unwrap();
+    assert_eq!(progress.steps[1].drifted.as_deref(), Some("edited by hand\n"));
+    let entries = world.process(|env| history(env, 2)).unwrap().unwrap();
+    assert_eq!(
+        entries.iter().map(|entry| (entry.tx.clone(), entry.state)).collect::<Vec<_>>(),
+        [(ids[2].clone(), Some(State::RolledBack)), (ids[1].clone(), Some(State::RolledBack))]
+    );
+    assert!(world.process(|env| rollback(env, &Selection::Only(ids[2].clone()))).unwrap().is_err(), "twice");
+    assert_eq!(world.process(|env| rollback(env, &Selection::All)).unwrap().unwrap().len(), 1);
+    assert_eq!(world.process(|env| rollback(env, &Selection::All)).unwrap().unwrap().len(), 0);
+}
+
+#[test]
+fn verify_tells_what_drifted() {
+    use super::verify::DriftKind;
+    let world = World::new();
+    let plan = world.plan(&[("fake:a", "p1"), ("fake:b", "p1"), (DROP_IN, "p1"), (DAEMON, "p1")]);
+    world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap();
+    let verified = world.process(verify).unwrap().unwrap();
+    assert_eq!((verified.checked, verified.exit()), (4, Exit::Success));
+    world.edit("fake:b", "f1");
+    world.edit(DAEMON, "f1");
+    world.env().knobs.resolve(DROP_IN).unwrap().restore(&plan_tx(), &super::knob::Reading::default()).unwrap();
+    let verified = world.process(verify).unwrap().unwrap();
+    let kinds: Vec<_> = verified.drifts.iter().map(|drift| (drift.target.as_str(), drift.kind)).collect();
+    assert_eq!(kinds, [("fake:b", DriftKind::Live), (DAEMON, DriftKind::ForeignEdit), (DROP_IN, DriftKind::Boot)]);
+    assert_eq!(verified.exit(), Exit::Drift);
+}
+
+fn plan_tx() -> TxId {
+    "20261122T101500Z-7f3a9c01".parse().unwrap()
+}
+
+/// A journal that somebody damaged in the middle stops everything and is left as it is; a torn end is cut off.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test damages the journal")]
+fn a_damaged_journal_stops_everything() {
+    let world = World::new();
+    let plan = world.plan(&[("fake:a", "p1"), ("fake:b", "p1")]);
+    let tx = world.process(|env| apply(&plan, &options(Some(100)), env)).unwrap().unwrap().tx.unwrap();
+    let path = world.folder.path().join(format!("var/lib/preflight/tx/{tx}/journal.jsonl"));
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, good.replacen("\"before\":{\"value\":\"d\"}", "\"before\":{\"value\":\"x\"}", 1)).unwrap();
+    let before = world.values();
+    let errors = [
+        world.process(|env| confirm(env, None, Connection::Any).map(drop)).unwrap().unwrap_err(),
+        world.process(|env| rollback(env, &Selection::Newest).map(drop)).unwrap().unwrap_err(),
+        world.process(|env| recover(env, None, Recovery::Forced).map(drop)).unwrap().unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, ApplyError::Store(StoreError::Corrupt { .. })), "{error}");
+        assert_eq!(error.exit(), Exit::CannotTell);
+    }
+    assert_eq!(world.values(), before);
+    std::fs::write(&path, format!("{good}{{\"seq\":99,\"at\":\"torn")).unwrap();
+    let outcomes = world.process(|env| recover(env, None, Recovery::Forced)).unwrap().unwrap();
+    assert_eq!(outcomes[0].state, Some(State::RolledBack));
+    assert_eq!(world.value("fake:a").as_deref(), Some("d"));
+    // What was written after the cut reads back: the torn end is gone.
+    assert!(world.store().read(&tx).unwrap().is_some());
+}
+
+/// A journal is data: one that names what preflight does not set, or a path outside the table, is refused whole.
+#[test]
+fn a_plan_for_what_is_not_ours_is_refused() {
+    let world = World::new();
+    for target in ["file:/etc/passwd", "sysctl", "nft:x", "file:/etc/sysctl.d/../passwd", "thp:defrag"] {
+        let mut plan = world.plan(&[("fake:a", "p1")]);
+        plan.changes[0].target = target.into();
+        let error = world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused, "{target}");
+    }
+    assert!(world.store().transactions().unwrap().is_empty());
+}
+
+#[test]
+fn a_stale_plan_and_a_conflict_that_is_not_allowed_change_nothing() {
+    let world = World::new();
+    let mut plan = world.plan(&[("fake:a", "p1")]);
+    world.edit("fake:a", "f1");
+    let error = world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap_err();
+    assert!(error.to_string().contains("fake:a is f1 now, and the plan was made when it was d"), "{error}");
+    plan = world.plan(&[("fake:a", "p1")]);
+    plan.conflicts.push(crate::plan::Conflict { id: "owner:tuned".into(), targets: Vec::new(), reason: String::new() });
+    let error = world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the plan has conflicts that are not allowed: owner:tuned");
+    let allowed = Options { allow: vec!["owner:tuned".into()], ..options(None) };
+    assert_eq!(world.process(|env| apply(&plan, &allowed, env)).unwrap().unwrap().exit(), Exit::Success);
+}
+
+/// The summary is only a summary: without it the journals tell the same.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test removes the summary")]
+fn a_lost_summary_is_put_together_again() {
+    let world = World::new();
+    for value in ["p1", "p2"] {
+        let plan = world.plan(&[("fake:a", value)]);
+        world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap();
+        world.advance(Duration::from_secs(1));
+    }
+    let kept = world.store().managed().unwrap();
+    std::fs::remove_file(world.folder.path().join("var/lib/preflight/managed.json")).unwrap();
+    assert_eq!(world.store().managed().unwrap(), kept);
+}
+
+/// Without `Step::before_sha256` the edit is overwritten.
+#[test]
+fn a_shared_file_that_somebody_edits_before_the_confirm_is_left_alone() {
+    let world = World::new();
+    world.edit(DAEMON, "{}");
+    let plan = world.plan(&[("fake:a", "p1"), (DAEMON, "p1")]);
+    world.process(|env| apply(&plan, &options(Some(100)), env)).unwrap().unwrap();
+    world.edit(DAEMON, "{\"debug\": true}");
+    let outcome = world.process(|env| confirm(env, None, Connection::Any)).unwrap().unwrap();
+    assert_eq!(outcome.exit(), Exit::RolledBack);
+    assert!(outcome.reason.unwrap().contains("was changed by somebody else meanwhile"));
+    assert_eq!(world.value(DAEMON).as_deref(), Some("{\"debug\": true}"));
+    assert_eq!(world.value("fake:a").as_deref(), Some("d"));
+}
+
+/// What the kernel moved along goes back with the rollback, unless somebody else set it since. Without
+/// `restore_footprint` it stays where the kernel put it, in both cases.
+#[test]
+fn what_the_kernel_moved_along_goes_back_too() {
+    for edit in [None, Some("f1")] {
+        let world = World::new();
+        let plan = world.plan(&[(MOVER, "p1")]);
+        world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap();
+        assert_eq!(world.value(MOVED).as_deref(), Some("kernel"));
+        if let Some(value) = edit {
+            world.edit(MOVED, value);
+        }
+        let outcomes = world.process(|env| rollback(env, &Selection::Newest)).unwrap().unwrap();
+        assert_eq!(outcomes[0].exit(), Exit::Success);
+        assert_eq!(world.value(MOVER).as_deref(), Some("d"));
+        assert_eq!(world.value(MOVED).as_deref(), Some(edit.unwrap_or("d")));
+    }
+}
+
+#[derive(Debug)]
+struct LaterFile;
+
+impl super::BootTruth for LaterFile {
+    fn overridden(&self, steps: &[&super::journal::Step]) -> Vec<super::Overridden> {
+        assert_eq!(steps.len(), 1, "only the boot layer is asked about");
+        let text = |text: &str| text.to_owned();
+        let (target, by) = (text("sysctl:vm.swappiness"), text("/etc/sysctl.d/99-zzz.conf:3"));
+        vec![super::Overridden { target, expected: text("10"), found: text("60"), by }]
+    }
+}
+
+/// A later file wins at the next boot: that is a failure, and a loud one.
+#[test]
+fn a_boot_value_that_another_file_overrides_fails_the_apply() {
+    let world = World::new();
+    let old = world.values();
+    let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
+    let env = super::Env { boot: &LaterFile, ..world.env() };
+    let outcome = apply(&plan, &options(None), &env).unwrap();
+    assert_eq!(outcome.exit(), Exit::RolledBack);
+    let reason = "at the next boot sysctl:vm.swappiness will be 60, not 10: /etc/sysctl.d/99-zzz.conf:3 wins";
+    assert_eq!(outcome.reason.as_deref(), Some(reason));
+    assert_eq!(world.values(), old);
+}
+
+/// Under `--root` there is only the boot layer; nothing leaves the image.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test builds the image")]
+fn an_image_is_set_up_on_its_boot_layer_only() {
+    let image = tempfile::tempdir().unwrap();
+    for folder in ["etc/sysctl.d", "var/lib"] {
+        std::fs::create_dir_all(image.path().join(folder)).unwrap();
+    }
+    let machine = super::Machine::open(&crate::host::Host::at_root(image.path()), None).unwrap();
+    let knobs = machine.knobs();
+    let env = machine.env(&knobs, &super::NoBootTruth, &super::Unwatched);
+    let world = World::new();
+    let file = world.plan(&[(DROP_IN, "vm.swappiness = 10\n")]);
+    assert_eq!(apply(&file, &options(None), &env).unwrap().exit(), Exit::Success);
+    let path = image.path().join("etc/sysctl.d/99-zz-preflight.conf");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "vm.swappiness = 10\n");
+    let mut live = file.clone();
+    live.changes[0].target = "sysctl:vm.swappiness".into();
+    live.changes[0].layer = crate::facts::Layer::Live;
+    let error = apply(&live, &options(None), &env).unwrap_err();
+    assert_eq!(error.to_string(), "sysctl:vm.swappiness cannot be set here: not a running host");
+    assert_eq!(rollback(&env, &Selection::All).unwrap()[0].exit(), Exit::Success);
+    assert!(!path.exists());
+}
+
+#[test]
+fn an_outcome_is_printed_as_documented() {
+    let world = World::new();
+    let plan = world.plan(&[("fake:c", "p1"), (DROP_IN, "p1")]);
+    let outcome = world.process(|env| apply(&plan, &options(Some(120)), env)).unwrap().unwrap();
+    let mut json = serde_json::to_value(&outcome).unwrap();
+    assert!(json["tx"].take().as_str().unwrap().parse::<TxId>().is_ok());
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "schema": "preflight.apply/1", "verb": "apply", "tx": null, "state": "pending_confirm",
+            "deadline_us": 1_120_000_000, "deadline_in_s": 120, "changed": true,
+            "changes": [
+                {"id": "test.6", "layer": "live", "target": "fake:c", "before": "d", "after": "p1", "result": "applied"},
+                {"id": "test.39", "layer": "boot", "target": DROP_IN, "before": null, "after": "p1", "result": "waiting"},
+            ],
+            "conflicts": [], "restarts": [], "reason": null, "warnings": [],
+        })
+    );
+}
+
+#[test]
+fn only_a_risk_without_a_console_opens_a_window_by_itself() {
+    let world = World::new();
+    let (risky, harmless) = (world.plan(&[("fake:c", "p1")]), world.plan(&[("fake:a", "p1")]));
+    let minute = Duration::from_mins(1);
+    for (plan, asked, is_console, expected) in [
+        (&risky, None, false, Some(2 * minute)),
+        (&risky, None, true, None),
+        (&risky, Some(minute), true, Some(minute)),
+        (&risky, Some(Duration::ZERO), false, None),
+        (&harmless, None, false, None),
+        (&harmless, Some(minute), false, Some(minute)),
+    ] {
+        assert_eq!(super::window(plan, asked, is_console), expected, "{asked:?}, console: {is_console}");
+    }
+}

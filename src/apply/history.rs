@@ -1,0 +1,77 @@
+//! What was done on this host, newest first.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Env;
+use super::id::TxId;
+use super::outcome::ApplyError;
+use super::progress::{Progress, State};
+use super::store::StoreError;
+
+/// One transaction in the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Entry {
+    #[schemars(with = "String")]
+    pub tx: TxId,
+    /// Null when its journal is damaged.
+    pub state: Option<State>,
+    /// When it began and when the last thing happened to it, in UTC.
+    pub began_at: String,
+    pub last_at: String,
+    pub profile: String,
+    pub uid: u32,
+    pub sudo_user: Option<String>,
+    pub ssh: Option<String>,
+    /// The targets it changed or meant to change.
+    pub targets: Vec<String>,
+    pub conflicts: usize,
+    /// Why it was taken back, or how its journal is damaged.
+    pub reason: Option<String>,
+}
+
+/// The newest `limit` transactions. One journal is read per entry, so the length of the whole history does not matter.
+pub fn history(env: &Env<'_>, limit: usize) -> Result<Vec<Entry>, ApplyError> {
+    let transactions = env.store.transactions()?;
+    let mut entries = Vec::new();
+    for tx in transactions.iter().rev().take(limit) {
+        match env.store.read(tx) {
+            Ok(journal) => entries.extend(journal.and_then(|journal| Progress::of(&journal)).map(entry)),
+            Err(StoreError::Corrupt { corrupt, .. }) => entries.push(damaged(tx, corrupt.to_string())),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(entries)
+}
+
+fn entry(progress: Progress) -> Entry {
+    Entry {
+        conflicts: progress.conflicts(),
+        targets: progress.steps.iter().map(|step| step.step.target.clone()).collect(),
+        tx: progress.tx,
+        state: Some(progress.state),
+        began_at: progress.began_at,
+        last_at: progress.last_at,
+        profile: progress.profile,
+        uid: progress.who.uid,
+        sudo_user: progress.who.sudo_user,
+        ssh: progress.who.ssh,
+        reason: progress.rollback_reason,
+    }
+}
+
+fn damaged(tx: &TxId, reason: String) -> Entry {
+    Entry {
+        tx: tx.clone(),
+        state: None,
+        began_at: String::new(),
+        last_at: String::new(),
+        profile: String::new(),
+        uid: 0,
+        sudo_user: None,
+        ssh: None,
+        targets: Vec::new(),
+        conflicts: 0,
+        reason: Some(reason),
+    }
+}

@@ -1,0 +1,344 @@
+//! A file that the boot reads: whole content in, whole content out.
+//!
+//! Almost all of them are ours alone, under names that nobody else uses. Which paths those are is a table here: a journal
+//! that names any other path is refused.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
+use crate::apply::id::TxId;
+use crate::facts::Layer;
+use crate::host::safe_file::{Attributes, Digest, FileError, MAX_MANAGED_BYTES, Tree, stage_name};
+
+/// Whose a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Ours alone: a rollback always removes what we put there.
+    Ours,
+    /// Others write it too: compare-and-swap.
+    Shared,
+}
+
+/// A place where preflight writes. A `*` stands for letters, digits and `@._:-`, within one component.
+struct Place {
+    pattern: &'static str,
+    mode: u32,
+    owner: Owner,
+}
+
+const fn ours(pattern: &'static str, mode: u32) -> Place {
+    Place { pattern, mode, owner: Owner::Ours }
+}
+
+const PLACES: &[Place] = &[
+    ours("/etc/sysctl.d/99-zz-preflight.conf", 0o644),
+    // In tmpfiles.d the first line for a path wins, so ours comes first.
+    ours("/etc/tmpfiles.d/00-preflight*.conf", 0o644),
+    ours("/etc/systemd/system/preflight-*.service", 0o644),
+    ours("/etc/systemd/system/*.service.d/99-zz-preflight.conf", 0o644),
+    ours("/etc/tuned/preflight/tuned.conf", 0o644),
+    ours("/etc/tuned/profiles/preflight/tuned.conf", 0o644),
+    ours("/etc/init.d/preflight-*", 0o755),
+    ours("/etc/local.d/preflight-*.start", 0o755),
+    Place { pattern: "/etc/docker/daemon.json", mode: 0o644, owner: Owner::Shared },
+];
+
+/// A file under one of the known names.
+#[derive(Debug)]
+pub struct ManagedFile<'a> {
+    tree: &'a Tree,
+    target: String,
+    path: PathBuf,
+    mode: u32,
+    owner: Owner,
+}
+
+impl<'a> ManagedFile<'a> {
+    /// `None` for a path that is not one of ours to write.
+    pub fn new(tree: &'a Tree, path: &str) -> Option<Self> {
+        let place = PLACES.iter().find(|place| fits(place.pattern, path))?;
+        Some(Self {
+            tree,
+            target: format!("file:{path}"),
+            path: PathBuf::from(path),
+            mode: place.mode,
+            owner: place.owner,
+        })
+    }
+
+    fn failed(&self, source: FileError) -> KnobError {
+        KnobError::File { target: self.target.clone(), source }
+    }
+
+    fn other(&self, action: &'static str, reason: &str) -> KnobError {
+        let source = io::Error::other(reason.to_owned());
+        self.failed(FileError { action, path: self.path.clone(), source })
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// A new file is ours with the place's mode; one that is there keeps its owner and mode.
+    fn attributes(&self) -> Result<Attributes, KnobError> {
+        let found = self.tree.read(&self.path).map_err(|error| self.failed(error))?;
+        Ok(match found {
+            Some(content) if self.owner == Owner::Shared => content.attributes,
+            _ => Attributes::own(self.mode),
+        })
+    }
+
+    fn put(&self, tx: &TxId, bytes: &[u8], attributes: Attributes) -> Result<(), KnobError> {
+        let stage = stage_name(&self.path, tx.word());
+        let put = || {
+            self.tree.create_dirs(self.folder(), 0o755)?;
+            // What a killed run left is of the same transaction, but perhaps not whole: write it again.
+            let staged = self.path.with_file_name(&stage);
+            let usable = self
+                .tree
+                .read(&staged)?
+                .is_some_and(|content| content.digest() == Digest::of(bytes) && content.attributes == attributes);
+            if !usable {
+                self.tree.unstage(&self.path, &stage)?;
+                self.tree.stage(&self.path, &stage, bytes, attributes)?;
+            }
+            self.tree.publish(&self.path, &stage)
+        };
+        put().map_err(|error| self.failed(error))
+    }
+}
+
+/// Whether a path is one that a pattern describes.
+fn fits(pattern: &str, path: &str) -> bool {
+    let plain = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'@' | b'.' | b'_' | b':' | b'-'))
+    };
+    match pattern.split_once('*') {
+        None => pattern == path,
+        Some((head, tail)) => path
+            .strip_prefix(head)
+            .and_then(|rest| rest.strip_suffix(tail))
+            .is_some_and(|middle| plain(middle) && !(middle.is_empty() && head.ends_with('/')) && middle.len() <= 100),
+    }
+}
+
+impl Knob for ManagedFile<'_> {
+    fn target(&self) -> &str {
+        &self.target
+    }
+
+    fn layer(&self) -> Layer {
+        Layer::Boot
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            atomic: true,
+            revertable: true,
+            persists_as_it_applies: true,
+            connectivity_risk: false,
+            footprint: Vec::new(),
+        }
+    }
+
+    fn read(&self) -> Result<Reading, KnobError> {
+        let missing_folders = self.tree.missing_parents(&self.path).map_err(|error| self.failed(error))?;
+        let Some(content) = self.tree.read(&self.path).map_err(|error| self.failed(error))? else {
+            return Ok(Reading { value: None, attributes: None, missing_folders });
+        };
+        let text = String::from_utf8(content.bytes).map_err(|_| self.other("read", "it is not text"))?;
+        Ok(Reading { value: Some(text), attributes: Some(content.attributes), missing_folders })
+    }
+
+    fn validate(&self, after: &str) -> Result<(), KnobError> {
+        let reason = if after.len() as u64 > MAX_MANAGED_BYTES {
+            "it is larger than 1 MiB"
+        } else if after.contains('\0') {
+            "it holds a NUL"
+        } else {
+            return Ok(());
+        };
+        let value = format!("{} bytes", after.len());
+        Err(KnobError::BadValue { target: self.target.clone(), value, reason: reason.to_owned() })
+    }
+
+    /// Writes the new content beside its target. Where the folder itself is missing, it is not made yet: then the
+    /// nearest folder above shows whether it could be.
+    fn stage(&self, tx: &TxId, after: &str) -> Result<(), KnobError> {
+        let missing = self.tree.missing_parents(&self.path).map_err(|error| self.failed(error))?;
+        if missing == 0 {
+            let stage = stage_name(&self.path, tx.word());
+            let attributes = self.attributes()?;
+            return self
+                .tree
+                .stage(&self.path, &stage, after.as_bytes(), attributes)
+                .map_err(|error| self.failed(error));
+        }
+        let above = self.path.ancestors().nth(usize::from(missing)).unwrap_or(&self.path);
+        let stage = stage_name(above, tx.word());
+        let trial = self.tree.stage(above, &stage, after.as_bytes(), Attributes::own(self.mode));
+        trial.and_then(|()| self.tree.unstage(above, &stage)).map_err(|error| self.failed(error))
+    }
+
+    fn unstage(&self, tx: &TxId) -> Result<(), KnobError> {
+        let unstage = |path: &Path| self.tree.unstage(path, &stage_name(path, tx.word()));
+        // A run that was killed while it tried a folder above left its trial there.
+        self.path
+            .ancestors()
+            .take_while(|path| path.parent().is_some())
+            .try_for_each(unstage)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn write(&self, tx: &TxId, value: &str) -> Result<(), KnobError> {
+        let attributes = self.attributes()?;
+        self.put(tx, value.as_bytes(), attributes)
+    }
+
+    fn restore(&self, tx: &TxId, to: &Reading) -> Result<(), KnobError> {
+        if let Some(value) = &to.value {
+            return self.put(tx, value.as_bytes(), to.attributes.unwrap_or(Attributes::own(self.mode)));
+        }
+        let remove = || {
+            self.tree.remove(&self.path)?;
+            // Folders that came with the file go with it, unless somebody else put something there.
+            self.path
+                .ancestors()
+                .skip(1)
+                .take(usize::from(to.missing_folders))
+                .try_for_each(|folder| self.tree.remove_empty_dir(folder))
+        };
+        remove().map_err(|error| self.failed(error))
+    }
+
+    fn is_shared(&self) -> bool {
+        self.owner == Owner::Shared
+    }
+
+    fn undo(&self, case: Undoing<'_>) -> Undo {
+        let same = case.current.value == case.before.value
+            && (case.current.value.is_none() || case.current.attributes == case.before.attributes);
+        let wrote = case.current.value.as_deref() == Some(case.wrote);
+        if same {
+            // A folder that a killed run made on the way to the file goes too.
+            if case.current.value.is_none() && case.current.missing_folders < case.before.missing_folders {
+                return Undo::Restore { to: case.before.clone(), drifted: None };
+            }
+            Undo::Already
+        } else if wrote || self.owner == Owner::Ours {
+            let drifted = if wrote { None } else { case.current.value.clone() };
+            Undo::Restore { to: case.before.clone(), drifted }
+        } else {
+            Undo::Conflict { expected: case.wrote.to_owned() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DROP_IN: &str = "/etc/sysctl.d/99-zz-preflight.conf";
+
+    fn tx() -> TxId {
+        "20261122T101500Z-7f3a9c01".parse().unwrap()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the test builds the root it works on")]
+    fn root() -> (tempfile::TempDir, Tree) {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("etc/sysctl.d")).unwrap();
+        std::fs::create_dir_all(root.path().join("etc/systemd/system")).unwrap();
+        std::fs::create_dir_all(root.path().join("etc/docker")).unwrap();
+        std::fs::write(root.path().join("etc/docker/daemon.json"), "{}").unwrap();
+        let tree = Tree::open(root.path()).unwrap();
+        (root, tree)
+    }
+
+    fn names(tree: &Tree, folder: &str) -> Vec<String> {
+        tree.list(Path::new(folder)).unwrap().iter().map(|name| name.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn only_the_known_places_are_written() {
+        let (_root, tree) = root();
+        for path in [
+            DROP_IN,
+            "/etc/systemd/system/docker.service.d/99-zz-preflight.conf",
+            "/etc/systemd/system/preflight-thp.service",
+            "/etc/tmpfiles.d/00-preflight-thp.conf",
+            "/etc/docker/daemon.json",
+        ] {
+            assert!(ManagedFile::new(&tree, path).is_some(), "{path}");
+        }
+        for path in [
+            "/etc/passwd",
+            "/etc/sysctl.d/../passwd",
+            "/etc/systemd/system/a/b.service.d/99-zz-preflight.conf",
+            "/etc/systemd/system/.service.d/99-zz-preflight.conf",
+            "/etc/systemd/system/preflight-../../x.service",
+            "/etc/tmpfiles.d/00-preflight\n.conf",
+            "etc/sysctl.d/99-zz-preflight.conf",
+            "",
+        ] {
+            assert!(ManagedFile::new(&tree, path).is_none(), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_outside_the_table_fits(path in ".{0,60}|/etc/[a-z./*-]{0,60}") {
+            let fit = PLACES.iter().any(|place| fits(place.pattern, &path));
+            prop_assert!(!fit || (path.starts_with("/etc/") && !path.contains("/../") && path.contains("preflight"))
+                || path == "/etc/docker/daemon.json");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_came_with_the_file_goes_with_it() {
+        let (_root, tree) = root();
+        let knob = ManagedFile::new(&tree, "/etc/systemd/system/docker.service.d/99-zz-preflight.conf").unwrap();
+        let before = knob.read().unwrap();
+        assert_eq!(before.missing_folders, 1);
+        knob.stage(&tx(), "x").unwrap();
+        assert_eq!(names(&tree, "/etc/systemd/system"), [""; 0], "staging left something");
+        knob.write(&tx(), "[Service]\n").unwrap();
+        assert_eq!(knob.read().unwrap().value.as_deref(), Some("[Service]\n"));
+        knob.restore(&tx(), &before).unwrap();
+        assert_eq!(names(&tree, "/etc/systemd/system"), [""; 0]);
+        assert_eq!(knob.read().unwrap(), before);
+    }
+
+    /// With the digest comparison in `put` taken out, the half-written stage of a killed run is published.
+    #[test]
+    fn a_stage_that_a_killed_run_left_half_written_is_not_published() {
+        let (_root, tree) = root();
+        let knob = ManagedFile::new(&tree, DROP_IN).unwrap();
+        knob.stage(&tx(), "vm.over").unwrap();
+        knob.write(&tx(), "vm.overcommit_memory = 1\n").unwrap();
+        assert_eq!(knob.read().unwrap().value.as_deref(), Some("vm.overcommit_memory = 1\n"));
+        assert_eq!(names(&tree, "/etc/sysctl.d"), ["99-zz-preflight.conf"]);
+    }
+
+    #[test]
+    fn what_is_ours_is_removed_even_when_edited_and_its_edit_is_kept() {
+        let (_root, tree) = root();
+        let knob = ManagedFile::new(&tree, DROP_IN).unwrap();
+        let before = Reading::default();
+        let current = Reading::of("edited\n");
+        let undo = knob.undo(Undoing { before: &before, wrote: "ours\n", observed: None, current: &current });
+        assert_eq!(undo, Undo::Restore { to: before, drifted: Some("edited\n".into()) });
+    }
+
+    #[test]
+    fn what_is_shared_is_left_alone_when_edited() {
+        let (_root, tree) = root();
+        let knob = ManagedFile::new(&tree, "/etc/docker/daemon.json").unwrap();
+        let before = knob.read().unwrap();
+        let current = Reading::of("{\"debug\": true}");
+        let undo = knob.undo(Undoing { before: &before, wrote: "{\"x\": 1}", observed: None, current: &current });
+        assert_eq!(undo, Undo::Conflict { expected: "{\"x\": 1}".into() });
+    }
+}

@@ -1,0 +1,9 @@
+//! From wishes to the ordered changes of a plan, and how a plan is shown.
+
+pub mod files;
+mod model;
+pub mod planner;
+pub mod render;
+pub mod truth;
+
+pub use model::{Change, Conflict, Kind, Manual, Plan, SCHEMA};

@@ -125,11 +125,11 @@ pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnos
                 let Some(fields) = Fields::of(item, "port", source, d) else { continue };
                 let place = fields.place.clone();
                 for port in read_port(fields, d) {
-                    if !known.insert((port.port, port.protocol)) {
+                    if known.insert((port.port, port.protocol)) {
+                        ports.push(port);
+                    } else {
                         let message = format!("port {}/{} is listed twice", port.port, port.protocol.name());
                         d.report(Code::DuplicateId, place.clone(), message);
-                    } else {
-                        ports.push(port);
                     }
                 }
             }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::check::{Check, Tune};
 use super::definition::{Definition, ParameterKind};
 use super::diagnostic::{Code, Diagnostics, suggest};
+use super::embedded;
 use super::parameters::Parameters;
 use super::predicate::{Literal, Predicate, Term};
 use crate::facts::{Kind, Value, registry};
@@ -22,6 +23,12 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
                 let message = format!("`{}` needs `{}`, which the profile does not include", check.id, need.value);
                 d.report(Code::UnknownCheck, need.place.clone(), message).hint = hint;
             }
+        }
+        let remedies = check.remedy.iter().chain(check.cases.iter().filter_map(|case| case.remedy.as_ref()));
+        for remedy in remedies.filter(|remedy| !recipes().any(|known| known == *remedy)) {
+            let near = suggest(remedy, recipes()).map(|near| format!("did you mean `{near}`?"));
+            let message = format!("no OS profile has commands under the name `{remedy}`");
+            d.report(Code::UnknownRecipe, check.place.clone(), message).hint = near;
         }
         if let Some(list) = &check.for_each {
             let definition = definitions.iter().find(|definition| definition.name == *list);
@@ -55,9 +62,19 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
     needs_cycles(checks, d);
 }
 
+/// The names of the commands that OS profiles have, each as often as it is there.
+fn recipes() -> impl Iterator<Item = &'static str> {
+    let tables = embedded::OS_PROFILES.iter().filter_map(|file| file.tree.get("remedy")?.as_table());
+    tables.flatten().map(|entry| entry.key.as_ref())
+}
+
 /// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.
 fn is_knob(fact: &str) -> bool {
-    fact.starts_with("sysctl.") || matches!(fact, "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap")
+    fact.starts_with("sysctl.")
+        || matches!(
+            fact,
+            "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap"
+        )
 }
 
 fn predicates_of(check: &Check) -> impl Iterator<Item = &Predicate> {
@@ -151,15 +168,20 @@ pub fn predicates(checks: &[Check], parameters: &Parameters, d: &mut Diagnostics
     for check in checks {
         let Some(pass) = &check.pass else { continue };
         let known = Known { parameters };
-        if let Some(warn) = &check.warn
-            && known.implies(warn, pass) == Some(true)
-        {
+        // A case lays its own questions over the check's; with a pass of its own it has no other warn.
+        let base = (check.warn.as_ref(), pass);
+        let cases = check.cases.iter().map(|case| (case.warn.as_ref(), case.pass.as_ref().unwrap_or(pass)));
+        for (warn, pass) in std::iter::once(base).chain(cases) {
+            let Some(warn) = warn.filter(|warn| known.implies(warn, pass) == Some(true)) else { continue };
             let message = format!("`warn` of `{}` can never decide: `pass` admits all of it", check.id);
             let place = warn.terms().first().map_or_else(|| check.place.clone(), |term| term.place.clone());
             d.report(Code::DeadWarn, place, message);
         }
         if let Some(tune) = &check.tune {
             known.tune(check, tune, pass, d);
+            for pass in check.cases.iter().filter_map(|case| case.pass.as_ref()) {
+                known.tune(check, tune, pass, d);
+            }
         }
     }
 }
@@ -180,6 +202,13 @@ impl Known<'_> {
 
     /// Whether a value satisfies a predicate; `None` when that depends on facts.
     fn admits(&self, predicate: &Predicate, value: &Value) -> Option<bool> {
+        // Two known values that cannot be compared never match.
+        let terms = predicate.terms().iter().map(|term| self.value(term)).collect::<Option<Vec<Value>>>()?;
+        if matches!(predicate, Predicate::AtLeast(_) | Predicate::AtMost(_) | Predicate::Range(..))
+            && terms.iter().any(|term| compare::order(value, term).is_none())
+        {
+            return Some(false);
+        }
         let order = |term: &Term| compare::order(value, &self.value(term)?);
         Some(match predicate {
             Predicate::AtLeast(term) => order(term)? != Ordering::Less,
@@ -193,7 +222,10 @@ impl Known<'_> {
                 any
             }
             Predicate::Range(low, high) => order(low)? != Ordering::Less && order(high)? != Ordering::Greater,
-            Predicate::Includes(_) => return None,
+            Predicate::Includes(term) => match (value, self.value(term)?) {
+                (Value::Set(present), Value::Set(wanted)) => wanted.is_subset(present),
+                _ => false,
+            },
         })
     }
 
@@ -217,7 +249,11 @@ impl Known<'_> {
             Predicate::AtMost(term) => {
                 Some(matches!(wide, Predicate::AtMost(_)) && self.admits(wide, &self.value(term)?)?)
             }
-            Predicate::Includes(_) => None,
+            // Some larger set has the same words too, so it is never all equal to one set.
+            Predicate::Includes(term) => match wide {
+                Predicate::Includes(_) => self.admits(wide, &self.value(term)?),
+                _ => Some(false),
+            },
         }
     }
 

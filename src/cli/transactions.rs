@@ -97,7 +97,14 @@ fn entry_lines(entry: &Entry, out: &mut dyn Write) -> std::io::Result<()> {
     let who = entry.sudo_user.clone().unwrap_or_else(|| format!("uid {}", entry.uid));
     let from = entry.ssh.as_ref().map(|ssh| format!(" from {ssh}")).unwrap_or_default();
     writeln!(out, "{}  {state}", entry.tx)?;
-    writeln!(out, "  {} by {}{}, profile {}", entry.began_at, escape::text(&who), escape::text(&from), escape::text(&entry.profile))?;
+    writeln!(
+        out,
+        "  {} by {}{}, profile {}",
+        entry.began_at,
+        escape::text(&who),
+        escape::text(&from),
+        escape::text(&entry.profile)
+    )?;
     for target in &entry.targets {
         writeln!(out, "  {}", escape::text(target))?;
     }

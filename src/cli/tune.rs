@@ -111,7 +111,8 @@ fn width() -> usize {
 
 fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop> {
     if host.is_live() && !nix::unistd::geteuid().is_root() {
-        let message = "changing this host needs root\nhint: `preflight tune` without --apply shows the plan to everybody";
+        let message =
+            "changing this host needs root\nhint: `preflight tune` without --apply shows the plan to everybody";
         return Err(Stop::Change(ExitCode::CannotTell, anyhow::anyhow!(message)));
     }
     let is_console = is_local_console();

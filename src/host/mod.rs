@@ -4,6 +4,7 @@
 //! an image, a fixture). Files are read through it, so that every probe works on both. What is not a file (system
 //! calls, sockets, Docker) exists only on a live host; probes ask [`Host::is_live`] first.
 
+mod beneath;
 pub mod clock;
 pub mod command;
 pub mod cpus;
@@ -19,7 +20,6 @@ pub mod socket;
 pub mod space;
 pub mod trust;
 pub mod unix;
-mod beneath;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

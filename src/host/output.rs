@@ -31,7 +31,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         (real_folder.starts_with("/dev") && !real_folder.starts_with("/dev/shm")) || real_folder.starts_with("/proc");
     if of_the_kernel || path.metadata().is_ok_and(|known| !known.is_file()) {
         // Appending: `> file` may have been opened by a shell that wrote to it before.
-            let mut file = std::fs::File::options().append(true).open(path)?;
+        let mut file = std::fs::File::options().append(true).open(path)?;
         return file.write_all(bytes);
     }
     let mut file = tempfile::Builder::new()

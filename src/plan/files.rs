@@ -104,7 +104,9 @@ pub fn openrc_text(words: &BTreeMap<String, Line>) -> String {
 
 /// A tuned profile that keeps the active one and only overrides the huge pages.
 pub fn tuned_text(active: &str, word: &str) -> String {
-    format!("{HEADER}[main]\nsummary=The active profile, with the huge pages that Redis wants\ninclude={active}\n\n[vm]\ntransparent_hugepages={word}\n")
+    format!(
+        "{HEADER}[main]\nsummary=The active profile, with the huge pages that Redis wants\ninclude={active}\n\n[vm]\ntransparent_hugepages={word}\n"
+    )
 }
 
 #[cfg(test)]

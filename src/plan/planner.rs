@@ -119,7 +119,11 @@ impl Planner<'_> {
         };
         if let Some(container) = self.inside_container() {
             let reason = format!("this runs inside a container ({container}); the setting is the host's");
-            return self.manual(wish, &reason, format!("preflight tune --apply --only {}   # on the host", wish.finding.id));
+            return self.manual(
+                wish,
+                &reason,
+                format!("preflight tune --apply --only {}   # on the host", wish.finding.id),
+            );
         }
         self.live.push(Change {
             id: wish.finding.id.clone(),
@@ -268,7 +272,8 @@ impl Planner<'_> {
                 Err(error) => return self.manual(wish, &error, format!("# mend {} first", files::DAEMON_JSON)),
             }
         }
-        let reason = "a container's limits are set where it is started; `--allow docker.daemon-json` sets Docker's default";
+        let reason =
+            "a container's limits are set where it is started; `--allow docker.daemon-json` sets Docker's default";
         self.manual(wish, reason, format!("ulimits:\n  nofile:\n    soft: {limit}\n    hard: {limit}"));
     }
 
@@ -340,7 +345,11 @@ impl Planner<'_> {
             known.targets.push(target.to_owned());
             return;
         }
-        self.conflicts.push(Conflict { id: id.to_owned(), targets: vec![target.to_owned()], reason: reason.to_owned() });
+        self.conflicts.push(Conflict {
+            id: id.to_owned(),
+            targets: vec![target.to_owned()],
+            reason: reason.to_owned(),
+        });
     }
 
     fn manual(&mut self, wish: &Wish, reason: &str, text: String) {

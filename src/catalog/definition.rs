@@ -124,13 +124,18 @@ pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnos
             for item in items {
                 let Some(fields) = Fields::of(item, "port", source, d) else { continue };
                 let place = fields.place.clone();
+                // Said once for an entry, however many ports it has.
+                let mut twice = None;
                 for port in read_port(fields, d) {
                     if known.insert((port.port, port.protocol)) {
                         ports.push(port);
                     } else {
-                        let message = format!("port {}/{} is listed twice", port.port, port.protocol.name());
-                        d.report(Code::DuplicateId, place.clone(), message);
+                        twice.get_or_insert(port);
                     }
+                }
+                if let Some(port) = twice {
+                    let message = format!("port {}/{} is listed twice", port.port, port.protocol.name());
+                    d.report(Code::DuplicateId, place, message);
                 }
             }
             Some(Setting::Ports(ports))
@@ -232,6 +237,7 @@ impl Definition {
             }
             ParameterKind::Ports => {
                 let mut ports = Vec::new();
+                let mut known = HashSet::new();
                 for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
                     let (name, rest) = word.split_once(':').unwrap_or(("port", word));
                     let (range, protocol) = match rest.split_once('/') {
@@ -242,6 +248,9 @@ impl Definition {
                     let (first, last) =
                         parse_port_range(range).map_err(|message| format!("{}: {message}", self.name))?;
                     for port in first..=last {
+                        if !known.insert((port, protocol)) {
+                            return Err(format!("{}: port {port}/{} is listed twice", self.name, protocol.name()));
+                        }
                         ports.push(Port { name: name.to_owned(), port, protocol, publish: true });
                     }
                 }

@@ -92,7 +92,6 @@ codes! {
     ExtendsCycle "extends-cycle" "profiles that extend each other in a circle";
     EmptyProfile "empty-profile" "a profile that includes no check";
     NeedsCycle "needs-cycle" "checks that need each other in a circle";
-    Untrusted "untrusted" "a file that somebody else than root can change";
     BadWaiver "bad-waiver" "a waiver that names no reason, owner or valid day";
 }
 

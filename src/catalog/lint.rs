@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::check::{Check, Tune};
 use super::definition::{Definition, ParameterKind};
 use super::diagnostic::{Code, Diagnostics, suggest};
-use super::embedded;
+use super::os::OsProfile;
 use super::parameters::Parameters;
 use super::predicate::{Literal, Predicate, Term};
 use crate::facts::{Kind, Value, registry};
@@ -23,12 +23,6 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
                 let message = format!("`{}` needs `{}`, which the profile does not include", check.id, need.value);
                 d.report(Code::UnknownCheck, need.place.clone(), message).hint = hint;
             }
-        }
-        let remedies = check.remedy.iter().chain(check.cases.iter().filter_map(|case| case.remedy.as_ref()));
-        for remedy in remedies.filter(|remedy| !recipes().any(|known| known == *remedy)) {
-            let near = suggest(remedy, recipes()).map(|near| format!("did you mean `{near}`?"));
-            let message = format!("no OS profile has commands under the name `{remedy}`");
-            d.report(Code::UnknownRecipe, check.place.clone(), message).hint = near;
         }
         if let Some(list) = &check.for_each {
             let definition = definitions.iter().find(|definition| definition.name == *list);
@@ -62,10 +56,20 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
     needs_cycles(checks, d);
 }
 
-/// The names of the commands that OS profiles have, each as often as it is there.
-fn recipes() -> impl Iterator<Item = &'static str> {
-    let tables = embedded::OS_PROFILES.iter().filter_map(|file| file.tree.get("remedy")?.as_table());
-    tables.flatten().map(|entry| entry.key.as_ref())
+/// The commands that a check names must be there. One OS profile stands for all: a test asserts that they have the same.
+pub fn recipes(checks: &[Check], os: &OsProfile, d: &mut Diagnostics) {
+    let names = || os.remedies.keys().map(String::as_str);
+    for check in checks {
+        for name in check.remedy.iter().chain(check.cases.iter().filter_map(|case| case.remedy.as_ref())) {
+            if !os.remedies.contains_key(name) {
+                let message = format!("no OS profile has commands named `{name}` for `{}`", check.id);
+                d.report(Code::UnknownRecipe, check.place.clone(), message).hint = Some(match suggest(name, names()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "leave out `remedy`, and say in `fix` what to do".to_owned(),
+                });
+            }
+        }
+    }
 }
 
 /// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.

@@ -63,7 +63,7 @@ pub enum Command {
     List(ListArgs),
     /// Find mistakes in profiles, files of checks and waivers
     Lint(LintArgs),
-    /// Print shell completions, man pages or the JSON Schemas
+    /// Print shell completions, man pages, JSON Schemas, reference pages
     Generate(GenerateArgs),
 }
 
@@ -395,6 +395,14 @@ pub enum Generate {
         #[arg(value_enum)]
         which: Schema,
     },
+    /// The reference of all checks, as Markdown
+    Checks {
+        /// The profile whose checks are described
+        #[arg(long, short = 'p', default_value = crate::catalog::embedded::DEFAULT_PROFILE, value_name = "NAME|FILE")]
+        profile: String,
+    },
+    /// The reference of all facts, as Markdown
+    Facts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -8,6 +8,7 @@ mod facts;
 mod generate;
 mod lint;
 mod list;
+mod reference;
 mod select;
 mod source;
 mod transactions;

@@ -70,6 +70,10 @@ pub struct Fact {
     pub took_us: u64,
 }
 
+/// Why a fact that only a running host has is absent. Judging knows it by these words, in snapshots too: it is never
+/// the absence that a check may take for good or bad.
+pub const NOT_RUNNING: &str = "not a running host";
+
 impl Fact {
     pub fn known(value: Value, source: impl Into<String>) -> Self {
         Self { state: State::Known(value), source: source.into(), note: None, took_us: 0 }
@@ -112,7 +116,7 @@ impl Fact {
 
     /// A fact that comes from a system call, a socket or Docker, asked of a directory instead of a running host.
     pub fn not_running(source: impl Into<String>) -> Self {
-        Self::absent("not a running host", source)
+        Self::absent(NOT_RUNNING, source)
     }
 
     #[must_use]

@@ -4,7 +4,7 @@ use super::{Question, Resolver, evaluate};
 use crate::catalog::check::{Absent, Check};
 use crate::catalog::parameters::Parameters;
 use crate::facts::registry::{self, Scope};
-use crate::facts::{Fact, Layer, State};
+use crate::facts::{Fact, Layer, NOT_RUNNING, State};
 use crate::report::model::{Finding, LayerView, Outcome};
 
 /// The layers that decide for a fact, the first being the one that is always there.
@@ -101,6 +101,8 @@ fn outcome(
         State::Unknown { .. } => return Ok(Outcome::Unknown),
         // A layer that says nothing about the next boot does not count, whatever an absent fact means.
         State::Absent(_) if layer == Layer::Boot => return Ok(Outcome::NotApplicable),
+        // A directory that looks like a root says nothing about what only a running host has.
+        State::Absent(why) if why == NOT_RUNNING => return Ok(Outcome::NotApplicable),
         State::Absent(_) => {
             return Ok(match check.absent {
                 Absent::Pass => Outcome::Pass,

@@ -95,7 +95,7 @@ fn always_sizes(host: &Host, choice: impl Fn(&Host, &str) -> Result<Option<Strin
         false if host.unmounted(Path::new(FOLDER)).is_some() => {
             Fact::unknown("/sys is not there", Some("mount /proc and /sys"), source)
         }
-        false if !host.is_live() => Fact::not_running(source),
+        false if !host.is_live() && !host.exists(format!("{FOLDER}/enabled")) => Fact::not_running(source),
         false => Fact::absent("this kernel has no per-size huge pages", source),
     }
 }

@@ -4,6 +4,10 @@
 
 mod attack;
 mod catalogue;
+mod docs;
+mod entry_points;
+mod fixture_tables;
+mod fixtures;
 mod help;
 mod hostile;
 mod lint;

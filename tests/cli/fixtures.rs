@@ -121,8 +121,26 @@ fn remedies_are_those_of_the_system() {
     assert!(shown > 50, "only {shown} commands were looked at");
 }
 
+/// What counts is the day of the facts, not the day of judging. Seen failing with the clock in `judge::judge`.
+#[test]
+fn support_is_judged_by_the_day_of_the_facts() {
+    let lab = Lab::new();
+    for (name, day, expected) in [
+        ("debian-12", "2028-06-30T23:59:59Z", "supported"),
+        ("debian-12", "2028-07-01T00:00:00Z", "end-of-life"),
+        ("rocky-8", "2029-05-31T12:00:00Z", "supported"),
+        ("rocky-8", "2029-06-01T12:00:00Z", "end-of-life"),
+        ("arch", "2099-01-01T00:00:00Z", "supported"),
+        ("mystery-os", "2099-01-01T00:00:00Z", "unknown-os"),
+    ] {
+        let args = ["check", "--snapshot", "-", "--format", "json", "--only", "os.supported"];
+        let report = json(&lab.run_with_input(args, &facts(&lab, name, day)).stdout);
+        assert_eq!(report["findings"][0]["observed"], expected, "{name} on {day}: {report}");
+    }
+}
+
 /// Judging is a function of the facts: the same findings from the root, from its snapshot, and again. Seen failing with
-/// the clock instead of `taken_at` in `judge::judge`, for a root whose support ends between the two.
+/// the boot layer left out of snapshots.
 #[test]
 fn the_root_and_its_snapshot_give_the_same_findings() {
     let findings = |text: &str| {

@@ -206,7 +206,7 @@ fn the_network_that_the_workload_uses_decides() {
 }
 
 /// The snapshot of a host with a running workload, judged where there is neither: as nobody, in another network, with
-/// another environment. Seen failing with the clock of the judging machine in place of the snapshot's.
+/// another environment. Seen failing with the container layer left out of snapshots.
 #[test]
 fn a_snapshot_tells_the_same_anywhere() {
     let engine = engine();

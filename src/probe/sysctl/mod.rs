@@ -41,7 +41,9 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
             let (kernel, entries) = sources
                 .as_ref()
                 .map_or((None, None), |sources| (sources.kernel.as_ref(), sources.tcp_ehash_entries.as_deref()));
-            let predicted = boot::predicted_in_container(key, kernel, entries).unwrap_or_else(boot::unpredicted);
+            let predicted = boot::predicted_in_container(key, kernel, entries).unwrap_or_else(|| {
+                if cx.host.is_live() { boot::unpredicted() } else { Fact::not_running("kernel default") }
+            });
             facts.insert(&id, Layer::Container, predicted);
         }
         facts.insert(&id, Layer::Boot, boot.took(reading));

@@ -98,6 +98,22 @@ impl Fact {
         Self::unknown(error.to_string(), help, source)
     }
 
+    /// A file of the kernel that could not be read: absent with `why` when this kernel does not have it. Where /proc or
+    /// /sys is not mounted nothing is known about the kernel, and under a root there is none.
+    pub fn unreadable_of_kernel(host: &crate::host::Host, error: &crate::host::ReadError, why: &str) -> Self {
+        let source = error.path.display().to_string();
+        if !error.is_absent() {
+            return Self::unreadable(error, why);
+        }
+        if !host.is_live() {
+            return Self::not_running(source);
+        }
+        match host.unmounted(&error.path) {
+            Some(mount) => Self::unknown(format!("{mount} is not there"), Some("mount /proc and /sys"), source),
+            None => Self::absent(why, source),
+        }
+    }
+
     /// A fact that comes from a system call, a socket or Docker, asked of a directory instead of a running host.
     pub fn not_running(source: impl Into<String>) -> Self {
         Self::absent(NOT_RUNNING, source)

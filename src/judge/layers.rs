@@ -33,26 +33,26 @@ pub(super) fn judge(
         let decides = deciding.contains(&layer);
         let fact = resolver.fact(fact_id, layer);
         let Some(fact) = fact.as_deref() else {
-            if decides && layer == deciding[0] {
+            if decides {
                 let missing = Fact::unknown(format!("{fact_id} was not gathered"), None, "snapshot");
-                set_view(finding, layer, view(&missing, Outcome::Unknown, true));
-                worst = Some((layer, Outcome::Unknown));
+                let outcome = at_most(layer, Outcome::Unknown);
+                set_view(finding, layer, view(&missing, outcome, true));
+                if worst.is_none_or(|(_, known)| outcome.badness() > known.badness()) {
+                    worst = Some((layer, outcome));
+                }
             }
             continue;
         };
         finding.duration_us = finding.duration_us.max(fact.took_us);
         let outcome = outcome(fact, layer, check, question, resolver);
-        let mut outcome = match outcome {
+        let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
                 finding.notes.push(error);
                 Outcome::Unknown
             }
         };
-        // Only what the next boot brings is wrong: the host works now, so it is a warning at most.
-        if layer == Layer::Boot && matches!(outcome, Outcome::Fail | Outcome::Unknown) {
-            outcome = Outcome::Warn;
-        }
+        let outcome = at_most(layer, outcome);
         let counts = decides && !(layer != deciding[0] && outcome == Outcome::NotApplicable);
         set_view(finding, layer, view(fact, outcome, counts));
         if counts && worst.is_none_or(|(_, known)| outcome.badness() > known.badness()) {
@@ -77,6 +77,14 @@ pub(super) fn judge(
     finding.notes.extend(view.note);
     if let Some(State::Unknown { help, .. }) = resolver.fact(fact_id, layer).map(|fact| fact.state.clone()) {
         finding.help = help;
+    }
+}
+
+/// Only what the next boot brings is wrong or not known: the host works now, so it is a warning at most.
+fn at_most(layer: Layer, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Fail | Outcome::Unknown if layer == Layer::Boot => Outcome::Warn,
+        other => other,
     }
 }
 

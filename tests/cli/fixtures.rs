@@ -140,7 +140,7 @@ fn support_is_judged_by_the_day_of_the_facts() {
 }
 
 /// Judging is a function of the facts: the same findings from the root, from its snapshot, and again. Seen failing with
-/// the boot layer left out of snapshots.
+/// the container layer left out of snapshots.
 #[test]
 fn the_root_and_its_snapshot_give_the_same_findings() {
     let findings = |text: &str| {
@@ -183,6 +183,7 @@ fn the_terminal_tells_what_the_json_tells() {
         };
         assert_eq!(count("[ ok ]"), json["summary"]["pass"].as_u64().unwrap(), "{name}\n{}", ran.stdout);
         assert_eq!(count("[FAIL]"), wanted(&["fail"], false), "{name}\n{}", ran.stdout);
+        assert_eq!(count("[warn]"), wanted(&["warn"], false), "{name}\n{}", ran.stdout);
         assert_eq!(count("[info]"), wanted(&["fail", "warn"], true), "{name}\n{}", ran.stdout);
         let system = text(&json["host"], "os").split(' ').next().unwrap();
         assert!(ran.stdout.lines().next().unwrap().contains(system), "{name}\n{}", ran.stdout);

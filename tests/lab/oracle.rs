@@ -78,7 +78,7 @@ fn opinions(fakes: &[(&str, &str)], more: &str) -> Opinions {
     Opinions { redis: redis.collect(), preflight: preflight.collect() }
 }
 
-/// Seen failing with `pass = { one_of = [0, 1] }` in the check.
+/// Seen failing with `pass = { one_of = [1, 2] }` in the check.
 #[test]
 fn overcommit_is_right_when_redis_says_so() {
     for (value, expected) in [("0", "warn"), ("1", "pass"), ("2", "fail")] {

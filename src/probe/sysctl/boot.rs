@@ -80,12 +80,6 @@ pub fn predicted_in_container(key: &str, kernel: Option<&Version>, tcp_ehash_ent
     Some(Fact::known(value, "kernel default").note("predicted: a new network namespace gets the kernel's default"))
 }
 
-/// The container layer of a setting that nobody can foretell.
-pub fn unpredicted() -> Fact {
-    let error = "what a container gets is not known: no container told, and the kernel's default is not in the table";
-    Fact::unknown(error, Some("start the workload and run preflight as root"), "kernel default")
-}
-
 fn kernels(value: Value) -> Step {
     Step { value, source: "kernel default".into(), notes: vec!["no file sets it".into()] }
 }

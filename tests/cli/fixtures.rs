@@ -207,6 +207,24 @@ fn nothing_of_a_root_is_unknown() {
     }
 }
 
+/// A host under TuneD: what its profile sets after the boot files wins, and it says so.
+#[test]
+fn a_tuned_host_names_the_profile_that_wins() {
+    for (name, id, value, file) in [
+        ("rhel-9", "kernel.swappiness", "30", "/usr/lib/tuned/virtual-guest/tuned.conf:"),
+        ("rocky-8", "kernel.swappiness", "30", "/usr/lib/tuned/virtual-guest/tuned.conf:"),
+        // Through the parent profile, which only raises it.
+        ("rocky-8", "kernel.somaxconn", "2048", "/usr/lib/tuned/throughput-performance/tuned.conf:"),
+    ] {
+        let report = report(name);
+        let finding = report["findings"].as_array().unwrap().iter().find(|finding| finding["id"] == id).unwrap();
+        let boot = &finding["boot"];
+        assert_eq!(text(boot, "text"), value, "{name}: {finding}");
+        assert!(text(boot, "source").starts_with(file), "{name}: {finding}");
+        assert!(text(boot, "note").contains("tuned's profile `virtual-guest`"), "{name}: {finding}");
+    }
+}
+
 #[test]
 fn every_root_has_a_table() {
     for name in roots() {

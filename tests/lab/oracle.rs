@@ -45,7 +45,7 @@ fn with_files(fakes: &[(&str, &str)], script: &str) -> String {
         assert!(Path::new(file).exists(), "{file} is not there to be covered");
         let fake = folder.path().join(index.to_string());
         fs::write(&fake, format!("{text}\n")).unwrap();
-        setup += &format!("mount --bind {} {file}\n", fake.display());
+        setup.extend(["mount --bind ", &fake.display().to_string(), " ", file, "\n"]);
     }
     let output = Command::new("unshare")
         .args(["-m", "--propagation", "private", "sh", "-euc", &format!("{setup}{script}")])

@@ -12,7 +12,7 @@ mod support;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lab::{image, require_root, run};
+use lab::{image, require_root, run, try_run};
 use support::{Report, installed, preflight};
 
 /// A copy of the root that nobody else sees, in a mount and network namespace that a sleeping process keeps. Everything
@@ -71,32 +71,28 @@ impl Root {
         self.folder.path().join("root").display().to_string()
     }
 
-    fn into_root(&self) -> Vec<String> {
+    fn enter(&self) -> Vec<String> {
         self.beside().into_iter().chain(["chroot".to_owned(), self.path()]).collect()
     }
 
     /// Runs a program of the distribution.
     fn inside(&self, argv: &[&str]) -> String {
-        let prefix = self.into_root();
+        let prefix = self.enter();
         run(&prefix.iter().map(String::as_str).chain(argv.iter().copied()).collect::<Vec<_>>())
     }
 
     /// The root looked at from outside, as a directory.
-    fn from_outside(&self, args: &[&str]) -> Report {
+    fn judged_from_outside(&self, args: &[&str]) -> Report {
         let root = self.path();
         let args = [&["check", "--format", "json", "--root", &root], args].concat();
         preflight(&self.folder.path().join("bin"), &self.beside(), &[], &args).report()
     }
 
     /// The binary run within the root, as on a host.
-    fn from_within(&self, args: &[&str]) -> Report {
-        let run = |extra: &[String]| {
-            let prefix: Vec<String> = self.into_root().into_iter().chain(extra.iter().cloned()).collect();
-            let prefix: Vec<&str> = prefix.iter().map(String::as_str).collect();
-            let argv = [&prefix[..], &["/mnt/bin/preflight", "check", "--format", "json"], args].concat();
-            lab::try_run(&argv)
-        };
-        let output = run(&[]);
+    fn judged_within(&self, args: &[&str]) -> Report {
+        let prefix = self.enter();
+        let prefix: Vec<&str> = prefix.iter().map(String::as_str).collect();
+        let output = try_run(&[&prefix[..], &["/mnt/bin/preflight", "check", "--format", "json"], args].concat());
         let value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
         Report { value, code: output.status.code().unwrap() }
@@ -136,8 +132,8 @@ struct Expected {
 /// Seen failing with /etc/sysctl.conf read on every system that systemd runs.
 fn sysctl_winners(expected: &Expected) {
     let root = Root::new(expected.image, FILES);
-    let outside = root.from_outside(&[]);
-    let within = root.from_within(&[]);
+    let outside = root.judged_from_outside(&[]);
+    let within = root.judged_within(&[]);
     for report in [&outside, &within] {
         let system = report.value["host"]["os"].as_str().unwrap();
         assert!(system.starts_with(expected.system), "{system}");
@@ -162,7 +158,7 @@ fn sysctl_winners(expected: &Expected) {
         let boot = outside.finding(id)["boot"]["text"].as_str().unwrap().to_owned();
         assert_eq!(real.trim(), boot, "{id}: the real loader came to something else");
         // And the binary inside now finds live what it foretold for the boot.
-        let after = root.from_within(&["--only", id]);
+        let after = root.judged_within(&["--only", id]);
         assert_eq!(after.finding(id)["live"]["text"].as_str().unwrap(), boot, "{id}");
     }
     // What may not be written here is at least in the loader's list, or is not.

@@ -209,7 +209,7 @@ fn the_architecture_names_what_exists() {
             let placeholder = word.chars().any(|c| c.is_ascii_uppercase()) && !word.ends_with(".md");
             assert!(placeholder || repository().join(word).exists(), "docs/architecture.md: there is no {word}");
             paths += 1;
-        } else if words[index - 1].ends_with("test ") {
+        } else if words[index - 1].trim_end().to_lowercase().ends_with("test") {
             assert!(sources.contains(&format!("fn {word}(")), "docs/architecture.md: there is no test {word}");
             tests += 1;
         }

@@ -126,6 +126,18 @@ fn the_commands_of_the_pages_run() {
     assert!(run >= 8, "{run}");
 }
 
+/// The sample in the README is what its command prints.
+#[test]
+fn the_sample_output_is_real() {
+    let lab = Lab::new();
+    lab.write("docs/example/host.json", &page("docs/example/host.json"));
+    let ran = lab.run(["check", "-q", "--snapshot", "docs/example/host.json"]);
+    let sample = blocks(&page("README.md")).into_iter().find(|(info, _)| info == "text").expect("a sample").1;
+    let (command, output) = sample.split_once('\n').unwrap();
+    assert_eq!(command, "$ preflight check -q --snapshot docs/example/host.json");
+    assert!(output == ran.stdout, "the README shows something else than its command prints:\n{}", ran.stdout);
+}
+
 /// Seen failing with a title changed in `checks/`.
 #[test]
 fn the_reference_pages_are_current() {

@@ -104,6 +104,10 @@ pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnos
             let mut words = Vec::new();
             for item in items {
                 match item.as_text() {
+                    Some(word) if words.iter().any(|known| known == word) => {
+                        let place = Place { source, span: item.span() };
+                        d.report(Code::DuplicateId, place, format!("`{word}` is listed twice"));
+                    }
                     Some(word) => words.push(word.to_owned()),
                     None => wrong_type(d, Place { source, span: item.span() }, "list", "text in quotes", item),
                 }
@@ -178,6 +182,12 @@ fn read_port(mut fields: Fields<'_>, d: &mut Diagnostics) -> Vec<Port> {
     }
 }
 
+/// Findings are named by the elements of a list, so none may be there twice.
+fn first_repeated<T: Eq + std::hash::Hash>(list: &[T]) -> Option<&T> {
+    let mut known = HashSet::with_capacity(list.len());
+    list.iter().find(|element| !known.insert(*element))
+}
+
 /// `6379` or `6379-6381`.
 pub fn parse_port_range(text: &str) -> Result<(u16, u16), String> {
     let parse = |text: &str| match text.trim().parse::<u16>() {
@@ -219,7 +229,11 @@ impl Definition {
             }
             ParameterKind::List => {
                 let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-                Setting::List(words.map(Into::into).collect())
+                let words: Vec<String> = words.map(Into::into).collect();
+                if let Some(twice) = first_repeated(&words) {
+                    return Err(format!("{}: `{twice}` is listed twice", self.name));
+                }
+                Setting::List(words)
             }
             ParameterKind::Ports => {
                 let mut ports = Vec::new();
@@ -239,6 +253,10 @@ impl Definition {
                         }
                         ports.push(Port { name: name.to_owned(), port, protocol, publish: true });
                     }
+                }
+                let ids: Vec<(u16, Protocol)> = ports.iter().map(|port| (port.port, port.protocol)).collect();
+                if let Some((port, protocol)) = first_repeated(&ids) {
+                    return Err(format!("{}: port {port}/{} is listed twice", self.name, protocol.name()));
                 }
                 Setting::Ports(ports)
             }

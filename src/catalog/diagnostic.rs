@@ -13,6 +13,9 @@ use super::embedded;
 use super::tree::{self, Node};
 use crate::report::escape;
 
+/// As many mistakes are shown in full; the rest is counted.
+const MAX_SHOWN: usize = 100;
+
 /// A file of the catalogue: an embedded one, one from `/etc/preflight`, or one given on the command line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
@@ -161,9 +164,12 @@ impl Diagnostics {
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let mut out = String::new();
-        for diagnostic in &self.list {
+        for diagnostic in self.list.iter().take(MAX_SHOWN) {
             out.push_str(&self.render_one(&renderer, diagnostic));
             out.push('\n');
+        }
+        if let Some(more @ 1..) = self.list.len().checked_sub(MAX_SHOWN) {
+            out.push_str(&format!("… and {more} more\n"));
         }
         out
     }
@@ -172,20 +178,16 @@ impl Diagnostics {
         let Some(source) = self.sources.get(diagnostic.place.source) else {
             return format!("error[{}]: {}", diagnostic.code, diagnostic.message);
         };
-        // Only the lines of the mistake: the renderer looks at all that it is given, for each mistake anew.
-        let lines = lines_of(&source.text, &diagnostic.place.span);
-        let first = source.text[..lines.start].matches('\n').count() + 1;
-        let span = diagnostic.place.span.start.saturating_sub(lines.start)
-            ..diagnostic.place.span.end.saturating_sub(lines.start);
-        let raw = &source.text[lines];
-        let text = escape::lines(raw);
-        let span = shift(raw, &span);
+        let (first, text, span) = excerpt(&source.text, &diagnostic.place.span);
+        let span = shift(text, &span);
+        let text = escape::lines(text);
+        let path = escape::text(&source.path);
         let message = escape::text(&diagnostic.message);
         let hint = diagnostic.hint.as_ref().map(|hint| escape::text(hint));
         let title = Level::ERROR.primary_title(message.as_ref()).id(diagnostic.code.name());
         let snippet = Snippet::source(text.as_ref())
             .line_start(first)
-            .path(source.path.as_str())
+            .path(path.as_ref())
             .annotation(AnnotationKind::Primary.span(span));
         let mut group = Group::with_title(title).element(snippet);
         if let Some(hint) = &hint {
@@ -203,13 +205,19 @@ fn line_column(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// The whole lines that a span touches, without the last line break.
-fn lines_of(text: &str, span: &Range<usize>) -> Range<usize> {
+/// The lines that a span lies on: the number of the first, their text, and where the span lies in it. Only these are
+/// drawn, so that a thousand mistakes in a large file do not escape the whole file a thousand times.
+fn excerpt<'a>(text: &'a str, span: &Range<usize>) -> (usize, &'a str, Range<usize>) {
     let start = text.floor_char_boundary(span.start);
     let end = text.ceil_char_boundary(span.end.max(start).min(text.len()));
-    let head = text[..start].rfind('\n').map_or(0, |at| at + 1);
-    let tail = text[end..].find('\n').map_or(text.len(), |at| end + at);
-    head..tail
+    let from = text[..start].rfind('\n').map_or(0, |at| at + 1);
+    // A span that ends with its line break does not begin another line.
+    let last = end.saturating_sub(usize::from(text[start..end].ends_with('\n')));
+    let until = text[last..].find('\n').map_or(text.len(), |at| last + at);
+    let first = text[..from].matches('\n').count() + 1;
+    let lines = &text[from..until];
+    let lines = lines.strip_suffix('\r').unwrap_or(lines);
+    (first, lines, start - from..(end - from).min(lines.len()))
 }
 
 /// Where a span of the text lies after the text was escaped. Parsers may point past the end or into a character.

@@ -134,17 +134,25 @@ fn needs_cycles(checks: &[Check], d: &mut Diagnostics) {
     let by_id: HashMap<&str, &Check> = checks.iter().map(|check| (check.id.as_str(), check)).collect();
     let mut done: HashSet<&str> = HashSet::new();
     for check in checks.iter().filter(|check| !check.needs.is_empty()) {
+        if done.contains(check.id.as_str()) {
+            continue;
+        }
         let mut stack = vec![(check, 0_usize)];
         let mut path = vec![check.id.as_str()];
+        // The same ids, to look one up.
+        let mut on_path: HashSet<&str> = path.iter().copied().collect();
         while let Some((current, next)) = stack.pop() {
             let Some(need) = current.needs.get(next) else {
                 done.insert(&current.id);
                 path.pop();
+                on_path.remove(current.id.as_str());
                 continue;
             };
             stack.push((current, next + 1));
-            if path.contains(&need.value.as_str()) {
-                let message = format!("these checks need each other: {} → {}", path.join(" → "), need.value);
+            if on_path.contains(need.value.as_str()) {
+                let around = path.iter().skip_while(|id| **id != need.value);
+                let around: Vec<&str> = around.copied().collect();
+                let message = format!("these checks need each other: {} → {}", around.join(" → "), need.value);
                 d.report(Code::NeedsCycle, need.place.clone(), message);
                 return;
             }
@@ -153,6 +161,7 @@ fn needs_cycles(checks: &[Check], d: &mut Diagnostics) {
             {
                 stack.push((parent, 0));
                 path.push(&parent.id);
+                on_path.insert(&parent.id);
             }
         }
     }

@@ -5,6 +5,8 @@
 mod catalogue;
 mod docs;
 mod entry_points;
+mod fixture_tables;
+mod fixtures;
 mod help;
 mod hostile;
 mod lint;

@@ -77,9 +77,8 @@ fn help_of_every_subcommand() {
 
     What is asked:
       -p, --profile <NAME|FILE>
-              The profile: a name, or a file when it holds a `/` or ends in `.toml`
-              
-              [default: redis-sentinel]
+              The profile: a name, or a file when it holds a `/` or ends in `.toml` [default:
+              redis-sentinel, or the snapshot's]
 
           --set <KEY=VALUE>
               Give a parameter of the profile a value: `--set maxmemory=1GiB`; repeatable
@@ -149,7 +148,7 @@ fn help_of_every_subcommand() {
 
     What is asked:
       -p, --profile <NAME|FILE>  The profile: a name, or a file when it holds a `/` or ends in `.toml`
-                                 [default: redis-sentinel]
+                                 [default: redis-sentinel, or the snapshot's]
           --set <KEY=VALUE>      Give a parameter of the profile a value: `--set maxmemory=1GiB`;
                                  repeatable
           --only <GLOB>          Only these findings or checks; `*` and `?` as in file names; repeatable

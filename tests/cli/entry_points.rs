@@ -18,7 +18,7 @@ mod all;
 use all::{ENTRY_POINTS, EntryPoint};
 
 /// Random and damaged inputs for each entry point and test.
-const CASES: u32 = 64;
+const CASES: u32 = 32;
 
 /// No input of some kilobytes may keep an entry point busy for longer; an unoptimised build needs milliseconds.
 const LONGEST: Duration = Duration::from_secs(10);

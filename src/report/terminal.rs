@@ -48,6 +48,15 @@ fn shows(detail: Detail, finding: &Finding) -> bool {
     }
 }
 
+/// A blank at which no line is broken.
+const NO_BREAK: char = '\u{a0}';
+
+/// A short value stays in one piece: `3.8 GiB` is not torn apart at the end of a line.
+fn whole(value: &str) -> String {
+    const SHORT: usize = 16;
+    if value.chars().count() <= SHORT { value.replace(' ', &NO_BREAK.to_string()) } else { value.to_owned() }
+}
+
 struct Terminal<'a> {
     style: Style,
     out: &'a mut dyn Write,
@@ -86,7 +95,7 @@ impl Terminal<'_> {
         let line = if finding.observed.is_empty() {
             finding.title.clone()
         } else {
-            format!("{}: {}", finding.title, finding.observed)
+            format!("{}: {}", finding.title, whole(&finding.observed))
         };
         self.paragraph(&format!("  {mark} "), self.indent(), &line, paint)?;
         if self.style.detail == Detail::Verbose {
@@ -264,7 +273,7 @@ impl Terminal<'_> {
             .break_words(false);
         for (index, line) in textwrap::wrap(&safe, options).iter().enumerate() {
             let lead = if index == 0 { first } else { rest };
-            writeln!(self.out, "{lead}{}", line.style(paint))?;
+            writeln!(self.out, "{lead}{}", line.replace(NO_BREAK, " ").style(paint))?;
         }
         Ok(())
     }

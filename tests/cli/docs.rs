@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use preflight::catalog::diagnostic::Code;
 
@@ -12,13 +13,17 @@ fn page(name: &str) -> String {
     fs::read_to_string(repository().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+fn has_ending(name: &str, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == ending)
+}
+
 /// The pages that people read.
 fn pages() -> Vec<String> {
     let mut pages: Vec<String> =
         ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "fuzz/README.md"].map(Into::into).into();
     for entry in fs::read_dir(repository().join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if name.ends_with(".md") {
+        if has_ending(&name, "md") {
             pages.push(format!("docs/{name}"));
         }
     }
@@ -56,7 +61,7 @@ fn completed(fragment: &str) -> String {
         ("fix", "\"mend it\""),
     ] {
         if !table.contains_key(key) {
-            text.push_str(&format!("{key} = {value}\n"));
+            text.extend([key, " = ", value, "\n"]);
         }
     }
     text + fragment
@@ -68,8 +73,11 @@ fn written(lab: &Lab, text: &str) -> Vec<String> {
     for (number, (info, body)) in blocks(text).iter().enumerate() {
         let (name, body) = match info.as_str() {
             "toml" => {
-                let named =
-                    body.lines().next().and_then(|line| line.strip_prefix("# ")).filter(|n| n.ends_with(".toml"));
+                let named = body
+                    .lines()
+                    .next()
+                    .and_then(|line| line.strip_prefix("# "))
+                    .filter(|name| has_ending(name, "toml"));
                 (named.map_or_else(|| format!("example-{number}.toml"), Into::into), body.clone())
             }
             "toml fragment" => (format!("fragment-{number}.toml"), completed(body)),
@@ -126,6 +134,18 @@ fn the_commands_of_the_pages_run() {
     assert!(run >= 8, "{run}");
 }
 
+/// The sample in the README is what its command prints.
+#[test]
+fn the_sample_output_is_real() {
+    let lab = Lab::new();
+    lab.write("docs/example/host.json", &page("docs/example/host.json"));
+    let ran = lab.run(["check", "-q", "--snapshot", "docs/example/host.json"]);
+    let sample = blocks(&page("README.md")).into_iter().find(|(info, _)| info == "text").expect("a sample").1;
+    let (command, output) = sample.split_once('\n').unwrap();
+    assert_eq!(command, "$ preflight check -q --snapshot docs/example/host.json");
+    assert!(output == ran.stdout, "the README shows something else than its command prints:\n{}", ran.stdout);
+}
+
 /// Seen failing with a title changed in `checks/`.
 #[test]
 fn the_reference_pages_are_current() {
@@ -156,7 +176,7 @@ fn links_lead_somewhere() {
     let mut followed = 0;
     for name in pages() {
         let text = page(&name);
-        let folder = std::path::Path::new(&name).parent().unwrap();
+        let folder = Path::new(&name).parent().unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if link.contains("://") {
                 continue;
@@ -204,12 +224,12 @@ fn the_architecture_names_what_exists() {
     let (mut paths, mut tests) = (0, 0);
     let words: Vec<&str> = text.split('`').collect();
     for (index, word) in words.iter().enumerate().skip(1).step_by(2) {
-        let is_path = [".rs", ".toml", ".md", "/"].iter().any(|end| word.ends_with(end));
+        let is_path = word.ends_with('/') || ["rs", "toml", "md"].iter().any(|ending| has_ending(word, ending));
         if is_path && !word.contains(['*', ' ', '<', '{']) && word.starts_with(|c: char| c.is_ascii_lowercase()) {
-            let placeholder = word.chars().any(|c| c.is_ascii_uppercase()) && !word.ends_with(".md");
+            let placeholder = word.chars().any(|c| c.is_ascii_uppercase()) && !has_ending(word, "md");
             assert!(placeholder || repository().join(word).exists(), "docs/architecture.md: there is no {word}");
             paths += 1;
-        } else if words[index - 1].ends_with("test ") {
+        } else if words[index - 1].trim_end().to_lowercase().ends_with("test") {
             assert!(sources.contains(&format!("fn {word}(")), "docs/architecture.md: there is no test {word}");
             tests += 1;
         }
@@ -217,7 +237,7 @@ fn the_architecture_names_what_exists() {
     assert!(paths > 20 && tests > 10, "{paths} paths, {tests} tests");
 }
 
-fn gather(folder: &std::path::Path, text: &mut String) {
+fn gather(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 #[cfg(feature = "docker")]
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use preflight::apply::journal;
+use preflight::apply::progress::Progress;
 use preflight::catalog::diagnostic::{Diagnostics, Source};
 use preflight::catalog::library::Library;
 use preflight::catalog::os::SysctlLoader;
@@ -48,7 +50,7 @@ macro_rules! entry_points {
 /// All of them. A test asserts that each has a fuzz target and seeds.
 pub const ENTRY_POINTS: &[EntryPoint] = entry_points! {
     profile checks waivers os_profile snapshot values os_release sysctl_files tmpfiles_files tuned_files limits_files
-    proc_files sock_diag_answer proc_net #[cfg(feature = "docker")] docker_answers #[cfg(feature = "docker")] docker_files
+    proc_files sock_diag_answer proc_net journal #[cfg(feature = "docker")] docker_answers #[cfg(feature = "docker")] docker_files
 };
 
 fn text(bytes: &[u8]) -> String {
@@ -228,6 +230,19 @@ pub fn proc_net(bytes: &[u8]) {
     let text = text(bytes);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let _ = port::table::parse_proc(&text, protocol);
+    }
+}
+
+/// The journal of a transaction, which a power cut may have torn: as it is, and sealed with right checksums and numbers,
+/// so that what it says is looked at too.
+pub fn journal(bytes: &[u8]) {
+    let text = text(bytes);
+    let _ = journal::parse(&text);
+    let records = text.lines().filter_map(|line| serde_json::from_str::<journal::Record>(line).ok());
+    let sealed: String =
+        (0..).zip(records).filter_map(|(seq, record)| journal::line(&journal::Record { seq, ..record }).ok()).collect();
+    if let Ok(journal) = journal::parse(&sealed) {
+        let _ = (journal.tx(), Progress::of(&journal));
     }
 }
 

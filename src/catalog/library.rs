@@ -1,6 +1,7 @@
 //! Where the catalogue's files come from: the binary, `/etc/preflight`, the command line, a snapshot.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::diagnostic::{Diagnostics, Source};
 use super::embedded;
@@ -102,7 +103,7 @@ impl Library {
 
 /// The OS profile for an os-release ID and its ID_LIKE: the first that answers, else the generic one. The generic one
 /// keeps its name, so that an unknown distribution is told apart from a known one.
-pub fn os_profile(id: &str, like: &[&str]) -> OsProfile {
+pub fn os_profile(id: &str, like: &[&str]) -> &'static OsProfile {
     let mut candidates = std::iter::once(id).chain(like.iter().copied());
     let name = candidates
         .find_map(|candidate| embedded::OS_IDS.iter().find(|(_, ids)| ids.contains(&candidate)).map(|(name, _)| *name))
@@ -110,13 +111,19 @@ pub fn os_profile(id: &str, like: &[&str]) -> OsProfile {
     embedded_os_profile(name)
 }
 
-/// An embedded OS profile by its name, which must exist: a test reads all of them.
-fn embedded_os_profile(name: &str) -> OsProfile {
-    let file = embedded::OS_PROFILES.iter().find(|file| file.name == name);
-    let mut diagnostics = Diagnostics::default();
-    let profile = file.and_then(|file| {
-        let (source, tree) = diagnostics.open(Source::embedded(file));
-        os::read(source, &tree, &mut diagnostics)
+/// An embedded OS profile by its name, which must exist: a test reads all of them. Gathering and judging both ask for the
+/// profile of the host; it is read once.
+fn embedded_os_profile(name: &str) -> &'static OsProfile {
+    static READ: [OnceLock<OsProfile>; embedded::OS_PROFILES.len()] =
+        [const { OnceLock::new() }; embedded::OS_PROFILES.len()];
+    let mut known = embedded::OS_PROFILES.iter().zip(&READ);
+    let profile = known.find(|(file, _)| file.name == name).and_then(|(file, read)| {
+        if read.get().is_none() {
+            let mut diagnostics = Diagnostics::default();
+            let (source, tree) = diagnostics.open(Source::embedded(file));
+            read.set(os::read(source, &tree, &mut diagnostics)?).ok();
+        }
+        read.get()
     });
     #[expect(clippy::expect_used, reason = "the embedded OS profiles are read by a test of this crate")]
     profile.expect("embedded OS profile")

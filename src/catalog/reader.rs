@@ -23,11 +23,16 @@ pub struct Fields<'a> {
     what: &'static str,
     pub place: Place,
     known: Vec<&'static str>,
+    /// One bit per entry that was taken, for the first 64.
+    taken: u64,
 }
+
+/// As many keys as a check has: the list of known ones grows once.
+const USUAL_KEYS: usize = 24;
 
 impl<'a> Fields<'a> {
     pub fn new(table: &'a [Entry], what: &'static str, place: Place) -> Self {
-        Self { table, what, place, known: Vec::new() }
+        Self { table, what, place, known: Vec::with_capacity(USUAL_KEYS), taken: 0 }
     }
 
     /// The fields of a value that must be a table.
@@ -52,7 +57,9 @@ impl<'a> Fields<'a> {
     /// The raw value of a key.
     pub fn take(&mut self, key: &'static str) -> Option<&'a Node> {
         self.known.push(key);
-        self.table.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
+        let at = self.table.iter().position(|entry| entry.key == key)?;
+        self.taken |= u32::try_from(at).ok().and_then(|at| 1_u64.checked_shl(at)).unwrap_or(0);
+        Some(&self.table[at].node)
     }
 
     pub fn text(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<Placed<String>> {
@@ -139,6 +146,9 @@ impl<'a> Fields<'a> {
 
     /// Reports every key that nobody took.
     pub fn finish(self, diagnostics: &mut Diagnostics) {
+        if self.taken.count_ones() as usize == self.table.len() {
+            return;
+        }
         for entry in self.table {
             let name = entry.key.as_ref();
             if self.known.contains(&name) {

@@ -73,7 +73,7 @@ fn judge_snapshot(args: &CheckArgs, selection: &Selection, path: &Path) -> Resul
 
 fn judge(catalogue: &Catalogue, snapshot: &Snapshot, waivers: &[Waiver], selection: &Selection) -> Report {
     let os = gather::os_of(&snapshot.facts);
-    judge::judge(catalogue, snapshot, &os, waivers, &|id, check| selection.wants(id, check))
+    judge::judge(catalogue, snapshot, os, waivers, &|id, check| selection.wants(id, check))
 }
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, Stop> {
@@ -128,7 +128,11 @@ fn write(args: &CheckArgs, report: &Report) -> Result<(), Stop> {
             Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
         });
     }
-    let mut stdout = anstream::stdout().lock();
+    // In one piece: line by line, a report is seventy system calls.
+    let mut stdout = std::io::stdout().lock();
+    if anstream::AutoStream::choice(&stdout) == anstream::ColorChoice::Never {
+        bytes = anstream::adapter::strip_bytes(&bytes).into_vec();
+    }
     stdout.write_all(&bytes)?;
     stdout.flush()?;
     Ok(())

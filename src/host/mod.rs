@@ -52,6 +52,17 @@ pub struct ReadError {
     pub source: io::Error,
 }
 
+impl Clone for ReadError {
+    /// An error of the system stays the same; of any other, its kind and its words.
+    fn clone(&self) -> Self {
+        let source = match self.source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(self.source.kind(), self.source.to_string()),
+        };
+        Self { path: self.path.clone(), source }
+    }
+}
+
 impl ReadError {
     /// The file, or a folder on its way, does not exist.
     pub fn is_absent(&self) -> bool {

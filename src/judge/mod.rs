@@ -211,8 +211,10 @@ impl<'a> Judge<'a> {
         };
         finding.severity = question.severity;
         finding.notes.extend(question.note.map(Into::into));
-        finding.expected =
-            question.pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default();
+        if question.pass != check.pass.as_ref() {
+            finding.expected =
+                question.pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default();
+        }
         layers::judge(&mut finding, check, &fact_id, &question, &self.resolver);
         if !matches!(finding.result, Outcome::Pass | Outcome::NotApplicable) {
             finding.remedy = Some(remedy::remedy(check, question.remedy, &finding, &self.resolver));

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::mounts::{self, Mount};
+use super::mounts::Mount;
 use crate::host::{Host, ReadError};
 
 const MEMBERSHIP: &str = "/proc/self/cgroup";
@@ -90,14 +90,14 @@ fn visible(path: &str, mount: &Mount) -> Vec<Group> {
 }
 
 /// The hierarchies around this process. A kernel without control groups has none.
-pub fn read(host: &Host, controller: Controller) -> Result<Vec<Hierarchy>, ReadError> {
+pub fn read(host: &Host, controller: Controller, mounts: &[Mount]) -> Result<Vec<Hierarchy>, ReadError> {
     let Some(membership) = host.read_optional(MEMBERSHIP)? else { return Ok(Vec::new()) };
-    let mounts = host.read_optional(mounts::MOUNTINFO)?.unwrap_or_default();
-    Ok(hierarchies(controller, &membership, &mounts::parse(&mounts)))
+    Ok(hierarchies(controller, &membership, mounts))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::mounts;
     use super::*;
     use proptest::prelude::*;
 

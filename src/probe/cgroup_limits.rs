@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cgroup::{self, Controller, Group};
+use super::mounts::Mount;
 use crate::host::{Host, ReadError};
 
 /// "No limit": what `max` is read as.
@@ -34,9 +35,9 @@ pub struct CpuQuota {
 }
 
 /// All memory limits around this process.
-pub fn memory_limits(host: &Host) -> Result<Vec<MemoryLimit>, ReadError> {
+pub fn memory_limits(host: &Host, mounts: &[Mount]) -> Result<Vec<MemoryLimit>, ReadError> {
     let mut limits = Vec::new();
-    for hierarchy in cgroup::read(host, Controller::Memory)? {
+    for hierarchy in cgroup::read(host, Controller::Memory, mounts)? {
         if hierarchy.unified {
             for group in &hierarchy.groups {
                 limits.extend(v2_memory(host, group)?);
@@ -96,9 +97,9 @@ fn left(limit: u64, used: u64, reclaimable: Option<u64>) -> u64 {
 }
 
 /// All CPU quotas around this process.
-pub fn cpu_quotas(host: &Host) -> Result<Vec<CpuQuota>, ReadError> {
+pub fn cpu_quotas(host: &Host, mounts: &[Mount]) -> Result<Vec<CpuQuota>, ReadError> {
     let mut quotas = Vec::new();
-    for hierarchy in cgroup::read(host, Controller::Cpu)? {
+    for hierarchy in cgroup::read(host, Controller::Cpu, mounts)? {
         for group in &hierarchy.groups {
             let file = group.dir.join(if hierarchy.unified { "cpu.max" } else { "cpu.cfs_quota_us" });
             let millicpus = if hierarchy.unified {
@@ -163,6 +164,7 @@ fn number<T>(host: &Host, path: &Path, parse: impl Fn(&str) -> Option<T>) -> Res
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the tests build the roots they read")]
 mod tests {
+    use super::super::mounts;
     use super::*;
     use proptest::prelude::*;
     use std::fs;
@@ -205,10 +207,10 @@ mod tests {
             ("sys/fs/cgroup/a/b/cpu.max", "50000 100000\n"),
             ("sys/fs/cgroup/a/cpu.max", "max 100000\n"),
         ]);
-        let limits = memory_limits(&host).unwrap();
+        let limits = memory_limits(&host, &mounts::read(&host).unwrap()).unwrap();
         assert_eq!(limits.len(), 1);
         assert_eq!((limits[0].bytes, limits[0].left, &*limits[0].group), (1000, 700, "/a"));
-        assert_eq!(cpu_quotas(&host).unwrap()[0].millicpus, 500);
+        assert_eq!(cpu_quotas(&host, &mounts::read(&host).unwrap()).unwrap()[0].millicpus, 500);
     }
 
     #[test]
@@ -220,7 +222,7 @@ mod tests {
             ("sys/fs/cgroup/memory/memory.usage_in_bytes", "100\n"),
             ("sys/fs/cgroup/memory/memory.stat", "hierarchical_memory_limit 5000\ntotal_inactive_file 0\n"),
         ]);
-        let limits = memory_limits(&host).unwrap();
+        let limits = memory_limits(&host, &mounts::read(&host).unwrap()).unwrap();
         assert_eq!((limits[0].bytes, limits[0].left, &*limits[0].group), (5000, 4900, "around /docker/x"));
     }
 
@@ -233,7 +235,7 @@ mod tests {
             ("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "4000\n"),
             ("sys/fs/cgroup/memory/a/b/memory.stat", "hierarchical_memory_limit 4000\n"),
         ]);
-        let bytes: Vec<u64> = memory_limits(&host).unwrap().iter().map(|limit| limit.bytes).collect();
+        let bytes: Vec<u64> = memory_limits(&host, &mounts::read(&host).unwrap()).unwrap().iter().map(|limit| limit.bytes).collect();
         assert_eq!(bytes, [4000]);
     }
 
@@ -245,8 +247,8 @@ mod tests {
             ("sys/fs/cgroup/a/memory.max", "lots\n"),
             ("sys/fs/cgroup/a/cpu.max", "100000\n"),
         ]);
-        assert!(memory_limits(&host).unwrap_err().to_string().contains("`lots` is not a limit"));
-        assert!(cpu_quotas(&host).is_err());
+        assert!(memory_limits(&host, &mounts::read(&host).unwrap()).unwrap_err().to_string().contains("`lots` is not a limit"));
+        assert!(cpu_quotas(&host, &mounts::read(&host).unwrap()).is_err());
     }
 
     proptest! {

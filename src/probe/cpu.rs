@@ -17,7 +17,8 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     }
     let started = Instant::now();
     let fact = if cx.host.is_live() {
-        match (cpus::allowed(), cgroup_limits::cpu_quotas(cx.host)) {
+        let quotas = cx.mounts().and_then(|mounts| cgroup_limits::cpu_quotas(cx.host, mounts));
+        match (cpus::allowed(), quotas) {
             (Ok(allowed), Ok(quotas)) => count(allowed, online(cx.host), &quotas),
             (Err(error), _) => Fact::unknown(crate::host::describe(&error), None, AFFINITY),
             (_, Err(error)) => unreadable(&error),

@@ -56,16 +56,13 @@ fn find(cx: &Context<'_>) -> Result<Found, Fact> {
     }
     let place = space::nearest(path)
         .map_err(|error| Fact::unknown(format!("cannot look up {data_dir}: {}", describe(&error)), None, data_dir))?;
-    let mounts = match cx.host.read_text(mounts::MOUNTINFO) {
-        Ok(text) => mounts::parse(&text),
-        Err(_) => Vec::new(),
-    };
-    if let Some(mount) = behind_a_closed_folder(&place, path, &mounts) {
+    let mounts = cx.mounts().unwrap_or_default();
+    if let Some(mount) = behind_a_closed_folder(&place, path, mounts) {
         let point = mount.mount_point.display();
         let error = format!("{data_dir} lies on {point}, behind a folder that this user may not enter");
         return Err(Fact::unknown(error, Some("run as root"), data_dir));
     }
-    let mount = mounts::holding(&mounts, &place.path, space::mount_id(&place.path)).cloned();
+    let mount = mounts::holding(mounts, &place.path, space::mount_id(&place.path)).cloned();
     Ok(Found { data_dir: data_dir.to_owned(), place, mount })
 }
 

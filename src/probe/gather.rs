@@ -59,7 +59,7 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> Facts {
     // The OS comes first: its profile tells the others how this family does things.
     os_release::probe(host, want, &mut facts);
     let os = os_of(&facts);
-    let cx = Context { host, want, parameters: &catalogue.parameters, os: &os };
+    let cx = Context::new(host, want, &catalogue.parameters, os);
     // Docker is asked while everything else is gathered; what it says about containers is used at the end.
     let docker = docker::start(&cx);
     let bound = port::bind_all(&cx);
@@ -88,7 +88,7 @@ fn now() -> String {
 }
 
 /// The OS profile for the facts of a snapshot.
-pub fn os_of(facts: &Facts) -> OsProfile {
+pub fn os_of(facts: &Facts) -> &'static OsProfile {
     let id = match facts.value("os.id") {
         Some(Value::Text(id)) => id.as_str(),
         _ => "",
@@ -112,6 +112,7 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
     }
     let by_id: HashMap<&str, &Check> = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
     let mut needed: BTreeSet<&str> = BTreeSet::new();
+    let by_id: HashMap<&str, &Check> = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
     while let Some(check) = pending.pop() {
         for need in &check.needs {
             if let Some(parent) = by_id.get(need.value.as_str()).copied()

@@ -30,12 +30,15 @@ pub mod tools;
 pub mod tuned;
 pub mod tuned_profile;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
+use self::mounts::Mount;
+use self::tuned::Tuned;
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::Facts;
-use crate::host::Host;
+use crate::host::{Host, ReadError};
 
 /// The ids that the selected checks need.
 #[derive(Debug, Clone, Default)]
@@ -65,12 +68,37 @@ impl Want {
 }
 
 /// What every probe is given.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Context<'a> {
     pub host: &'a Host,
     pub want: &'a Want,
     pub parameters: &'a Parameters,
     pub os: &'a OsProfile,
+    // What several probes look at, read when the first one asks: each run has a context of its own.
+    mounts: OnceCell<Result<Vec<Mount>, ReadError>>,
+    tuned: OnceCell<Result<Option<Tuned>, ReadError>>,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(host: &'a Host, want: &'a Want, parameters: &'a Parameters, os: &'a OsProfile) -> Self {
+        Self { host, want, parameters, os, mounts: OnceCell::new(), tuned: OnceCell::new() }
+    }
+
+    /// The mount table of this process; empty without /proc.
+    pub fn mounts(&self) -> Result<&[Mount], ReadError> {
+        match self.mounts.get_or_init(|| mounts::read(self.host)) {
+            Ok(mounts) => Ok(mounts),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// What tuned does at boot; `None` when it is not there or does not start.
+    pub fn tuned(&self) -> Result<Option<&Tuned>, ReadError> {
+        match self.tuned.get_or_init(|| tuned::load(self.host)) {
+            Ok(tuned) => Ok(tuned.as_ref()),
+            Err(error) => Err(error.clone()),
+        }
+    }
 }
 
 /// A probe: inserts the wanted facts of its family.

@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::host::{Host, ReadError};
+
 /// Where the mounts of this process are listed.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 
@@ -19,6 +21,11 @@ pub struct Mount {
     pub filesystem: String,
     /// Options of the file system, comma-separated; controllers for a cgroup v1 hierarchy.
     pub super_options: String,
+}
+
+/// The mount table of this process; empty where there is none.
+pub fn read(host: &Host) -> Result<Vec<Mount>, ReadError> {
+    Ok(host.read_optional(MOUNTINFO)?.map(|text| parse(&text)).unwrap_or_default())
 }
 
 /// All mounts in the order they were made. A line that is not a mount is skipped.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::tmpfiles::{self, TmpfilesFile};
-use super::tuned::{self, Tune, Tuned};
+use super::tuned::{Tune, Tuned};
 use super::{Context, sysctl};
 use crate::catalog::os::SysctlLoader;
 use crate::facts::{Fact, Facts, Layer, Value};
@@ -29,7 +29,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     }
     let started = Instant::now();
     let systemd = sysctl::loader(cx.host, cx.os.sysctl_loader) == SysctlLoader::Systemd;
-    let boot = Boot::read(cx.host, systemd);
+    let boot = Boot::read(cx, systemd);
     let reading = started.elapsed();
     for id in wanted {
         let started = Instant::now();
@@ -109,7 +109,8 @@ struct Boot {
 }
 
 impl Boot {
-    fn read(host: &Host, systemd: bool) -> Result<Self, Box<Fact>> {
+    fn read(cx: &Context<'_>, systemd: bool) -> Result<Self, Box<Fact>> {
+        let host = cx.host;
         let denied = |error: &crate::host::ReadError| {
             Box::new(Fact::unknown(error.to_string(), Some("run as root"), error.path.display().to_string()))
         };
@@ -123,7 +124,7 @@ impl Boot {
         if let Some(error) = unreadable.first() {
             return Err(denied(error));
         }
-        let tuned = tuned::load(host).map_err(|error| denied(&error))?;
+        let tuned = cx.tuned().map_err(|error| denied(&error))?.cloned();
         let command_line = host.read_text("/proc/cmdline").unwrap_or_default();
         Ok(Self { command_line, files, tuned, scripts: Scripts::read(host, systemd) })
     }

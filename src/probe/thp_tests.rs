@@ -27,7 +27,7 @@ fn gather_with(root: &Path, sysctl_loader: SysctlLoader) -> Facts {
     let want = Want::new([ENABLED, DEFRAG, SIZES].map(String::from));
     let os = OsProfile { sysctl_loader, ..OsProfile::blank("x") };
     let mut facts = Facts::default();
-    probe(&Context { host: &host, want: &want, parameters: &Parameters::default(), os: &os }, &mut facts);
+    probe(&Context::new(&host, &want, &Parameters::default(), &os), &mut facts);
     facts
 }
 

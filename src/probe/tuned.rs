@@ -4,6 +4,7 @@
 //! section's type is its name unless `type=` says otherwise.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::tuned_profile::{self, Unit};
 use crate::host::{Host, ReadError};
@@ -39,7 +40,7 @@ pub struct Tuned {
     /// Why the profile is not known, if so.
     pub problem: Option<String>,
     /// With a problem: the text of every installed profile, to tell what tuned might set.
-    might: String,
+    might: Arc<str>,
 }
 
 impl Tuned {
@@ -60,7 +61,7 @@ pub fn load(host: &Host) -> Result<Option<Tuned>, ReadError> {
     let mut tuned = resolve(&names, &|path| host.read_optional(path))?;
     tuned.reapply = reapply;
     if tuned.problem.is_some() {
-        tuned.might = every_profile(host)?;
+        tuned.might = every_profile(host)?.into();
     }
     Ok(Some(tuned))
 }

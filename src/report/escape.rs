@@ -44,7 +44,8 @@ pub fn json(raw: &str) -> Cow<'_, str> {
 }
 
 fn escape(raw: &str, hostile: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !raw.chars().any(&hostile) {
+    let printable = |byte: u8| (b' '..=b'~').contains(&byte);
+    if raw.bytes().all(printable) || !raw.chars().any(&hostile) {
         return Cow::Borrowed(raw);
     }
     let mut out = String::with_capacity(raw.len() + 8);

@@ -1,5 +1,6 @@
 //! The report for people: sections, marks, the verdict, and numbered next steps.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use owo_colors::{OwoColorize as _, Style as Paint};
@@ -195,10 +196,15 @@ impl Terminal<'_> {
             .collect();
         todo.sort_by_key(|f| (f.result != Outcome::Fail, std::cmp::Reverse(f.severity)));
         let mut steps: Vec<(&Finding, usize)> = Vec::new();
+        let mut of_check: HashMap<&str, Vec<usize>> = HashMap::new();
         for finding in todo {
-            match steps.iter_mut().find(|(first, _)| first.check == finding.check && first.remedy == finding.remedy) {
-                Some((_, more)) => *more += 1,
-                None => steps.push((finding, 0)),
+            let known = of_check.entry(&finding.check).or_default();
+            match known.iter().copied().find(|at| steps[*at].0.remedy == finding.remedy) {
+                Some(at) => steps[at].1 += 1,
+                None => {
+                    known.push(steps.len());
+                    steps.push((finding, 0));
+                }
             }
         }
         if steps.is_empty() {
@@ -266,8 +272,13 @@ impl Terminal<'_> {
     /// Wraps text to the width. Everything that came from the host or a file is escaped here, in one place.
     fn paragraph(&mut self, first: &str, rest: &str, text: &str, paint: Paint) -> io::Result<()> {
         let safe = escape::text(text);
+        // What fits is not wrapped; as everything is one byte a column in ASCII, this needs no look at the characters.
+        let width = self.style.width.saturating_sub(rest.len()).max(20);
+        if safe.is_ascii() && safe.len() <= width && !safe.ends_with(' ') {
+            return writeln!(self.out, "{first}{}", safe.style(paint));
+        }
         // Ids and paths are copied and pasted: they break at blanks only.
-        let options = textwrap::Options::new(self.style.width.saturating_sub(rest.len()).max(20))
+        let options = textwrap::Options::new(width)
             .word_separator(textwrap::WordSeparator::AsciiSpace)
             .word_splitter(textwrap::WordSplitter::NoHyphenation)
             .break_words(false);

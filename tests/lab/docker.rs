@@ -77,7 +77,7 @@ fn every_registered_fact_is_answered() {
     parameters.insert("workload_images", Setting::List(vec!["redis".into(), "valkey".into()]));
     let os = library::os_profile("debian", &[]);
     let host = Host::live();
-    let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
+    let cx = Context::new(&host, &want, &parameters, os);
     let started = Instant::now();
     let mut request = docker::Request::new(&cx, docker::Environment::current());
     // The truth of an answer is tested on machines that are busy with other tests; the default deadline has its own test.

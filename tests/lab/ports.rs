@@ -355,7 +355,7 @@ fn a_thousand_free_ports_cost_microseconds_each() {
     parameters.insert("ports", Setting::Ports(ports));
     let os = library::os_profile("debian", &[]);
     let host = Host::live();
-    let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
+    let cx = Context::new(&host, &want, &parameters, os);
     let mut facts = Facts::default();
     port::probe(&cx, &Containers::Known(Vec::new()), &mut facts);
     assert_eq!(facts.len(), 1000);

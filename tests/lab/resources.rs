@@ -42,7 +42,7 @@ fn facts_for_the_caller() {
     let os = library::os_profile("debian", &[]);
     let host = Host::live();
     let want = Want::new(want.split(' ').map(Into::into));
-    let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
+    let cx = Context::new(&host, &want, &parameters, os);
     let mut facts = Facts::default();
     for probe in [memory::probe, cpu::probe, disk::probe, time::probe] {
         probe(&cx, &mut facts);

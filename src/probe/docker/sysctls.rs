@@ -119,7 +119,7 @@ mod tests {
         parameters.insert("workload_images", Setting::List(vec!["redis".into()]));
         let os = OsProfile::blank("test");
         let host = Host::live();
-        let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
+        let cx = Context::new(&host, &want, &parameters, &os);
         let mut facts = Facts::default();
         container_layer(&cx, containers, &mut facts);
         assert!(facts.len() <= 1, "a setting of the whole machine got a container layer: {facts:?}");

@@ -35,7 +35,7 @@ fn fact_at(host: &Host, parameters: &Parameters, containers: &Containers) -> Fac
     let id = format!("port.state.{}", port.instance());
     let want = Want::new([id.clone()]);
     let os = os();
-    let cx = Context { host, want: &want, parameters, os: &os };
+    let cx = Context::new(host, &want, parameters, &os);
     let mut facts = Facts::default();
     probe(&cx, containers, &mut facts);
     assert_eq!(facts.len(), 1);
@@ -187,7 +187,7 @@ fn a_directory_has_no_ports_and_unwanted_ports_are_not_asked() {
     assert_eq!(fact.state, State::Absent("not a running host".into()));
 
     let (host, want, os) = (Host::live(), Want::default(), os());
-    let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
+    let cx = Context::new(&host, &want, &parameters, &os);
     assert!(bind_all(&cx).is_empty());
 }
 
@@ -197,7 +197,7 @@ fn a_directory_has_no_ports_and_unwanted_ports_are_not_asked() {
 fn every_errno_has_its_own_standing() {
     let parameters = parameters(1, Protocol::Tcp);
     let (host, want, os) = (Host::live(), Want::default(), os());
-    let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
+    let cx = Context::new(&host, &want, &parameters, &os);
     let containers = none();
     let judge = Judge {
         cx: &cx,
@@ -223,7 +223,7 @@ fn every_errno_has_its_own_standing() {
 fn a_forwarder_without_docker_is_unknown_unless_the_port_must_be_free() {
     let parameters = parameters(6379, Protocol::Tcp);
     let (host, want, os) = (Host::live(), Want::default(), os());
-    let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
+    let cx = Context::new(&host, &want, &parameters, &os);
     let ask = (Protocol::Tcp, IpAddr::from(Ipv4Addr::UNSPECIFIED), 6379);
     let holder = Holder { pid: 8, name: "docker-proxy".into(), user: "root".into(), ..Holder::default() };
     let entry =

@@ -51,11 +51,12 @@ struct Step {
 
 /// The boot layer of one setting. `live` is what it is now, from which follows how the kernel reads text.
 pub fn decide(sources: &Sources, key: &str, live: Option<&Value>) -> Fact {
-    let path = simplified(&path_of(key));
+    let path = path_of(key);
+    let path = simplified(&path);
     let paths: Vec<&str> = ALIASES
         .iter()
-        .find(|names| names.contains(&path.as_str()))
-        .map_or_else(|| vec![path.as_str()], |names| names.to_vec());
+        .find(|names| names.contains(&path.as_ref()))
+        .map_or_else(|| vec![path.as_ref()], |names| names.to_vec());
     let boot = Boot { sources, key, paths, shape: kernel::shape(key, live), live };
     match boot.steps() {
         Ok(Some(step)) => {
@@ -115,6 +116,10 @@ impl Boot<'_> {
 
     fn step(&self, from: Assignment, notes: Vec<String>) -> Step {
         Step { value: kernel::value(&from.value, self.shape), source: from.at, notes }
+    }
+
+    fn is_mine(&self, path: &str) -> bool {
+        self.paths.contains(&simplified(path).as_ref())
     }
 
     fn kernel_default(&self) -> Option<Step> {
@@ -178,7 +183,7 @@ impl Boot<'_> {
             return Err(unknown(problem, "/etc/tuned/active_profile"));
         }
         let mut step = before;
-        for tune in tuned.sysctls.iter().filter(|tune| self.paths.contains(&simplified(&path_of(&tune.key)).as_str())) {
+        for tune in tuned.sysctls.iter().filter(|tune| self.is_mine(&path_of(&tune.key))) {
             let value = tune.value.as_ref().map_err(|why| unknown(why, &tune.at))?;
             let Some(value) = at_least_or_most(value, step.as_ref().map(|step| &step.value)) else { continue };
             if kernel::accepts(self.key, &value) {
@@ -193,7 +198,7 @@ impl Boot<'_> {
     fn reapplied(&self) -> Option<Step> {
         let files = &self.sources.reapplied;
         let lines = files.iter().flat_map(|file| file.lines.iter().map(move |line| (file, line)));
-        let mut mine = lines.filter(|(_, line)| self.paths.contains(&simplified(&line.path).as_str()));
+        let mut mine = lines.filter(|(_, line)| self.is_mine(&line.path));
         let taken = |value: &String| kernel::accepts(self.key, value);
         let (file, line) = mine.rfind(|(_, line)| line.value.as_ref().is_some_and(taken))?;
         let at = format!("{}:{}", file.path, line.number);

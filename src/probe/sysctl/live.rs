@@ -11,7 +11,8 @@ pub(super) const NOT_ON_THIS_KERNEL: &str = "not on this kernel";
 
 /// The file of a setting: `/proc/sys/net/core/somaxconn`. `None` for a name that would lead out of /proc/sys.
 pub fn file_of(key: &str) -> Option<String> {
-    let path = simplified(&path_of(key));
+    let path = path_of(key);
+    let path = simplified(&path);
     let inside = !path.is_empty() && path.split('/').all(|part| part != "..");
     inside.then(|| format!("/proc/sys/{path}"))
 }

@@ -13,7 +13,8 @@ use self::boot::Sources;
 use self::live::NOT_ON_THIS_KERNEL;
 use self::winner::SettingsFile;
 use super::conf_dirs::{self, ConfFile, Hidden};
-use super::{Context, tuned};
+use super::tuned::{self, Tuned};
+use super::Context;
 use crate::catalog::os::SysctlLoader;
 use crate::facts::registry::{self, Scope};
 use crate::facts::{Fact, Facts, Layer, State, Version};
@@ -27,7 +28,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
         return;
     }
     let started = Instant::now();
-    let sources = sources(cx.host, loader(cx.host, cx.os.sysctl_loader));
+    let sources = sources_with(cx.host, loader(cx.host, cx.os.sysctl_loader), cx.tuned().map(Option::<&Tuned>::cloned));
     let reading = started.elapsed();
     for key in cx.want.family(FAMILY) {
         let id = format!("{FAMILY}{key}");
@@ -100,8 +101,16 @@ fn sysctl_conf(host: &Host) -> Option<ConfFile> {
 
 /// Reads everything that has a say about the boot values.
 pub fn sources(host: &Host, loader: SysctlLoader) -> Result<Sources, ReadError> {
+    sources_with(host, loader, tuned::load(host))
+}
+
+fn sources_with(
+    host: &Host,
+    loader: SysctlLoader,
+    tuned: Result<Option<Tuned>, ReadError>,
+) -> Result<Sources, ReadError> {
     let (files, unreadable) = parsed(boot_files(host, loader)?, loader);
-    let tuned = tuned::load(host).map_err(|error| error.to_string());
+    let tuned = tuned.map_err(|error| error.to_string());
     let reapplied = match &tuned {
         Ok(Some(tuned)) if tuned.reapply => reapplied(host)?,
         _ => Vec::new(),

@@ -55,9 +55,13 @@ impl Entry<'_> {
 
     /// The paths of the setting that this line writes when nothing speaks against it.
     fn touches(&self, path: &str) -> bool {
-        let mine = simplified(&self.line.path);
-        if is_glob(&mine) { glob::matches_path(&mine, path) } else { mine == path }
+        touches(self.line, path)
     }
+}
+
+fn touches(line: &Line, path: &str) -> bool {
+    let mine = simplified(&line.path);
+    if is_glob(&mine) { glob::matches_path(&mine, path) } else { mine == path }
 }
 
 /// The winner among `files`, given in the order of reading, for a setting that may have several names in /proc/sys
@@ -67,9 +71,9 @@ pub fn winner(files: &[SettingsFile], loader: SysctlLoader, paths: &[&str], acce
         .iter()
         .enumerate()
         .flat_map(|(file, SettingsFile { path, lines })| {
-            lines.iter().map(move |line| Entry { file, at: format!("{path}:{}", line.number), line })
+            let mine = lines.iter().filter(|line| paths.iter().any(|path| touches(line, path)));
+            mine.map(move |line| Entry { file, at: format!("{path}:{}", line.number), line })
         })
-        .filter(|entry| paths.iter().any(|path| entry.touches(path)))
         .collect();
     let writes = match loader {
         SysctlLoader::Systemd => systemd(&entries, paths),

@@ -164,7 +164,7 @@ impl Question<'_> {
         parameters.insert("ports_expected", Setting::One(Value::Text(expected.into())));
         let os = library::os_profile("debian", &[]);
         let (host, want) = (Host::live(), Want::new([id.clone()]));
-        let cx = Context { host: &host, want: &want, parameters: &parameters, os: &os };
+        let cx = Context::new(&host, &want, &parameters, os);
         let mut facts = Facts::default();
         port::probe(&cx, &self.containers, &mut facts);
         facts.get(&id, Layer::Live).expect("a fact for the port").clone()

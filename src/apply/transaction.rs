@@ -74,9 +74,7 @@ pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, A
         return Err(error);
     }
     if let Some(tx) = env.store.unfinished()?.pop() {
-        return Err(ApplyError::Refused(format!(
-            "transaction {tx} could not be taken back; see `preflight history {tx}`"
-        )));
+        return Err(ApplyError::Refused(format!("transaction {tx} could not be taken back; see `preflight history`")));
     }
     // Once more, under the lock: another apply may have done it meanwhile.
     let (steps, knobs) = prepare(plan, options, env)?;
@@ -84,7 +82,7 @@ pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, A
         return Ok(Outcome::unchanged(Verb::Apply));
     }
     let plan_sha256 = serde_json::to_vec(plan).map(|json| Digest::of(&json).to_string()).unwrap_or_default();
-    let mut session = Session::begin(env, &options.profile, plan_sha256, steps, knobs)?;
+    let mut session = Session::begin(env, options, plan_sha256, steps, knobs)?;
     env.watch.checkpoint("begun");
     if let Err(failure) = session.go_live(options) {
         session.undo_all(&failure.to_string(), env.who.clone())?;

@@ -15,6 +15,8 @@ pub struct Head<'a> {
     pub host: &'a str,
     /// Check id → why it matters.
     pub why: &'a dyn WhyOf,
+    /// What `--allow` names.
+    pub allow: &'a [String],
 }
 
 /// Where the reasons of checks come from.
@@ -32,11 +34,19 @@ pub fn terminal(plan: &Plan, head: &Head<'_>, width: usize, out: &mut dyn Write)
     for (number, change) in plan.changes.iter().enumerate() {
         page.change(number + 1, change, head)?;
     }
+    if !plan.changes.is_empty() {
+        page.wrap("", "", "\nThe reasons in full: preflight explain ID")?;
+    }
     if !plan.conflicts.is_empty() {
         writeln!(page.out, "\n{}", "CONFLICTS".bold())?;
         for conflict in &plan.conflicts {
             page.wrap("  ", "    ", &format!("{}: {}", conflict.id, conflict.reason))?;
-            page.wrap("    ", "    ", &format!("to go on all the same: --allow {}", conflict.id))?;
+            let allowed = if head.allow.contains(&conflict.id) {
+                "allowed on the command line".to_owned()
+            } else {
+                format!("to go on all the same: --allow {}", conflict.id)
+            };
+            page.wrap("    ", "    ", &allowed)?;
         }
     }
     if !plan.manual.is_empty() {
@@ -71,7 +81,8 @@ impl Page<'_> {
         }
         if change.target.starts_with("file:") {
             for line in diff(change).lines() {
-                let line = escape::text(line);
+                let line = line.replace('\t', "    ");
+                let line = escape::text(&line);
                 match line.as_bytes().first() {
                     Some(b'+') => writeln!(self.out, "       {}", line.green())?,
                     Some(b'-') => writeln!(self.out, "       {}", line.red())?,
@@ -135,8 +146,11 @@ pub fn markdown(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result
     }
     for change in &plan.changes {
         let is_file = change.target.starts_with("file:");
-        let (before, after) =
-            if is_file { ("see below", "see below") } else { (change.before.as_deref().unwrap_or("none"), change.after.as_str()) };
+        let (before, after) = if is_file {
+            ("see below", "see below")
+        } else {
+            (change.before.as_deref().unwrap_or("none"), change.after.as_str())
+        };
         let kind = if change.kind == Kind::Needed { "needed" } else { "target" };
         let row = [change.id.as_str(), change.layer.name(), &change.target, before, after, kind].map(cell);
         writeln!(out, "| {} |", row.join(" | "))?;
@@ -165,7 +179,12 @@ pub fn markdown(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result
 /// A readable POSIX script that does what the plan does, without the journal, the confirm and the way back.
 pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "#!/bin/sh")?;
-    writeln!(out, "# What `preflight tune --apply` would do for {} on {}.", escape::text(head.profile), escape::text(head.host))?;
+    writeln!(
+        out,
+        "# What `preflight tune --apply` would do for {} on {}.",
+        escape::text(head.profile),
+        escape::text(head.host)
+    )?;
     writeln!(out, "# It cannot take itself back: preflight keeps a journal for that.\nset -eu")?;
     for change in &plan.changes {
         let before = change.before.as_deref().unwrap_or("(none)");
@@ -173,7 +192,12 @@ pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<(
             writeln!(out, "\n# {} ({})", escape::text(&change.id), change.layer.name())?;
             writeln!(out, "mkdir -p {}\ncat > {} <<'PREFLIGHT'", quote(parent(path)), quote(path))?;
             write!(out, "{}", escape::lines(&change.after))?;
-            writeln!(out, "PREFLIGHT\nchmod {} {}", if path.starts_with("/etc/init.d/") { "0755" } else { "0644" }, quote(path))?;
+            writeln!(
+                out,
+                "PREFLIGHT\nchmod {} {}",
+                if path.starts_with("/etc/init.d/") { "0755" } else { "0644" },
+                quote(path)
+            )?;
             continue;
         }
         writeln!(out, "\n# {} ({}): was {}", escape::text(&change.id), change.layer.name(), escape::text(before))?;
@@ -181,7 +205,12 @@ pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<(
             writeln!(out, "sysctl -w {}", quote(&format!("{name}={}", change.after)))?;
         } else if let Some(name) = change.target.strip_prefix("thp:") {
             let file = if name == "enabled" { name.to_owned() } else { format!("{name}/enabled") };
-            writeln!(out, "echo {} > {}", quote(&change.after), quote(&format!("{}/{file}", super::files::THP_FOLDER)))?;
+            writeln!(
+                out,
+                "echo {} > {}",
+                quote(&change.after),
+                quote(&format!("{}/{file}", super::files::THP_FOLDER))
+            )?;
         }
     }
     for manual in &plan.manual {

@@ -11,3 +11,4 @@ mod schema;
 mod selection;
 mod snapshot;
 mod support;
+mod tune;

@@ -14,6 +14,7 @@ use crate::apply::{
 use crate::catalog::os::OsProfile;
 use crate::facts::Facts;
 use crate::host::{self, Host};
+use crate::plan::render::word_for;
 use crate::plan::truth::HostTruth;
 use crate::probe::{Want, gather, os_release};
 use crate::report::escape;
@@ -263,7 +264,7 @@ fn change_words(change: &ChangeOutcome) -> String {
     if change.target.starts_with("file:") {
         return format!("{}: {result}", change.target);
     }
-    format!("{} {} → {}: {result}", change.target, change.before.as_deref().unwrap_or("(none)"), change.after)
+    format!("{} {} → {}: {result}", change.target, word_for(change.before.as_deref()), change.after)
 }
 
 fn state_words(state: State) -> &'static str {

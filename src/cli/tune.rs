@@ -134,7 +134,9 @@ fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &H
     }
     let is_console = is_local_console();
     let window = apply::window(plan, args.confirm_within, is_console);
-    if args.format == PlanFormat::Terminal && !plan.changes.is_empty() {
+    // What is about to be done, for whoever looks on; afterwards the outcome names every change.
+    let is_seen = args.format == PlanFormat::Terminal && std::io::stderr().is_terminal();
+    if is_seen && !plan.changes.is_empty() {
         let mut words = Vec::new();
         render::terminal(plan, head, width(), &mut words)?;
         if let Some(window) = window {

@@ -422,6 +422,8 @@ fn restarts(wish: &Wish) -> Vec<String> {
 fn text(value: &Value) -> String {
     match value {
         Value::Set(words) => words.iter().cloned().collect::<Vec<_>>().join(","),
+        // As a person reads it an empty text is `(empty)`.
+        Value::Text(text) => text.clone(),
         other => other.to_string(),
     }
 }

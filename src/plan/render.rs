@@ -68,7 +68,7 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn change(&mut self, number: usize, change: &Change, head: &Head<'_>) -> io::Result<()> {
-        let before = change.before.as_deref().unwrap_or("(none)");
+        let before = word_for(change.before.as_deref());
         let line = match change.target.strip_prefix("file:") {
             Some(path) => format!("{}: {path}", change.layer.name()),
             None => format!("{}: {} {before} → {}", change.layer.name(), change.target, change.after),
@@ -110,6 +110,15 @@ impl Page<'_> {
             writeln!(self.out, "{}{line}", if index == 0 { first } else { rest })?;
         }
         Ok(())
+    }
+}
+
+/// A value before the change: there may be none, and it may be empty.
+pub fn word_for(before: Option<&str>) -> &str {
+    match before {
+        None => "(none)",
+        Some("") => "(empty)",
+        Some(value) => value,
     }
 }
 
@@ -187,7 +196,7 @@ pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<(
     )?;
     writeln!(out, "# It cannot take itself back: preflight keeps a journal for that.\nset -eu")?;
     for change in &plan.changes {
-        let before = change.before.as_deref().unwrap_or("(none)");
+        let before = word_for(change.before.as_deref());
         if let Some(path) = change.target.strip_prefix("file:") {
             writeln!(out, "\n# {} ({})", escape::text(&change.id), change.layer.name())?;
             writeln!(out, "mkdir -p {}\ncat > {} <<'PREFLIGHT'", quote(parent(path)), quote(path))?;

@@ -6,6 +6,7 @@
 
 #[path = "tune/place.rs"]
 mod place;
+mod threats;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

@@ -364,7 +364,7 @@ fn markdown_is_for_a_ticket() {
     ");
 }
 
-/// G1. Seen failing with `fs::write` of the drop-in put into `cli::tune::show`.
+/// G1. Seen failing with an `fs::write` put into `cli::tune::show`.
 #[test]
 fn planning_writes_nothing() {
     for name in ROOTS {
@@ -380,8 +380,7 @@ fn planning_writes_nothing() {
     }
 }
 
-/// G2, and the way back. Seen failing with the OpenRC script not read back (the second plan of Alpine had a change from
-/// a file to itself), and with `Knob::restore` left out of a rollback.
+/// G2, and the way back. Seen failing with a change planned from a file to itself: the OpenRC script of Alpine.
 #[test]
 fn a_second_apply_changes_nothing_and_a_rollback_restores_every_byte() {
     for name in ROOTS {
@@ -418,7 +417,7 @@ fn a_better_value_is_never_lowered() {
 }
 
 /// A file that sorts after ours would decide: that is a conflict before, a warning after, and never a silent success.
-/// Seen failing with `Ground::would_lose` answering None, and with `--allow` not asked in `Session::check_boot`.
+/// Seen failing with `Ground::would_lose` answering None, and with `--allow` not heeded in `Session::check_boot`.
 #[test]
 fn a_later_file_is_a_conflict_that_can_be_allowed() {
     let lab = Lab::new();
@@ -514,7 +513,7 @@ fn the_script_does_what_the_apply_does() {
     }
 }
 
-/// Whoever can write our own file is root already; what stands in it must not become a command all the same.
+/// Seen failing with an unquoted here-document. Whoever can write our own file is root already; what stands in it must not become a command all the same.
 #[test]
 fn hostile_lines_in_our_own_file_do_not_reach_the_shell_or_the_terminal() {
     let lab = Lab::new();

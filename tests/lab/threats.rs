@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::place::{self, Place, TUNE, eventually};
 
-/// Row 1: a profile, or a folder above it, that others can write decides nothing for root.
+/// Row 1, seen failing with `trust::only_root_writes` not asked in `library::read`: a profile, or a folder above it, that others can write decides nothing for root.
 #[test]
 fn root_does_not_believe_what_others_can_write() {
     for script in [
@@ -17,12 +17,13 @@ fn root_does_not_believe_what_others_can_write() {
         "mkdir -p /etc/preflight/profiles.d /run/theirs; cat > /run/theirs/x; chown 65534 /run/theirs; ln -s /run/theirs/x $F",
     ] {
         let place = Place::new();
-        let profile = "printf 'name = \"evil\"\\ntitle = \"x\"\\n'";
+        let profile = "printf 'name = \"evil\"\\ntitle = \"x\"\\nextends = \"redis-sentinel\"\\n'";
+        let is_blamed = |words: &str| words.contains("belongs to user") || words.contains("can be written by");
         place.shell(&format!("F=/etc/preflight/profiles.d/evil.toml; {profile} | {{ {script}; }}"));
         let before = place.state();
         for args in [&["tune", "--profile", "evil"][..], &["tune", "--apply", "--profile", "evil"]] {
             let ran = place.run(args);
-            assert_eq!(ran.code, 2, "{script}: {ran:?}");
+            assert!(ran.code == 2 && is_blamed(&ran.stderr), "{script}: {ran:?}");
             assert!(
                 ran.stderr.contains("/etc/preflight") || ran.stderr.contains("/run/theirs"),
                 "{script}: {}",
@@ -32,7 +33,7 @@ fn root_does_not_believe_what_others_can_write() {
         assert_eq!(place.state(), before);
         // The file of a command line, too.
         let file = place.run(&["tune", "--apply", "--profile", "/etc/preflight/profiles.d/evil.toml"]);
-        assert_eq!(file.code, 2, "{script}: {file:?}");
+        assert!(file.code == 2 && is_blamed(&file.stderr), "{script}: {file:?}");
     }
 }
 

@@ -60,7 +60,7 @@ fn apply_verify_drift_and_rollback() {
     assert_eq!(place.run(&["rollback"]).code, 0, "nothing is left to take back");
 }
 
-/// G4, and `--no-wait`. Seen failing with `timer::watch` returning at once.
+/// G4, and `--no-wait`. Seen failing with `timer::watch` leaving before its deadline.
 #[test]
 fn without_a_confirm_everything_is_back_in_time() {
     let place = Place::new();
@@ -131,7 +131,7 @@ fn the_window_survives_the_end_of_the_terminal() {
     }
 }
 
-/// Seen failing with `Lock::try_take` answering always.
+/// Seen failing with `LockPlace::try_take` answering always: nine waited for their confirm.
 #[test]
 fn of_ten_applies_at_once_one_wins() {
     let place = Place::new();
@@ -222,12 +222,13 @@ fn progress_is_for_terminals() {
 const CALLS: [&str; 8] = ["write", "fsync", "fdatasync", "renameat", "unlinkat", "openat2", "mkdirat", "fallocate"];
 
 /// G3 through the program: every k-th of the calls from the journal on, killed, and recovered twice. The library's sweep
-/// is exhaustive (`lab_apply`); this one is for what only the program does. `PREFLIGHT_SEED` repeats a run.
+/// is exhaustive (`lab_apply`); this one is for what only the program does. `PREFLIGHT_SEED` repeats a run,
+/// `PREFLIGHT_EVERY=1` takes every point. Seen failing with `StepProgress::is_to_undo` asking for `done`.
 #[test]
 fn a_kill_leaves_all_old_or_all_new() {
     let seed: usize =
         std::env::var("PREFLIGHT_SEED").map_or_else(|_| std::process::id() as usize, |it| it.parse().unwrap());
-    let every = 6;
+    let every: usize = std::env::var("PREFLIGHT_EVERY").map_or(6, |it| it.parse().unwrap());
     println!("PREFLIGHT_SEED={seed}, every {every}th point");
     let place = Place::new();
     let old = place.state();

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::check::{Check, Tune};
 use super::definition::{Definition, ParameterKind};
 use super::diagnostic::{Code, Diagnostics, suggest};
+use super::os::OsProfile;
 use super::parameters::Parameters;
 use super::predicate::{Literal, Predicate, Term};
 use crate::facts::{Kind, Value, registry};
@@ -55,9 +56,29 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
     needs_cycles(checks, d);
 }
 
+/// The commands that a check names must be there. One OS profile stands for all: a test asserts that they have the same.
+pub fn recipes(checks: &[Check], os: &OsProfile, d: &mut Diagnostics) {
+    let names = || os.remedies.keys().map(String::as_str);
+    for check in checks {
+        for name in check.remedy.iter().chain(check.cases.iter().filter_map(|case| case.remedy.as_ref())) {
+            if !os.remedies.contains_key(name) {
+                let message = format!("no OS profile has commands named `{name}` for `{}`", check.id);
+                d.report(Code::UnknownRecipe, check.place.clone(), message).hint = Some(match suggest(name, names()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "leave out `remedy`, and say in `fix` what to do".to_owned(),
+                });
+            }
+        }
+    }
+}
+
 /// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.
 fn is_knob(fact: &str) -> bool {
-    fact.starts_with("sysctl.") || matches!(fact, "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap")
+    fact.starts_with("sysctl.")
+        || matches!(
+            fact,
+            "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap"
+        )
 }
 
 fn predicates_of(check: &Check) -> impl Iterator<Item = &Predicate> {
@@ -113,17 +134,25 @@ fn needs_cycles(checks: &[Check], d: &mut Diagnostics) {
     let by_id: HashMap<&str, &Check> = checks.iter().map(|check| (check.id.as_str(), check)).collect();
     let mut done: HashSet<&str> = HashSet::new();
     for check in checks.iter().filter(|check| !check.needs.is_empty()) {
+        if done.contains(check.id.as_str()) {
+            continue;
+        }
         let mut stack = vec![(check, 0_usize)];
         let mut path = vec![check.id.as_str()];
+        // The same ids, to look one up.
+        let mut on_path: HashSet<&str> = path.iter().copied().collect();
         while let Some((current, next)) = stack.pop() {
             let Some(need) = current.needs.get(next) else {
                 done.insert(&current.id);
                 path.pop();
+                on_path.remove(current.id.as_str());
                 continue;
             };
             stack.push((current, next + 1));
-            if path.contains(&need.value.as_str()) {
-                let message = format!("these checks need each other: {} → {}", path.join(" → "), need.value);
+            if on_path.contains(need.value.as_str()) {
+                let around = path.iter().skip_while(|id| **id != need.value);
+                let around: Vec<&str> = around.copied().collect();
+                let message = format!("these checks need each other: {} → {}", around.join(" → "), need.value);
                 d.report(Code::NeedsCycle, need.place.clone(), message);
                 return;
             }
@@ -132,6 +161,7 @@ fn needs_cycles(checks: &[Check], d: &mut Diagnostics) {
             {
                 stack.push((parent, 0));
                 path.push(&parent.id);
+                on_path.insert(&parent.id);
             }
         }
     }

@@ -7,8 +7,9 @@ use super::definition::Definition;
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::embedded::EMBEDDED;
 use super::glob;
-use super::library::Library;
+use super::library::{self, Library};
 use super::lint;
+use super::os;
 use super::parameters::Parameters;
 use super::profile::{self, Known, Profile};
 use super::reader::Placed;
@@ -60,6 +61,9 @@ pub fn load(library: &Library, profile: &str, set: &BTreeMap<String, String>) ->
 pub fn load_for_lint(library: &Library, profile: &str) -> (Option<Catalogue>, Diagnostics) {
     let mut d = Diagnostics::default();
     let catalogue = assemble(library, profile, &BTreeMap::new(), &mut d).ok();
+    if let Some(catalogue) = &catalogue {
+        lint::recipes(&catalogue.checks, &library::os_profile(os::GENERIC, &[]), &mut d);
+    }
     (catalogue, d)
 }
 

@@ -63,7 +63,7 @@ pub enum Command {
     List(ListArgs),
     /// Find mistakes in profiles, files of checks and waivers
     Lint(LintArgs),
-    /// Print shell completions, man pages or the JSON Schemas
+    /// Print shell completions, man pages, JSON Schemas, reference pages
     Generate(GenerateArgs),
 }
 
@@ -71,9 +71,9 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What is asked")]
 pub struct ProfileArgs {
-    /// The profile: a name, or a file when it holds a `/` or ends in `.toml`
-    #[arg(long, short = 'p', default_value = crate::catalog::embedded::DEFAULT_PROFILE, value_name = "NAME|FILE")]
-    pub profile: String,
+    /// The profile: a name, or a file when it holds a `/` or ends in `.toml` [default: redis-sentinel, or the snapshot's]
+    #[arg(long, short = 'p', value_name = "NAME|FILE")]
+    pub profile: Option<String>,
 
     /// Give a parameter of the profile a value: `--set maxmemory=1GiB`; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
@@ -86,6 +86,13 @@ pub struct ProfileArgs {
     /// Not these findings or checks; repeatable
     #[arg(long, value_name = "GLOB")]
     pub skip: Vec<String>,
+}
+
+impl ProfileArgs {
+    /// The profile that is asked of a host.
+    pub fn of_host(&self) -> &str {
+        self.profile.as_deref().unwrap_or(crate::catalog::embedded::DEFAULT_PROFILE)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -388,6 +395,14 @@ pub enum Generate {
         #[arg(value_enum)]
         which: Schema,
     },
+    /// The reference of all checks, as Markdown
+    Checks {
+        /// The profile whose checks are described
+        #[arg(long, short = 'p', default_value = crate::catalog::embedded::DEFAULT_PROFILE, value_name = "NAME|FILE")]
+        profile: String,
+    },
+    /// The reference of all facts, as Markdown
+    Facts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

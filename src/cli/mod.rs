@@ -8,6 +8,7 @@ mod facts;
 mod generate;
 mod lint;
 mod list;
+mod reference;
 mod select;
 mod source;
 mod transactions;
@@ -86,9 +87,13 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // `--help` and `--version` come here too; they are no mistake.
             let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success };
-            // Nobody is left to tell when the terminal is gone.
-            let _ = error.print();
-            return code;
+            return match error.print() {
+                // Asked for, and not delivered: a full disk is no success, a reader who left is.
+                Err(lost) if code == ExitCode::Success && lost.kind() != io::ErrorKind::BrokenPipe => {
+                    report_stop(&Stop::from(lost))
+                }
+                _ => code,
+            };
         }
     };
     match cli.color {

@@ -195,9 +195,9 @@ fn is_json(args: &ChangeArgs) -> bool {
 pub(super) fn show_one(outcome: &Outcome, as_json: bool) -> Result<ExitCode, Stop> {
     let mut bytes = Vec::new();
     if as_json {
-        json(outcome, &mut bytes)?
+        json(outcome, &mut bytes)?;
     } else {
-        lines(outcome, &mut bytes)?
+        lines(outcome, &mut bytes)?;
     }
     print(&bytes)?;
     Ok(outcome.exit().into())

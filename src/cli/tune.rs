@@ -25,7 +25,7 @@ use crate::report::terminal::DEFAULT_WIDTH;
 pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
     validate(args)?;
     let host = source::host(args.root.as_deref())?;
-    let catalogue = source::catalogue(&host, &args.profile.profile, &args.profile.set)?;
+    let catalogue = source::catalogue(&host, args.profile.of_host(), &args.profile.set)?;
     let selection = Selection::new(&args.profile, false);
     selection.validate(&catalogue)?;
     let snapshot = source::gather(&host, &catalogue, &selection);

@@ -4,11 +4,13 @@
 //! an image, a fixture). Files are read through it, so that every probe works on both. What is not a file (system
 //! calls, sockets, Docker) exists only on a live host; probes ask [`Host::is_live`] first.
 
+mod beneath;
 pub mod clock;
 pub mod command;
 pub mod cpus;
 pub mod detached;
 pub mod env;
+pub mod input;
 pub mod netns;
 pub mod output;
 pub mod process;
@@ -18,7 +20,6 @@ pub mod socket;
 pub mod space;
 pub mod trust;
 pub mod unix;
-mod beneath;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -140,6 +141,15 @@ impl Host {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// The kernel's file system that a missing file would be on, when this machine does not have it mounted: then the file
+    /// says nothing about the kernel. `/proc` may also be there without `/proc/sys` (`subset=pid`, proc(5)).
+    pub fn unmounted(&self, path: &Path) -> Option<&'static str> {
+        const WITNESSES: [(&str, &str); 3] =
+            [("/proc/sys", "/proc/sys/kernel"), ("/proc", "/proc/self"), ("/sys", "/sys/kernel")];
+        let (mount, witness) = WITNESSES.into_iter().find(|(mount, _)| path.starts_with(mount))?;
+        (self.is_live() && !self.exists(witness)).then_some(mount)
     }
 
     /// What the path is, links followed inside the root.

@@ -8,12 +8,12 @@ pub mod wish;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::catalog::Catalogue;
 use crate::catalog::check::{Case, Check, Condition, Severity};
 use crate::catalog::os::OsProfile;
-use crate::catalog::parameters::{Parameters, Protocol, Setting};
+use crate::catalog::parameters::{Parameters, Port, Protocol, Setting};
 use crate::catalog::predicate::Predicate;
 use crate::catalog::waiver::Waiver;
 use crate::facts::snapshot::Snapshot;
@@ -120,6 +120,8 @@ pub fn finding_id(check: &Check, instance: Option<&str>) -> String {
 struct Judge<'a> {
     by_id: HashMap<&'a str, &'a Check>,
     resolver: Resolver<'a>,
+    /// The workload's ports by their instance.
+    ports: HashMap<String, &'a Port>,
     /// What needed checks came to, so that each is judged once.
     needs: RefCell<HashMap<&'a str, Outcome>>,
 }
@@ -167,7 +169,8 @@ impl<'a> Judge<'a> {
             derived: RefCell::default(),
         };
         let by_id = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
-        Self { by_id, resolver, needs: RefCell::default() }
+        let ports = catalogue.parameters.ports().map(|port| (port.instance(), port)).collect();
+        Self { by_id, resolver, ports, needs: RefCell::default() }
     }
 
     fn finding(&self, check: &'a Check, instance: Option<String>, id: String) -> Finding {
@@ -219,7 +222,7 @@ impl<'a> Judge<'a> {
 
     fn blank(&self, check: &Check, instance: Option<String>, id: String) -> Finding {
         let title = match &instance {
-            Some(instance) => instance_title(check, instance, self.resolver.parameters),
+            Some(instance) => self.instance_title(check, instance),
             None => check.title.clone(),
         };
         Finding {
@@ -249,6 +252,17 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// The title of one instance: `port 6379 (redis)`, or the title with the instance before it.
+    fn instance_title(&self, check: &Check, instance: &str) -> String {
+        match self.ports.get(instance) {
+            Some(port) if check.for_each.as_deref() == Some("ports") => {
+                let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
+                format!("port {}{udp} ({})", port.port, port.name)
+            }
+            _ => format!("{instance}: {}", check.title),
+        }
+    }
+
     /// The first needed check that neither passed nor merely warned.
     fn missing_need(&self, check: &'a Check) -> Option<String> {
         check.needs.iter().find_map(|need| {
@@ -260,11 +274,29 @@ impl<'a> Judge<'a> {
         })
     }
 
+    /// What a needed check came to. What it needs itself is judged before it, not inside it: a long chain in somebody's
+    /// profile must not use up the stack.
     fn outcome_of(&self, id: &str) -> Outcome {
-        if let Some(outcome) = self.needs.borrow().get(id) {
-            return *outcome;
-        }
         let Some(check) = self.by_id.get(id).copied() else { return Outcome::Unknown };
+        let settled = |check: &Check| self.needs.borrow().get(check.id.as_str()).copied();
+        let mut pending = vec![check];
+        let mut opened: HashSet<&str> = HashSet::new();
+        while let Some(next) = pending.last().copied() {
+            // Opened a second time, all that it needs is settled; the loader has refused circles.
+            if settled(next).is_none() && opened.insert(&next.id) {
+                let needs = next.needs.iter().filter_map(|need| self.by_id.get(need.value.as_str()).copied());
+                pending.extend(needs.filter(|need| settled(need).is_none() && !opened.contains(need.id.as_str())));
+                continue;
+            }
+            pending.pop();
+            if settled(next).is_none() {
+                self.settle(next);
+            }
+        }
+        settled(check).unwrap_or(Outcome::Unknown)
+    }
+
+    fn settle(&self, check: &'a Check) {
         let instances = instances(check, self.resolver.parameters).into_iter();
         let outcomes = instances.map(|instance| {
             let id = finding_id(check, instance.as_deref());
@@ -272,7 +304,6 @@ impl<'a> Judge<'a> {
         });
         let worst = outcomes.max_by_key(|outcome| outcome.badness()).unwrap_or(Outcome::NotApplicable);
         self.needs.borrow_mut().insert(check.id.as_str(), worst);
-        worst
     }
 
     /// Whether all conditions hold.
@@ -326,18 +357,6 @@ fn overlay<'c>(base: &Question<'c>, case: &'c Case) -> Question<'c> {
         severity: case.severity.unwrap_or(base.severity),
         note: case.note.as_deref(),
         remedy: case.remedy.as_deref().or(base.remedy),
-    }
-}
-
-/// The title of one instance: `port 6379 (redis)`, or the title with the instance before it.
-fn instance_title(check: &Check, instance: &str, parameters: &Parameters) -> String {
-    let port = parameters.ports().find(|port| port.instance() == instance);
-    match port {
-        Some(port) if check.for_each.as_deref() == Some("ports") => {
-            let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
-            format!("port {}{udp} ({})", port.port, port.name)
-        }
-        _ => format!("{instance}: {}", check.title),
     }
 }
 

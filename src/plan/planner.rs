@@ -445,3 +445,7 @@ fn daemon_json(existing: Option<&str>, limit: &str) -> Result<Option<String>, St
     }
     serde_json::to_string_pretty(&root).map(|text| Some(text + "\n")).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;

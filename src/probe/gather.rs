@@ -1,6 +1,6 @@
 //! One run: which facts are needed, who gathers them, and in what order, so that waiting overlaps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::containers::Containers;
 use super::docker::{self, Docker};
@@ -110,10 +110,11 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
             pending.push(check);
         }
     }
+    let by_id: HashMap<&str, &Check> = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
     let mut needed: BTreeSet<&str> = BTreeSet::new();
     while let Some(check) = pending.pop() {
         for need in &check.needs {
-            if let Some(parent) = catalogue.checks.iter().find(|parent| parent.id == need.value)
+            if let Some(parent) = by_id.get(need.value.as_str()).copied()
                 && needed.insert(&parent.id)
             {
                 pending.push(parent);

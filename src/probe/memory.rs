@@ -77,7 +77,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
         let started = Instant::now();
         let fact = match cx.host.read_text(MEMINFO) {
             Ok(text) => hugepages(&parse(&text)),
-            Err(error) => no_meminfo(&error),
+            Err(error) => Fact::unreadable_of_kernel(cx.host, &error, "there is no /proc/meminfo"),
         };
         facts.live("memory.hugepages", fact.took(started.elapsed()));
     }

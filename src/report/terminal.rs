@@ -169,7 +169,12 @@ impl Terminal<'_> {
         ];
         let words: Vec<String> =
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-        self.paragraph("", "", &format!("{} findings: {}", s.total, words.join(", ")), Paint::new())
+        self.paragraph(
+            "",
+            "",
+            &format!("{} finding{}: {}", s.total, if s.total == 1 { "" } else { "s" }, words.join(", ")),
+            Paint::new(),
+        )
     }
 
     /// What to do, worst first; one step for all instances of a check.

@@ -3,6 +3,10 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests make the files and processes they look at")]
 
 mod catalogue;
+mod docs;
+mod entry_points;
+mod fixture_tables;
+mod fixtures;
 mod help;
 mod hostile;
 mod lint;

@@ -10,6 +10,7 @@ pub mod winner;
 use std::time::Instant;
 
 use self::boot::Sources;
+use self::live::NOT_ON_THIS_KERNEL;
 use self::winner::SettingsFile;
 use super::conf_dirs::{self, ConfFile, Hidden};
 use super::{Context, tuned};
@@ -41,12 +42,24 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
             let (kernel, entries) = sources
                 .as_ref()
                 .map_or((None, None), |sources| (sources.kernel.as_ref(), sources.tcp_ehash_entries.as_deref()));
-            if let Some(fact) = boot::predicted_in_container(key, kernel, entries) {
-                facts.insert(&id, Layer::Container, fact);
-            }
+            let predicted = boot::predicted_in_container(key, kernel, entries);
+            facts.insert(&id, Layer::Container, predicted.unwrap_or_else(|| not_predicted(&now)));
         }
         facts.insert(&id, Layer::Boot, boot.took(reading));
         facts.insert(id, Layer::Live, now);
+    }
+}
+
+/// No container of the workload runs that could be asked, and the default of a new network namespace is not known: the
+/// setting is not in the table, or the kernel is not known.
+fn not_predicted(now: &Fact) -> Fact {
+    match &now.state {
+        State::Absent(why) if why == NOT_ON_THIS_KERNEL => Fact::absent(why.clone(), now.source.clone()),
+        _ => Fact::unknown(
+            "what a new container gets cannot be predicted",
+            Some("start the workload, or set it under `sysctls` in its Compose file"),
+            "kernel default",
+        ),
     }
 }
 

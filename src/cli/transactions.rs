@@ -14,9 +14,18 @@ use crate::apply::{
 use crate::catalog::os::OsProfile;
 use crate::facts::Facts;
 use crate::host::{self, Host};
+use crate::plan::render::word_for;
 use crate::plan::truth::HostTruth;
 use crate::probe::{Want, gather, os_release};
 use crate::report::escape;
+
+/// What changes the running host is root's; an image belongs to whoever can write it.
+fn needs_root(args: &ChangeArgs, verb: &str) -> Result<(), Stop> {
+    if args.root.is_some() || nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Stop::Change(ExitCode::CannotTell, anyhow::anyhow!("{verb} needs root")))
+}
 
 /// Opens the machine that is meant and hands its parts to the work.
 fn with<T>(args: &ChangeArgs, work: impl FnOnce(&Env<'_>) -> Result<T, Stop>) -> Result<T, Stop> {
@@ -41,9 +50,10 @@ fn tx(text: &str) -> Result<TxId, Stop> {
 
 pub(super) fn confirm(args: &ConfirmArgs) -> Result<ExitCode, Stop> {
     let wanted = args.tx.as_deref().map(tx).transpose()?;
+    needs_root(&args.change, "confirm")?;
     let connection = if args.same_connection_ok { Connection::Any } else { Connection::New };
     let outcome = with(&args.change, |env| Ok(apply::confirm(env, wanted.as_ref(), connection)?))?;
-    show(&[outcome], is_json(&args.change))
+    show_one(&outcome, is_json(&args.change))
 }
 
 pub(super) fn rollback(args: &RollbackArgs) -> Result<ExitCode, Stop> {
@@ -58,11 +68,13 @@ pub(super) fn rollback(args: &RollbackArgs) -> Result<ExitCode, Stop> {
         (None, Some(text)) => Selection::DownTo(tx(text)?),
         (None, None) => Selection::Newest,
     };
+    needs_root(&args.change, "rollback")?;
     let outcomes = with(&args.change, |env| Ok(apply::rollback(env, &selection)?))?;
     show(&outcomes, is_json(&args.change))
 }
 
 pub(super) fn recover(args: &RecoverArgs) -> Result<ExitCode, Stop> {
+    needs_root(&args.change, "recover")?;
     let outcomes = with(&args.change, |env| {
         Ok(match (&args.watch, &args.if_unconfirmed) {
             (Some(text), _) => {
@@ -179,14 +191,24 @@ fn is_json(args: &ChangeArgs) -> bool {
     args.format == PlainFormat::Json
 }
 
-/// Shows what came of a command and returns the worst of its exit codes.
-pub(super) fn show(outcomes: &[Outcome], as_json: bool) -> Result<ExitCode, Stop> {
+/// Shows what came of a command that carries out one transaction.
+pub(super) fn show_one(outcome: &Outcome, as_json: bool) -> Result<ExitCode, Stop> {
     let mut bytes = Vec::new();
     if as_json {
-        match outcomes {
-            [one] => json(one, &mut bytes)?,
-            several => json(&several, &mut bytes)?,
-        }
+        json(outcome, &mut bytes)?;
+    } else {
+        lines(outcome, &mut bytes)?;
+    }
+    print(&bytes)?;
+    Ok(outcome.exit().into())
+}
+
+/// Shows what came of a command that may end any number of transactions, as JSON always a list, and returns the worst of
+/// the exit codes.
+fn show(outcomes: &[Outcome], as_json: bool) -> Result<ExitCode, Stop> {
+    let mut bytes = Vec::new();
+    if as_json {
+        json(outcomes, &mut bytes)?;
     } else if outcomes.is_empty() {
         writeln!(bytes, "nothing to do")?;
     } else {
@@ -242,7 +264,7 @@ fn change_words(change: &ChangeOutcome) -> String {
     if change.target.starts_with("file:") {
         return format!("{}: {result}", change.target);
     }
-    format!("{} {} → {}: {result}", change.target, change.before.as_deref().unwrap_or("(none)"), change.after)
+    format!("{} {} → {}: {result}", change.target, word_for(change.before.as_deref()), change.after)
 }
 
 fn state_words(state: State) -> &'static str {

@@ -23,6 +23,7 @@ use crate::probe::gather;
 use crate::report::terminal::DEFAULT_WIDTH;
 
 pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
+    validate(args)?;
     let host = source::host(args.root.as_deref())?;
     let catalogue = source::catalogue(&host, args.profile.of_host(), &args.profile.set)?;
     let selection = Selection::new(&args.profile, false);
@@ -32,8 +33,22 @@ pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
     let plan = plan(args, &host, &catalogue, &snapshot, &os, &selection);
     emit_compose(args, &plan)?;
     let why = Reasons(&catalogue);
-    let head = Head { profile: &catalogue.name, host: &snapshot.host.name, why: &why };
+    let head = Head { profile: &catalogue.name, host: &snapshot.host.name, why: &why, allow: &args.allow };
     if args.apply { carry_out(args, &host, &os, &plan, &head) } else { show(args, &plan, &head) }
+}
+
+fn validate(args: &TuneArgs) -> Result<(), Stop> {
+    if let Some(unknown) = args.allow.iter().find(|id| !planner::is_allowable(id)) {
+        let known = format!("{}, owner:tuned, owner:/PATH of a file that decides", planner::ALLOW_DAEMON_JSON);
+        return Err(Stop::usage(format!("--allow {unknown}: there is no such conflict\nhint: known are {known}")));
+    }
+    // An image cuts nobody off, and the timer of this host knows nothing of it.
+    if args.root.is_some() && args.confirm_within.is_some_and(|window| !window.is_zero()) {
+        return Err(Stop::usage(
+            "--confirm-within: the files of an image take effect at once, there is nothing to confirm",
+        ));
+    }
+    Ok(())
 }
 
 fn plan(
@@ -60,9 +75,10 @@ fn plan(
 
 /// The files that a plan may change, as they are. One that cannot be read is left out: staging it will say why.
 fn existing(host: &Host) -> Existing {
-    let paths = [files::SYSCTL, files::TMPFILES, files::OPENRC, files::DAEMON_JSON];
+    let paths =
+        [files::SYSCTL, files::TMPFILES, files::OPENRC, files::DAEMON_JSON].into_iter().chain(files::OPENRC_LINKS);
     let read = |path: &'static str| Some((path, host.read_optional(path).ok()??));
-    Existing(paths.into_iter().filter_map(read).collect::<BTreeMap<_, _>>())
+    Existing(paths.filter_map(read).collect::<BTreeMap<_, _>>())
 }
 
 fn emit_compose(args: &TuneArgs, plan: &Plan) -> Result<(), Stop> {
@@ -93,7 +109,8 @@ fn show(args: &TuneArgs, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop>
             if !plan.changes.is_empty() {
                 let needed = plan.changes.iter().filter(|change| change.kind == Kind::Needed).count();
                 let (total, target) = (plan.changes.len(), plan.changes.len() - needed);
-                writeln!(bytes, "\n{total} changes ({needed} needed, {target} target). Nothing was changed.")?;
+                let noun = if total == 1 { "change" } else { "changes" };
+                writeln!(bytes, "\n{total} {noun} ({needed} needed, {target} target). Nothing was changed.")?;
                 writeln!(bytes, "To carry them out: preflight tune --apply")?;
             }
         }
@@ -117,7 +134,9 @@ fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &H
     }
     let is_console = is_local_console();
     let window = apply::window(plan, args.confirm_within, is_console);
-    if args.format == PlanFormat::Terminal && !plan.changes.is_empty() {
+    // What is about to be done, for whoever looks on; afterwards the outcome names every change.
+    let is_seen = args.format == PlanFormat::Terminal && std::io::stderr().is_terminal();
+    if is_seen && !plan.changes.is_empty() {
         let mut words = Vec::new();
         render::terminal(plan, head, width(), &mut words)?;
         if let Some(window) = window {
@@ -143,7 +162,7 @@ fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &H
     };
     let outcome = apply::apply(plan, &options, &env);
     watch.done();
-    transactions::show(&[outcome?], args.format == PlanFormat::Json)
+    transactions::show_one(&outcome?, args.format == PlanFormat::Json)
 }
 
 /// On a terminal `--apply` is asked for once more; elsewhere the flag is the consent.

@@ -51,7 +51,8 @@ impl Watch for Terminal {
         self.countdown("watching whether the new values hold", left);
     }
 
-    fn waiting(&self, tx: &TxId, left: Duration) {
-        self.countdown(&format!("waiting for `preflight confirm {tx}` over another connection"), left);
+    fn waiting(&self, _: &TxId, left: Duration) {
+        // One line of 80 columns, or each second would leave one behind.
+        self.countdown("waiting for `preflight confirm` from another session", left);
     }
 }

@@ -8,6 +8,12 @@ pub const SYSCTL: &str = "/etc/sysctl.d/99-zz-preflight.conf";
 pub const TMPFILES: &str = "/etc/tmpfiles.d/00-preflight-thp.conf";
 /// Run by OpenRC before Docker.
 pub const OPENRC: &str = "/etc/init.d/preflight-thp";
+/// Where OpenRC finds that it is to run it; `rc-update` makes one of them.
+pub const OPENRC_LINKS: [&str; 3] = [
+    "/etc/runlevels/boot/preflight-thp",
+    "/etc/runlevels/default/preflight-thp",
+    "/etc/runlevels/sysinit/preflight-thp",
+];
 /// A profile of tuned that includes the one that was active.
 pub const TUNED: &str = "/etc/tuned/preflight/tuned.conf";
 pub const DAEMON_JSON: &str = "/etc/docker/daemon.json";
@@ -16,8 +22,9 @@ pub const DAEMON_JSON: &str = "/etc/docker/daemon.json";
 pub const THP_FOLDER: &str = "/sys/kernel/mm/transparent_hugepage";
 
 const HEADER: &str = "\
-# Written by preflight. `preflight rollback` takes it back, `preflight verify` compares it with the running kernel.
-# Edits are lost at the next `preflight tune --apply`; put settings of your own into a file of your own.
+# Written by preflight: `preflight verify` compares it with the running
+# kernel, `preflight rollback` takes it back. Edits are lost at the next
+# `preflight tune --apply`: put settings of your own into your own file.
 ";
 
 /// What stood in the files before the plan.
@@ -93,13 +100,42 @@ pub fn parse_tmpfiles(text: &str) -> BTreeMap<String, Line> {
 pub fn openrc_text(words: &BTreeMap<String, Line>) -> String {
     let mut text = format!(
         "#!/sbin/openrc-run\n{HEADER}\ndescription=\"Transparent huge pages as Redis wants them\"\n\n\
-         depend() {{\n\tneed sysfs\n\tbefore docker containerd\n}}\n\nstart() {{\n\tebegin \"Setting transparent huge pages\"\n"
+         depend() {{\n    need sysfs\n    before docker containerd\n}}\n\nstart() {{\n    ebegin \"Setting transparent huge pages\"\n"
     );
     for (file, line) in words {
-        text.extend(["\techo ", &line.value, " > ", THP_FOLDER, "/", file, " || return 1\n"]);
+        text.extend([
+            "    # ",
+            &line.check,
+            "\n    echo ",
+            &line.value,
+            " > ",
+            THP_FOLDER,
+            "/",
+            file,
+            " || return 1\n",
+        ]);
     }
-    text.push_str("\teend 0\n}\n");
+    text.push_str("    eend 0\n}\n");
     text
+}
+
+/// Reads our own script back: file below the folder → word.
+pub fn parse_openrc(text: &str) -> BTreeMap<String, Line> {
+    let mut lines = BTreeMap::new();
+    let mut check = String::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(comment) = line.strip_prefix('#') {
+            comment.trim().clone_into(&mut check);
+            continue;
+        }
+        let Some((word, rest)) = line.strip_prefix("echo ").and_then(|rest| rest.split_once(" > ")) else { continue };
+        if let Some(file) =
+            rest.strip_suffix(" || return 1").and_then(|path| path.strip_prefix(THP_FOLDER)?.strip_prefix('/'))
+        {
+            lines.insert(file.to_owned(), Line { value: word.to_owned(), check: check.clone() });
+        }
+    }
+    lines
 }
 
 /// A tuned profile that keeps the active one and only overrides the huge pages.
@@ -124,6 +160,7 @@ mod tests {
             let lines: BTreeMap<String, Line> = lines.into_iter().map(|(name, value)| (name, line(&value))).collect();
             prop_assert_eq!(parse_sysctl(&sysctl_text(&lines)), lines.clone());
             let words: BTreeMap<String, Line> = lines.into_keys().map(|name| (name, line("never"))).collect();
+            prop_assert_eq!(parse_openrc(&openrc_text(&words)), words.clone());
             prop_assert_eq!(parse_tmpfiles(&tmpfiles_text(&words)), words);
         }
 
@@ -131,6 +168,7 @@ mod tests {
         fn any_text_is_read(text in "(\\PC|\n){0,200}") {
             parse_sysctl(&text);
             parse_tmpfiles(&text);
+            parse_openrc(&text);
         }
     }
 }

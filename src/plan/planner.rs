@@ -1,7 +1,7 @@
 //! The planner: pure, from wishes to changes, conflicts and manual steps. It never lowers a value that is as good as the
 //! target or better, and it never plans what is already so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::{self, Existing, Line};
 use super::model::{Change, Conflict, Kind, Manual, Plan};
@@ -42,6 +42,18 @@ const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
 /// The override of consent for the daemon's own file.
 pub const ALLOW_DAEMON_JSON: &str = "docker.daemon-json";
 
+/// The id under which a conflict with the owner of a file is named and allowed; `by` is `/etc/sysctl.d/99-zzz.conf:3`.
+pub fn owner_id(by: &str) -> String {
+    let path = by.rsplit_once(':').map_or(by, |(path, _)| path);
+    if path.contains("/tuned/") { "owner:tuned".to_owned() } else { format!("owner:{path}") }
+}
+
+/// Whether an id can stand behind `--allow` at all. A file that decides now may be gone when the plan is made again, so
+/// any path does.
+pub fn is_allowable(id: &str) -> bool {
+    matches!(id, ALLOW_DAEMON_JSON | "owner:tuned") || id.starts_with("owner:/")
+}
+
 /// Plans what the wishes need.
 pub fn plan(wishes: &[Wish], ground: &Ground<'_>) -> Plan {
     let mut planner = Planner {
@@ -53,8 +65,11 @@ pub fn plan(wishes: &[Wish], ground: &Ground<'_>) -> Plan {
         conflicts: Vec::new(),
         manual: Vec::new(),
     };
-    let thp_file = if planner.is_openrc() { None } else { ground.existing.text(files::TMPFILES) };
-    planner.thp = thp_file.map(files::parse_tmpfiles).unwrap_or_default();
+    planner.thp = if planner.is_openrc() {
+        ground.existing.text(files::OPENRC).map(files::parse_openrc).unwrap_or_default()
+    } else {
+        ground.existing.text(files::TMPFILES).map(files::parse_tmpfiles).unwrap_or_default()
+    };
     for wish in wishes {
         planner.wish(wish);
     }
@@ -251,9 +266,6 @@ impl Planner<'_> {
     /// tuned starts later than tmpfiles and would win: it is respected unless its owner agrees.
     fn tuned(&mut self, wish: &Wish, word: &str, source: &str) {
         let reason = format!("tuned sets the huge pages at each start ({source}) and would win over a file");
-        if self.ground.allow.iter().any(|id| id == "owner:tuned") {
-            self.conflict("owner:tuned", "thp:enabled", &reason);
-        }
         let text = format!(
             "mkdir -p /etc/tuned/preflight\nprintf '[main]\\ninclude=%s\\n[vm]\\ntransparent_hugepages={word}\\n' \"$(cat /etc/tuned/active_profile)\" > /etc/tuned/preflight/tuned.conf\ntuned-adm profile preflight"
         );
@@ -268,7 +280,13 @@ impl Planner<'_> {
         let limit = text(&wish.to);
         if self.ground.allow.iter().any(|id| id == ALLOW_DAEMON_JSON) && !limit.is_empty() {
             match daemon_json(self.ground.existing.text(files::DAEMON_JSON), &limit) {
-                Ok(after) => return self.daemon_json(wish, after),
+                Ok(Some(after)) => return self.daemon_json(wish, after),
+                Ok(None) => {
+                    let reason = format!("{} is as it should be; Docker has not read it yet", files::DAEMON_JSON);
+                    let service =
+                        if self.is_openrc() { "rc-service docker restart" } else { "systemctl restart docker" };
+                    return self.manual(wish, &reason, service.to_owned());
+                }
                 Err(error) => return self.manual(wish, &error, format!("# mend {} first", files::DAEMON_JSON)),
             }
         }
@@ -301,18 +319,35 @@ impl Planner<'_> {
                 && self.boot.contains_key(files::SYSCTL)
             {
                 let reason = format!("{by} sets {name} to `{value}` at the next boot, after our `{}`", line.value);
-                self.conflict(&format!("owner:{}", by_file(&by)), &format!("sysctl:{name}"), &reason);
+                self.conflict(&owner_id(&by), &format!("sysctl:{name}"), &reason);
             }
         }
+        self.runlevel();
         for (path, checks) in std::mem::take(&mut self.boot) {
             let after = match path {
                 files::SYSCTL => sysctl.clone(),
                 files::OPENRC => files::openrc_text(&self.thp),
                 _ => files::tmpfiles_text(&self.thp),
             };
-            self.live.push(self.file(path, after, checks));
+            // What stands there already is no change, whatever the next boot makes of it.
+            if self.ground.existing.text(path) != Some(after.as_str()) {
+                self.live.push(self.file(path, after, checks));
+            }
         }
         Plan::new(self.live, self.conflicts, self.manual)
+    }
+
+    /// OpenRC runs a script only when it is linked into a runlevel, and those links are the host's own.
+    fn runlevel(&mut self) {
+        let is_linked = files::OPENRC_LINKS.iter().any(|path| self.ground.existing.text(path).is_some());
+        if self.is_openrc() && !self.thp.is_empty() && !is_linked {
+            let checks = self.thp.values().map(|line| line.check.clone()).collect::<BTreeSet<_>>();
+            self.manual.push(Manual {
+                id: checks.into_iter().collect::<Vec<_>>().join(","),
+                reason: format!("OpenRC runs {} only when it is in a runlevel", files::OPENRC),
+                text: "rc-update add preflight-thp boot   # before a rollback: rc-update del preflight-thp boot".into(),
+            });
+        }
     }
 
     fn file(&self, path: &'static str, after: String, checks: Vec<(String, Kind)>) -> Change {
@@ -337,7 +372,7 @@ impl Planner<'_> {
         let by = source.unwrap_or_default();
         let reason = format!("{by} sets {name} to `{found}` at the next boot, after our file");
         let text = format!("# {by} wins over {}: remove its line for {name}", files::SYSCTL);
-        self.manual.push(Manual { id: format!("owner:{}", by_file(&by)), reason, text });
+        self.manual.push(Manual { id: owner_id(&by), reason, text });
     }
 
     fn conflict(&mut self, id: &str, target: &str, reason: &str) {
@@ -373,11 +408,6 @@ impl Planner<'_> {
     }
 }
 
-/// `/etc/sysctl.d/99-zzz.conf:3` → the path.
-fn by_file(by: &str) -> &str {
-    by.rsplit_once(':').map_or(by, |(path, _)| path)
-}
-
 fn kind(wish: &Wish) -> Kind {
     if wish.finding.result == Outcome::Pass { Kind::Target } else { Kind::Needed }
 }
@@ -392,12 +422,14 @@ fn restarts(wish: &Wish) -> Vec<String> {
 fn text(value: &Value) -> String {
     match value {
         Value::Set(words) => words.iter().cloned().collect::<Vec<_>>().join(","),
+        // As a person reads it an empty text is `(empty)`.
+        Value::Text(text) => text.clone(),
         other => other.to_string(),
     }
 }
 
-/// The daemon's file with the default limit put in, everything else kept.
-fn daemon_json(existing: Option<&str>, limit: &str) -> Result<String, String> {
+/// The daemon's file with the default limit put in, everything else kept; `None` when it says so already.
+fn daemon_json(existing: Option<&str>, limit: &str) -> Result<Option<String>, String> {
     let number: i64 = limit.parse().map_err(|_| format!("`{limit}` is no limit"))?;
     let text = existing.filter(|text| !text.trim().is_empty()).unwrap_or("{}");
     let mut root: serde_json::Value = serde_json::from_str(text)
@@ -407,6 +439,13 @@ fn daemon_json(existing: Option<&str>, limit: &str) -> Result<String, String> {
     let Some(ulimits) = ulimits.as_object_mut() else {
         return Err(format!("default-ulimits of {} is no object", files::DAEMON_JSON));
     };
-    ulimits.insert("nofile".into(), serde_json::json!({ "Name": "nofile", "Hard": number, "Soft": number }));
-    serde_json::to_string_pretty(&root).map(|text| text + "\n").map_err(|error| error.to_string())
+    let wanted = serde_json::json!({ "Name": "nofile", "Hard": number, "Soft": number });
+    if ulimits.insert("nofile".into(), wanted.clone()) == Some(wanted) {
+        return Ok(None);
+    }
+    serde_json::to_string_pretty(&root).map(|text| Some(text + "\n")).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;

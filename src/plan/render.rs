@@ -15,6 +15,8 @@ pub struct Head<'a> {
     pub host: &'a str,
     /// Check id → why it matters.
     pub why: &'a dyn WhyOf,
+    /// What `--allow` names.
+    pub allow: &'a [String],
 }
 
 /// Where the reasons of checks come from.
@@ -32,11 +34,19 @@ pub fn terminal(plan: &Plan, head: &Head<'_>, width: usize, out: &mut dyn Write)
     for (number, change) in plan.changes.iter().enumerate() {
         page.change(number + 1, change, head)?;
     }
+    if !plan.changes.is_empty() {
+        page.wrap("", "", "\nThe reasons in full: preflight explain ID")?;
+    }
     if !plan.conflicts.is_empty() {
         writeln!(page.out, "\n{}", "CONFLICTS".bold())?;
         for conflict in &plan.conflicts {
             page.wrap("  ", "    ", &format!("{}: {}", conflict.id, conflict.reason))?;
-            page.wrap("    ", "    ", &format!("to go on all the same: --allow {}", conflict.id))?;
+            let allowed = if head.allow.contains(&conflict.id) {
+                "allowed on the command line".to_owned()
+            } else {
+                format!("to go on all the same: --allow {}", conflict.id)
+            };
+            page.wrap("    ", "    ", &allowed)?;
         }
     }
     if !plan.manual.is_empty() {
@@ -58,7 +68,7 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn change(&mut self, number: usize, change: &Change, head: &Head<'_>) -> io::Result<()> {
-        let before = change.before.as_deref().unwrap_or("(none)");
+        let before = word_for(change.before.as_deref());
         let line = match change.target.strip_prefix("file:") {
             Some(path) => format!("{}: {path}", change.layer.name()),
             None => format!("{}: {} {before} → {}", change.layer.name(), change.target, change.after),
@@ -71,7 +81,8 @@ impl Page<'_> {
         }
         if change.target.starts_with("file:") {
             for line in diff(change).lines() {
-                let line = escape::text(line);
+                let line = line.replace('\t', "    ");
+                let line = escape::text(&line);
                 match line.as_bytes().first() {
                     Some(b'+') => writeln!(self.out, "       {}", line.green())?,
                     Some(b'-') => writeln!(self.out, "       {}", line.red())?,
@@ -99,6 +110,15 @@ impl Page<'_> {
             writeln!(self.out, "{}{line}", if index == 0 { first } else { rest })?;
         }
         Ok(())
+    }
+}
+
+/// A value before the change: there may be none, and it may be empty.
+pub fn word_for(before: Option<&str>) -> &str {
+    match before {
+        None => "(none)",
+        Some("") => "(empty)",
+        Some(value) => value,
     }
 }
 
@@ -176,7 +196,7 @@ pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<(
     )?;
     writeln!(out, "# It cannot take itself back: preflight keeps a journal for that.\nset -eu")?;
     for change in &plan.changes {
-        let before = change.before.as_deref().unwrap_or("(none)");
+        let before = word_for(change.before.as_deref());
         if let Some(path) = change.target.strip_prefix("file:") {
             writeln!(out, "\n# {} ({})", escape::text(&change.id), change.layer.name())?;
             writeln!(out, "mkdir -p {}\ncat > {} <<'PREFLIGHT'", quote(parent(path)), quote(path))?;

@@ -16,3 +16,4 @@ mod schema;
 mod selection;
 mod snapshot;
 mod support;
+mod tune;

@@ -143,6 +143,24 @@ impl Host {
         command
     }
 
+    /// Kills, by their ids, the processes in this network namespace whose command line begins so; returns how many.
+    pub(crate) fn kill(&self, title: &str) -> usize {
+        let namespace = fs::read_link(format!("/proc/{}/ns/net", self.sshd.id()));
+        let (Ok(namespace), Ok(own)) = (namespace, fs::read_link("/proc/self/ns/net")) else { return 0 };
+        assert_ne!(namespace, own);
+        let mut killed = 0;
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            if fs::read_link(entry.path().join("ns/net")).is_ok_and(|found| found == namespace)
+                && fs::read(entry.path().join("cmdline")).is_ok_and(|found| found.starts_with(title.as_bytes()))
+            {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                killed += 1;
+            }
+        }
+        killed
+    }
+
     /// Ends a shared connection.
     pub(crate) fn hang_up(&self, control: &str) {
         let mut command = self.controller();
@@ -156,19 +174,8 @@ impl Drop for Host {
         for name in ["shared", "ansible"] {
             self.hang_up(name);
         }
-        // Also what a watchdog or a session left: everything in this network namespace, by its id.
-        let namespace = fs::read_link(format!("/proc/{}/ns/net", self.sshd.id()));
-        let own = fs::read_link("/proc/self/ns/net");
-        if let (Ok(namespace), Ok(own)) = (namespace, own)
-            && namespace != own
-        {
-            for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-                let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-                if fs::read_link(entry.path().join("ns/net")).is_ok_and(|found| found == namespace) {
-                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-                }
-            }
-        }
+        // Also what a watchdog or a session left.
+        self.kill("");
         let _ = self.sshd.wait();
     }
 }

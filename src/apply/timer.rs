@@ -75,8 +75,11 @@ pub struct HostTimer {
 
 impl HostTimer {
     pub fn new(host: &Host, state_dir: Option<&Path>) -> Self {
-        // sd_booted(3).
-        let has_systemd = host.is_live() && host.metadata("/run/systemd/system").is_ok_and(|found| found.is_dir());
+        // sd_booted(3). The rehearsal is waited for over the message bus, which a minimal system leaves out: systemd's
+        // own socket answers `systemd-run`, but not `systemd-run --wait`.
+        let has_systemd = host.is_live()
+            && host.metadata("/run/systemd/system").is_ok_and(|found| found.is_dir())
+            && host.metadata("/run/dbus/system_bus_socket").is_ok();
         Self { has_systemd, state_dir: state_dir.map(Into::into) }
     }
 
@@ -158,7 +161,9 @@ pub fn start_watchdog(
     environment: &[(OsString, OsString)],
 ) -> Result<Armed, TimerError> {
     let pid = detached::start(program, arguments, environment, ARMED, PATIENCE).map_err(TimerError::Watchdog)?;
-    let weakness = "no systemd here: the timer is a process, and whoever ends all processes ends it too".to_owned();
+    let weakness =
+        "no systemd with a message bus here: the timer is a process, and whoever ends all processes ends it too"
+            .to_owned();
     Ok(Armed { kind: "watchdog", name: pid.to_string(), weakness: Some(weakness) })
 }
 

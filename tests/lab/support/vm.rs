@@ -15,6 +15,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -225,6 +226,11 @@ impl Vm {
         self.wait_until_up();
     }
 
+    /// QEMU's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.qemu.as_ref().expect("it runs").0.id()
+    }
+
     /// The power goes, at once. What the guest did not sync is lost.
     pub(crate) fn power_cut(&mut self) {
         drop(self.qemu.take().expect("it runs"));
@@ -259,11 +265,15 @@ impl Vm {
     }
 
     fn wait_until_up(&self) {
-        let state = self.try_run("timeout 150 systemctl is-system-running --wait");
+        // Not `--wait`: early in a boot it finds no bus to wait on.
+        let state = self.try_run(
+            "for i in {1..300}; do state=$(systemctl is-system-running 2>/dev/null)\n\
+             case $state in running | degraded) break ;; esac; sleep 0.5; done; echo $state",
+        );
         assert_eq!(
             state.stdout.trim(),
             "running",
-            "{}\n{}",
+            "{state:?}\n{}\n{}",
             self.try_run("systemctl --failed --no-pager; systemctl list-jobs --no-pager").stdout,
             self.told()
         );
@@ -330,8 +340,8 @@ impl Vm {
     }
 
     fn try_connect(&self) -> Option<Connection> {
-        let socket = tempfile::Builder::new().prefix("ssh").make_in(self.folder.path(), |_| Ok(())).ok()?;
-        let socket = socket.path().to_owned();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let socket = self.path(&format!("ssh{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         let mut command = self.ssh();
         command.args(["-N", "-M", "-S"]).arg(&socket).arg("root@127.0.0.1");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -377,7 +387,20 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn run(&self, script: &str) -> Ran {
         let mut command = bound("ssh");
-        command.args(["-F", "none", "-o", "ControlMaster=no", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-S"]);
+        // Never a connection of its own when the shared one is gone.
+        command.args([
+            "-F",
+            "none",
+            "-o",
+            "ControlMaster=no",
+            "-o",
+            "ProxyCommand=false",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "LogLevel=ERROR",
+            "-S",
+        ]);
         command.arg(&self.socket).args(["-p", &self.port.to_string(), "root@127.0.0.1", "--", script]);
         ran(&mut command)
     }

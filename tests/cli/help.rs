@@ -39,7 +39,7 @@ fn help_of_every_subcommand() {
       explain   Explain a check: what it asks, why, and how to mend it
       list      List what there is
       lint      Find mistakes in profiles, files of checks and waivers
-      generate  Print shell completions, man pages or the JSON Schemas
+      generate  Print shell completions, man pages, JSON Schemas, reference pages
       help      Print this message or the help of the given subcommand(s)
 
     Options:
@@ -77,9 +77,8 @@ fn help_of_every_subcommand() {
 
     What is asked:
       -p, --profile <NAME|FILE>
-              The profile: a name, or a file when it holds a `/` or ends in `.toml`
-              
-              [default: redis-sentinel]
+              The profile: a name, or a file when it holds a `/` or ends in `.toml` [default:
+              redis-sentinel, or the snapshot's]
 
           --set <KEY=VALUE>
               Give a parameter of the profile a value: `--set maxmemory=1GiB`; repeatable
@@ -149,7 +148,7 @@ fn help_of_every_subcommand() {
 
     What is asked:
       -p, --profile <NAME|FILE>  The profile: a name, or a file when it holds a `/` or ends in `.toml`
-                                 [default: redis-sentinel]
+                                 [default: redis-sentinel, or the snapshot's]
           --set <KEY=VALUE>      Give a parameter of the profile a value: `--set maxmemory=1GiB`;
                                  repeatable
           --only <GLOB>          Only these findings or checks; `*` and `?` as in file names; repeatable
@@ -218,7 +217,7 @@ fn help_of_every_subcommand() {
       -h, --help          Print help
 
     $ preflight generate --help
-    Print shell completions, man pages or the JSON Schemas
+    Print shell completions, man pages, JSON Schemas, reference pages
 
     Usage: preflight generate [OPTIONS] <COMMAND>
 
@@ -226,6 +225,8 @@ fn help_of_every_subcommand() {
       completions  A completion script for a shell
       man          Man pages, one file per subcommand
       schema       A JSON Schema
+      checks       The reference of all checks, as Markdown
+      facts        The reference of all facts, as Markdown
       help         Print this message or the help of the given subcommand(s)
 
     Options:

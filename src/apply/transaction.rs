@@ -237,7 +237,7 @@ impl Session<'_> {
         let mut records: Vec<Event> = Vec::new();
         if let Some(window) = options.confirm_within {
             let deadline = self.env.clock.boottime() + window;
-            let armed = self.env.timer.arm(&tx, deadline, window).map_err(|error| Failure::Timer(error.to_string()))?;
+            let armed = self.env.timer.arm(&tx, deadline).map_err(|error| Failure::Timer(error.to_string()))?;
             if let Some(warning) = armed.weakness {
                 self.warn(warning);
             }

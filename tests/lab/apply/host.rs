@@ -70,7 +70,7 @@ impl Watch for LabWatch {
 struct LabTimer(PathBuf);
 
 impl Timer for LabTimer {
-    fn arm(&self, tx: &TxId, deadline: Duration, _: Duration) -> Result<Armed, TimerError> {
+    fn arm(&self, tx: &TxId, deadline: Duration) -> Result<Armed, TimerError> {
         let environment = [
             ("PREFLIGHT_LAB_VERB", "watch".to_owned()),
             ("PREFLIGHT_LAB_ROOT", self.0.display().to_string()),
@@ -90,7 +90,7 @@ impl Timer for LabTimer {
 struct NoTimer;
 
 impl Timer for NoTimer {
-    fn arm(&self, _: &TxId, _: Duration, _: Duration) -> Result<Armed, TimerError> {
+    fn arm(&self, _: &TxId, _: Duration) -> Result<Armed, TimerError> {
         Ok(Armed { kind: "none", name: String::new(), weakness: None })
     }
 

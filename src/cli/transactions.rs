@@ -31,14 +31,14 @@ fn needs_root(args: &ChangeArgs, verb: &str) -> Result<(), Stop> {
 fn with<T>(args: &ChangeArgs, work: impl FnOnce(&Env<'_>) -> Result<T, Stop>) -> Result<T, Stop> {
     let host = source::host(args.root.as_deref())?;
     let os = os_of(&host);
-    let truth = HostTruth { host: &host, os: &os };
+    let truth = HostTruth { host: &host, os };
     let machine = Machine::open(&host, args.state.state_dir.as_deref())?;
     let knobs = machine.knobs();
     let watch = Unwatched;
     work(&machine.env(&knobs, &truth, &watch))
 }
 
-fn os_of(host: &Host) -> OsProfile {
+fn os_of(host: &Host) -> &'static OsProfile {
     let mut facts = Facts::default();
     os_release::probe(host, &Want::new(["os.id", "os.like"].map(String::from)), &mut facts);
     gather::os_of(&facts)

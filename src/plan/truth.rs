@@ -74,7 +74,7 @@ impl HostTruth<'_> {
         let mut facts = Facts::default();
         let want = Want::new(ids);
         let parameters = Parameters::default();
-        let cx = Context { host: self.host, want: &want, parameters: &parameters, os: self.os };
+        let cx = Context::new(self.host, &want, &parameters, self.os);
         sysctl::probe(&cx, &mut facts);
         thp::probe(&cx, &mut facts);
         facts

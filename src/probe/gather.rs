@@ -110,7 +110,6 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
             pending.push(check);
         }
     }
-    let by_id: HashMap<&str, &Check> = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
     let mut needed: BTreeSet<&str> = BTreeSet::new();
     let by_id: HashMap<&str, &Check> = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
     while let Some(check) = pending.pop() {

@@ -6,6 +6,7 @@
 
 #[path = "tune/place.rs"]
 mod place;
+#[path = "tune/threats.rs"]
 mod threats;
 
 use std::collections::BTreeMap;

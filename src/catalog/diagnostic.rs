@@ -169,7 +169,7 @@ impl Diagnostics {
             out.push('\n');
         }
         if let Some(more @ 1..) = self.list.len().checked_sub(MAX_SHOWN) {
-            out.push_str(&format!("… and {more} more\n"));
+            out.extend(["… and ", &more.to_string(), " more\n"]);
         }
         out
     }

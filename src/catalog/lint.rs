@@ -172,15 +172,20 @@ pub fn predicates(checks: &[Check], parameters: &Parameters, d: &mut Diagnostics
     for check in checks {
         let Some(pass) = &check.pass else { continue };
         let known = Known { parameters };
-        if let Some(warn) = &check.warn
-            && known.implies(warn, pass) == Some(true)
-        {
+        // A case lays its own questions over the check's; with a pass of its own it has no other warn.
+        let base = (check.warn.as_ref(), pass);
+        let cases = check.cases.iter().map(|case| (case.warn.as_ref(), case.pass.as_ref().unwrap_or(pass)));
+        for (warn, pass) in std::iter::once(base).chain(cases) {
+            let Some(warn) = warn.filter(|warn| known.implies(warn, pass) == Some(true)) else { continue };
             let message = format!("`warn` of `{}` can never decide: `pass` admits all of it", check.id);
             let place = warn.terms().first().map_or_else(|| check.place.clone(), |term| term.place.clone());
             d.report(Code::DeadWarn, place, message);
         }
         if let Some(tune) = &check.tune {
             known.tune(check, tune, pass, d);
+            for pass in check.cases.iter().filter_map(|case| case.pass.as_ref()) {
+                known.tune(check, tune, pass, d);
+            }
         }
     }
 }
@@ -201,6 +206,13 @@ impl Known<'_> {
 
     /// Whether a value satisfies a predicate; `None` when that depends on facts.
     fn admits(&self, predicate: &Predicate, value: &Value) -> Option<bool> {
+        // Two known values that cannot be compared never match.
+        let terms = predicate.terms().iter().map(|term| self.value(term)).collect::<Option<Vec<Value>>>()?;
+        if matches!(predicate, Predicate::AtLeast(_) | Predicate::AtMost(_) | Predicate::Range(..))
+            && terms.iter().any(|term| compare::order(value, term).is_none())
+        {
+            return Some(false);
+        }
         let order = |term: &Term| compare::order(value, &self.value(term)?);
         Some(match predicate {
             Predicate::AtLeast(term) => order(term)? != Ordering::Less,
@@ -214,7 +226,10 @@ impl Known<'_> {
                 any
             }
             Predicate::Range(low, high) => order(low)? != Ordering::Less && order(high)? != Ordering::Greater,
-            Predicate::Includes(_) => return None,
+            Predicate::Includes(term) => match (value, self.value(term)?) {
+                (Value::Set(present), Value::Set(wanted)) => wanted.is_subset(present),
+                _ => false,
+            },
         })
     }
 
@@ -238,7 +253,11 @@ impl Known<'_> {
             Predicate::AtMost(term) => {
                 Some(matches!(wide, Predicate::AtMost(_)) && self.admits(wide, &self.value(term)?)?)
             }
-            Predicate::Includes(_) => None,
+            // Some larger set has the same words too, so it is never all equal to one set.
+            Predicate::Includes(term) => match wide {
+                Predicate::Includes(_) => self.admits(wide, &self.value(term)?),
+                _ => Some(false),
+            },
         }
     }
 

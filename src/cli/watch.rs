@@ -12,7 +12,8 @@ use crate::apply::{TxId, Watch};
 #[derive(Debug)]
 pub(super) struct Terminal {
     interrupt: Interrupt,
-    is_terminal: bool,
+    /// Whether somebody sees stderr.
+    seen: bool,
     /// The second that was last shown, so that a line is written once per second.
     shown: Cell<Option<u64>>,
 }
@@ -20,12 +21,12 @@ pub(super) struct Terminal {
 impl Terminal {
     pub(super) fn new() -> Result<Self, Stop> {
         let interrupt = Interrupt::install().map_err(|error| Stop::Internal(error.into()))?;
-        Ok(Self { interrupt, is_terminal: std::io::stderr().is_terminal(), shown: Cell::new(None) })
+        Ok(Self { interrupt, seen: std::io::stderr().is_terminal(), shown: Cell::new(None) })
     }
 
     fn countdown(&self, words: &str, left: Duration) {
-        let seconds = left.as_secs_f64().ceil() as u64;
-        if self.is_terminal && self.shown.replace(Some(seconds)) != Some(seconds) {
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        if self.seen && self.shown.replace(Some(seconds)) != Some(seconds) {
             let mut stderr = std::io::stderr();
             // The session may be gone; the work goes on.
             let _ = write!(stderr, "\r\x1b[K{words}, {seconds} s left");

@@ -26,7 +26,6 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     // A pipe, a terminal or /dev/null cannot be replaced; it is written to. Nor are the names in /dev and /proc: to
     // rename over /dev/stdout would take it from every other program of the machine.
-    #[expect(clippy::disallowed_methods, reason = "this is a room of `host`")]
     let real_folder = std::fs::canonicalize(folder)?;
     let of_the_kernel =
         (real_folder.starts_with("/dev") && !real_folder.starts_with("/dev/shm")) || real_folder.starts_with("/proc");

@@ -123,7 +123,7 @@ mod tests {
         fn what_is_written_reads_back(lines in prop::collection::btree_map("[a-z]{1,8}(\\.[a-z_0-9]{1,8}){1,3}", "[a-z0-9]{1,9}( [0-9]{1,5})?", 0..6)) {
             let lines: BTreeMap<String, Line> = lines.into_iter().map(|(name, value)| (name, line(&value))).collect();
             prop_assert_eq!(parse_sysctl(&sysctl_text(&lines)), lines.clone());
-            let words: BTreeMap<String, Line> = lines.into_iter().map(|(name, _)| (name, line("never"))).collect();
+            let words: BTreeMap<String, Line> = lines.into_keys().map(|name| (name, line("never"))).collect();
             prop_assert_eq!(parse_tmpfiles(&tmpfiles_text(&words)), words);
         }
 

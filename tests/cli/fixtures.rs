@@ -121,8 +121,26 @@ fn remedies_are_those_of_the_system() {
     assert!(shown > 50, "only {shown} commands were looked at");
 }
 
+/// What counts is the day of the facts, not the day of judging. Seen failing with the clock in `judge::judge`.
+#[test]
+fn support_is_judged_by_the_day_of_the_facts() {
+    let lab = Lab::new();
+    for (name, day, expected) in [
+        ("debian-12", "2028-06-30T23:59:59Z", "supported"),
+        ("debian-12", "2028-07-01T00:00:00Z", "end-of-life"),
+        ("rocky-8", "2029-05-31T12:00:00Z", "supported"),
+        ("rocky-8", "2029-06-01T12:00:00Z", "end-of-life"),
+        ("arch", "2099-01-01T00:00:00Z", "supported"),
+        ("mystery-os", "2099-01-01T00:00:00Z", "unknown-os"),
+    ] {
+        let args = ["check", "--snapshot", "-", "--format", "json", "--only", "os.supported"];
+        let report = json(&lab.run_with_input(args, &facts(&lab, name, day)).stdout);
+        assert_eq!(report["findings"][0]["observed"], expected, "{name} on {day}: {report}");
+    }
+}
+
 /// Judging is a function of the facts: the same findings from the root, from its snapshot, and again. Seen failing with
-/// the clock instead of `taken_at` in `judge::judge`, for a root whose support ends between the two.
+/// the container layer left out of snapshots.
 #[test]
 fn the_root_and_its_snapshot_give_the_same_findings() {
     let findings = |text: &str| {
@@ -165,6 +183,7 @@ fn the_terminal_tells_what_the_json_tells() {
         };
         assert_eq!(count("[ ok ]"), json["summary"]["pass"].as_u64().unwrap(), "{name}\n{}", ran.stdout);
         assert_eq!(count("[FAIL]"), wanted(&["fail"], false), "{name}\n{}", ran.stdout);
+        assert_eq!(count("[warn]"), wanted(&["warn"], false), "{name}\n{}", ran.stdout);
         assert_eq!(count("[info]"), wanted(&["fail", "warn"], true), "{name}\n{}", ran.stdout);
         let system = text(&json["host"], "os").split(' ').next().unwrap();
         assert!(ran.stdout.lines().next().unwrap().contains(system), "{name}\n{}", ran.stdout);
@@ -185,6 +204,24 @@ fn nothing_of_a_root_is_unknown() {
             .map(|finding| text(finding, "id"))
             .collect();
         assert!(unknown.is_empty(), "{name}: {unknown:?}");
+    }
+}
+
+/// A host under TuneD: what its profile sets after the boot files wins, and it says so.
+#[test]
+fn a_tuned_host_names_the_profile_that_wins() {
+    for (name, id, value, file) in [
+        ("rhel-9", "kernel.swappiness", "30", "/usr/lib/tuned/virtual-guest/tuned.conf:"),
+        ("rocky-8", "kernel.swappiness", "30", "/usr/lib/tuned/virtual-guest/tuned.conf:"),
+        // Through the parent profile, which only raises it.
+        ("rocky-8", "kernel.somaxconn", "2048", "/usr/lib/tuned/throughput-performance/tuned.conf:"),
+    ] {
+        let report = report(name);
+        let finding = report["findings"].as_array().unwrap().iter().find(|finding| finding["id"] == id).unwrap();
+        let boot = &finding["boot"];
+        assert_eq!(text(boot, "text"), value, "{name}: {finding}");
+        assert!(text(boot, "source").starts_with(file), "{name}: {finding}");
+        assert!(text(boot, "note").contains("tuned's profile `virtual-guest`"), "{name}: {finding}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests make the files and processes they look at")]
 
+mod attack;
 mod catalogue;
 mod docs;
 mod entry_points;

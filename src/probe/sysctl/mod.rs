@@ -43,7 +43,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
                 .as_ref()
                 .map_or((None, None), |sources| (sources.kernel.as_ref(), sources.tcp_ehash_entries.as_deref()));
             let predicted = boot::predicted_in_container(key, kernel, entries);
-            facts.insert(&id, Layer::Container, predicted.unwrap_or_else(|| not_predicted(&now)));
+            facts.insert(&id, Layer::Container, predicted.unwrap_or_else(|| not_predicted(cx.host, &now)));
         }
         facts.insert(&id, Layer::Boot, boot.took(reading));
         facts.insert(id, Layer::Live, now);
@@ -52,8 +52,10 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
 
 /// No container of the workload runs that could be asked, and the default of a new network namespace is not known: the
 /// setting is not in the table, or the kernel is not known.
-fn not_predicted(now: &Fact) -> Fact {
+fn not_predicted(host: &Host, now: &Fact) -> Fact {
     match &now.state {
+        // An image without a kernel: there is nothing to start the workload on.
+        _ if !host.is_live() => Fact::not_running("kernel default"),
         State::Absent(why) if why == NOT_ON_THIS_KERNEL => Fact::absent(why.clone(), now.source.clone()),
         _ => Fact::unknown(
             "what a new container gets cannot be predicted",

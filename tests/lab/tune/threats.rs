@@ -198,7 +198,7 @@ fn docker_is_only_asked() {
          while True:\n  threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()\n"
     );
     let mut server: std::process::Child =
-        Command::from(place.command("python3")).args(["-c", &server]).spawn().unwrap();
+        place.command("python3").args(["-c", &server]).spawn().unwrap();
     eventually(Duration::from_secs(10), || {
         place.command("test").args(["-S", "/run/docker.sock"]).status().unwrap().success()
     });

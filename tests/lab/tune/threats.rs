@@ -1,7 +1,6 @@
 //! The threat model, one test per row that the running program can show. Rows shown elsewhere are named in
 //! `docs/guarantees.md`.
 
-use std::process::Command;
 use std::time::Duration;
 
 use super::place::{self, Place, TUNE, eventually};

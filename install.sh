@@ -10,17 +10,24 @@ sha256=''
 mode=install
 dry_run=no
 force=no
+units=yes
+destination=''
 scratch=''
 
 usage() {
   cat <<'TEXT'
-usage: install.sh [--archive FILE [--sha256 HEX]] [--prefix DIR] [--dry-run] [--force]
-       install.sh --uninstall [--prefix DIR] [--dry-run] [--force]
+usage: install.sh [--archive FILE [--sha256 HEX]] [--prefix DIR] [--no-units | --unit-root DIR]
+                  [--dry-run] [--force]
+       install.sh --uninstall [--prefix DIR] [--unit-root DIR] [--dry-run] [--force]
 
 Without --archive, builds from the checkout this script is in, which needs a Rust toolchain. With it, installs a release
 archive, after its sha256 was verified: against HEX, or against FILE.sha256 beside it.
 
   --prefix DIR   where to install: DIR/bin/preflight and DIR/share/… (default /usr/local)
+  --no-units     no boot services. Without it, root gets preflight-recover and preflight-verify, enabled, where systemd or
+                 OpenRC is and DIR is below /usr or /opt: they take back what was not confirmed before a power cut, and
+                 compare after the boot
+  --unit-root DIR  the services go below DIR instead of /, such as an image that is being built, for any prefix
   --dry-run      say what would be done, and change nothing
   --force        overwrite files that differ, remove files that were changed, uninstall while changes are managed
   --uninstall    remove what an install wrote, by its manifest DIR/share/preflight/install-manifest, and nothing else
@@ -67,14 +74,15 @@ main() {
 parse_arguments() {
   while [ $# -gt 0 ]; do
     case $1 in
-      --archive | --sha256 | --prefix)
+      --archive | --sha256 | --prefix | --unit-root)
         { [ $# -ge 2 ] && [ -n "$2" ]; } || wrong_usage "\`$1\` needs a value"
         set_option "$1" "$2"
         shift
         ;;
-      --archive=?* | --sha256=?* | --prefix=?*) set_option "${1%%=*}" "${1#*=}" ;;
+      --archive=?* | --sha256=?* | --prefix=?* | --unit-root=?*) set_option "${1%%=*}" "${1#*=}" ;;
       --dry-run) dry_run=yes ;;
       --force) force=yes ;;
+      --no-units) units=no ;;
       --uninstall) mode=uninstall ;;
       -h | --help)
         usage
@@ -99,6 +107,7 @@ set_option() {
     --archive) archive=$2 ;;
     --sha256) sha256=$2 ;;
     --prefix) prefix=$2 ;;
+    --unit-root) destination=${2%/} ;;
   esac
 }
 
@@ -130,6 +139,8 @@ build() {
   mkdir -p "$scratch/tree/bin"
   cp "${CARGO_TARGET_DIR:-$checkout/target}/release/preflight" "$scratch/tree/bin/preflight" || die "the built binary is missing"
   "$checkout/scripts/documents" "$scratch/tree/bin/preflight" "$scratch/tree" || die "manual pages and completions failed"
+  mkdir -p "$scratch/tree/share/preflight"
+  cp -R "$checkout/units" "$scratch/tree/share/preflight/units" || die "the services are missing"
 }
 
 # The archive is copied first: what is verified is then what is unpacked, whoever may write to the original.
@@ -197,6 +208,7 @@ install_tree() {
     while IFS= read -r file; do
       say "would write $prefix/$file"
     done <"$scratch/wanted"
+    install_units
     return
   fi
   # First, so that an install that is cut short can be taken away as well; a sum that does not fit is never removed.
@@ -209,6 +221,7 @@ install_tree() {
     put "$scratch/tree/$file" "$prefix/$file" "$permissions"
   done <"$scratch/wanted"
   say "installed $prefix/bin/preflight"
+  install_units
   case :$PATH: in
     *:"$prefix/bin":*) ;;
     *) say "hint: $prefix/bin is not in the PATH" ;;
@@ -270,6 +283,102 @@ missing_folders() {
   done
 }
 
+# ---- services ----
+
+# The services lie outside of the prefix, so the manifest does not list them: both are known by name, and are ours by
+# their content. `service_manager` says `systemd FOLDER`, `openrc FOLDER` or nothing.
+service_manager() {
+  if [ -d "$destination/etc/systemd/system" ]; then
+    printf 'systemd %s\n' "$destination/etc/systemd/system"
+  elif [ -x "$destination/sbin/openrc-run" ] && [ -d "$destination/etc/init.d" ]; then
+    printf 'openrc %s\n' "$destination/etc/init.d"
+  fi
+}
+
+# Only for a binary that root alone installs: a boot service runs no program of a user.
+install_units() {
+  [ "$units" = yes ] || return 0
+  [ -d "$prefix/share/preflight/units" ] || [ -d "$scratch/tree/share/preflight/units" ] || return 0
+  service_manager >"$scratch/manager"
+  read -r manager folder <"$scratch/manager" || return 0
+  case $destination:$(id -u):$prefix in
+    :0:/usr/* | :0:/opt/* | /*) ;;
+    *)
+      say "the boot services need root and a prefix below /usr or /opt, and were left out; so does \`--no-units\`, without a word"
+      return 0
+      ;;
+  esac
+  case $prefix in
+    *[!A-Za-z0-9._/+-]*) die "the boot services cannot name a program under $prefix" "\`--no-units\`" ;;
+  esac
+  for unit in "$scratch/tree/share/preflight/units/$manager"/*; do
+    name=${unit##*/}
+    if [ "$dry_run" = yes ]; then
+      say "would write $folder/$name, and enable it"
+      continue
+    fi
+    sed "s|@BINARY@|$prefix/bin/preflight|" "$unit" >"$scratch/unit" || die "$unit cannot be read"
+    if [ "$force" = no ] && [ -e "$folder/$name" ] && ! is_our_unit "$folder/$name"; then
+      die "$folder/$name exists and is not preflight's" "\`--force\` overwrites, \`--no-units\` leaves the services out"
+    fi
+    case $manager in
+      systemd) put "$scratch/unit" "$folder/$name" 0644 ;;
+      openrc) put "$scratch/unit" "$folder/$name" 0755 ;;
+    esac
+    enable_unit || die "$name could not be enabled"
+    say "installed and enabled $folder/$name"
+  done
+  reload_units
+}
+
+# The link that its own [Install] section asks for, as `systemctl enable` makes it, or that `rc-update add` makes.
+enable_unit() {
+  wants=$(wants_of)
+  mkdir -p "$wants" || return 1
+  case $manager in
+    systemd) ln -sfn "/etc/systemd/system/$name" "$wants/$name" ;;
+    openrc) ln -sfn "/etc/init.d/$name" "$wants/$name" ;;
+  esac
+}
+
+wants_of() {
+  case $manager:$name in
+    systemd:*) printf '%s/%s.wants' "$folder" "$(sed -n 's/^WantedBy=//p' "$folder/$name" | head -n 1)" ;;
+    openrc:*recover) printf '%s/etc/runlevels/boot' "$destination" ;;
+    openrc:*) printf '%s/etc/runlevels/default' "$destination" ;;
+  esac
+}
+
+is_our_unit() { grep -q '^Documentation=man:preflight-\|^description=.*preflight' "$1" 2>/dev/null; }
+
+# Only where systemd runs this very host.
+reload_units() {
+  if [ -z "$destination" ] && [ "$manager" = systemd ] && [ -d /run/systemd/system ]; then
+    systemctl daemon-reload || say "\`systemctl daemon-reload\` failed: the services are there from the next boot on"
+  fi
+}
+
+# A unit that runs the binary of another prefix belongs to that install.
+remove_units() {
+  manager='' folder=''
+  found=$(service_manager)
+  manager=${found%% *} folder=${found#* }
+  [ -n "$manager" ] || return 0
+  for name in preflight-recover.service preflight-verify.service preflight-recover preflight-verify; do
+    if ! is_our_unit "$folder/$name" || ! grep -qF "$prefix/bin/preflight " "$folder/$name"; then
+      continue
+    fi
+    if [ "$dry_run" = yes ]; then
+      say "would remove $folder/$name"
+      continue
+    fi
+    wants=$(wants_of)
+    rm -f "$wants/$name" "$folder/$name" || die "$folder/$name cannot be removed"
+    rmdir "$wants" 2>/dev/null
+  done
+  [ "$dry_run" = yes ] || reload_units
+}
+
 # ---- taking away ----
 
 uninstall() {
@@ -281,6 +390,8 @@ uninstall() {
       '' | /* | .. | ../* | */.. | */../*) die "$manifest names \`$file\`, which is not under the prefix: nothing was removed" ;;
     esac
   done <"$manifest"
+  # First: a service without its program fails every boot.
+  remove_units
   while read -r sum file; do
     [ "$sum" = folder ] || take_away "$sum" "$file"
   done <"$manifest"

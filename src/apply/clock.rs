@@ -39,8 +39,7 @@ impl Clock for SystemClock {
     }
 
     fn boottime(&self) -> Duration {
-        // clock_gettime(2) fails only for clocks that the kernel does not have; this one is there since 2.6.39.
-        clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+        boottime()
     }
 
     fn wall(&self) -> jiff::Timestamp {
@@ -50,6 +49,12 @@ impl Clock for SystemClock {
     fn sleep(&self, duration: Duration) {
         thread::sleep(duration);
     }
+}
+
+/// The running kernel's time since boot.
+pub(crate) fn boottime() -> Duration {
+    // clock_gettime(2) fails only for clocks that the kernel does not have; this one is there since 2.6.39.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
 /// `20261122T101500Z`, the first part of a transaction id.

@@ -96,6 +96,9 @@ pub enum Event {
         /// The plan as shown, to tell two plans apart.
         plan_sha256: String,
         who: Who,
+        /// The conflicts that were allowed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        allow: Vec<String>,
         steps: Vec<Step>,
     },
     /// The timer that takes everything back runs.

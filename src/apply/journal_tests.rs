@@ -22,6 +22,7 @@ fn begin(steps: usize) -> Event {
         profile: "redis".into(),
         plan_sha256: String::new(),
         who: Who::default(),
+        allow: Vec::new(),
         steps: (0..steps).map(|index| step(&format!("fake:{index}"))).collect(),
     }
 }

@@ -63,6 +63,7 @@ pub enum StepResult {
 
 /// One change of the transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ChangeOutcome {
     pub id: String,
     pub layer: Layer,
@@ -74,6 +75,7 @@ pub struct ChangeOutcome {
 
 /// A value that is neither the old nor ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ConflictOutcome {
     pub target: String,
     pub expected: String,
@@ -82,6 +84,7 @@ pub struct ConflictOutcome {
 
 /// The end of a command that may have changed the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Outcome {
     pub schema: String,
     pub verb: Verb,

@@ -1,5 +1,6 @@
 //! After the decision: the boot layer is written, and the transaction committed.
 
+use super::Overridden;
 use super::journal::{Event, Step};
 use super::outcome::ApplyError;
 use super::progress::State;
@@ -8,6 +9,7 @@ use super::store::StoreError;
 use super::who::Who;
 use crate::facts::Layer;
 use crate::host::safe_file::Digest;
+use crate::plan::planner::owner_id;
 
 /// Tells two contents apart, and none from an empty one.
 pub(super) fn fingerprint(value: Option<&str>) -> String {
@@ -94,13 +96,22 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Whether the next boot will set what was just written down.
-    fn check_boot(&self) -> Result<(), Failure> {
+    /// Whether the next boot will set what was just written down. A winner that was allowed is told, and no failure.
+    fn check_boot(&mut self) -> Result<(), Failure> {
         let steps: Vec<&Step> = self.progress.steps.iter().map(|step| &step.step).collect();
         let steps: Vec<&Step> = steps.into_iter().filter(|step| step.layer == Layer::Boot).collect();
-        match self.env.boot.overridden(&steps).into_iter().next() {
-            Some(overridden) if !steps.is_empty() => Err(Failure::Overridden(overridden)),
-            _ => Ok(()),
+        if steps.is_empty() {
+            return Ok(());
         }
+        for overridden in self.env.boot.overridden(&steps) {
+            let failure = Failure::Overridden(overridden);
+            match &failure {
+                Failure::Overridden(Overridden { by, .. }) if self.progress.allow.contains(&owner_id(by)) => {
+                    self.warn(failure.to_string());
+                }
+                _ => return Err(failure),
+            }
+        }
+        Ok(())
     }
 }

@@ -82,6 +82,8 @@ pub struct Progress {
     pub state: State,
     pub profile: String,
     pub who: Who,
+    /// The conflicts that were allowed.
+    pub allow: Vec<String>,
     pub began_at: String,
     /// When the last record was written.
     pub last_at: String,
@@ -110,7 +112,7 @@ impl Progress {
     }
 
     fn begin(record: &Record) -> Option<Self> {
-        let Event::Begin { tx, profile, who, steps, .. } = &record.event else { return None };
+        let Event::Begin { tx, profile, who, allow, steps, .. } = &record.event else { return None };
         let step = |step: &Step| StepProgress {
             step: step.clone(),
             intent: None,
@@ -127,6 +129,7 @@ impl Progress {
             state: State::Planned,
             profile: profile.clone(),
             who: who.clone(),
+            allow: allow.clone(),
             began_at: record.at.clone(),
             last_at: record.at.clone(),
             steps: steps.iter().map(step).collect(),

@@ -10,6 +10,7 @@ use super::knob::{Knob, KnobError, Reading};
 use super::outcome::{ApplyError, Outcome, Verb};
 use super::progress::{Progress, State};
 use super::store::{StoreError, Writer};
+use super::transaction::Options;
 use super::{Env, Overridden};
 use crate::facts::Layer;
 
@@ -68,7 +69,7 @@ impl<'e> Session<'e> {
     /// Begins a transaction. Its knobs are resolved already, one per step.
     pub(super) fn begin(
         env: &'e Env<'e>,
-        profile: &str,
+        options: &Options,
         plan_sha256: String,
         steps: Vec<Step>,
         knobs: Vec<Box<dyn Knob + 'e>>,
@@ -79,7 +80,8 @@ impl<'e> Session<'e> {
             format: FORMAT.to_owned(),
             tx: tx.clone(),
             preflight: env!("CARGO_PKG_VERSION").to_owned(),
-            profile: profile.to_owned(),
+            profile: options.profile.clone(),
+            allow: options.allow.clone(),
             plan_sha256,
             who: env.who.clone(),
             steps,

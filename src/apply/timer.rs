@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Env;
-use super::clock::micros;
+use super::clock::{boottime, micros};
 use super::id::TxId;
 use super::knob::KnobError;
 use super::outcome::{ApplyError, Outcome};
@@ -31,6 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Release builds are a few MiB, debug builds a few hundred.
 const MAX_PROGRAM_BYTES: u64 = 1 << 30;
+
+/// How long before the deadline systemd starts the program, which waits for the rest by itself: the timer's accuracy is a
+/// second, and a busy machine takes another one to start a program.
+const HEAD_START: Duration = Duration::from_secs(2);
 
 /// How often the watchdog looks whether it is still needed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -59,8 +63,8 @@ pub enum TimerError {
 
 /// Sets and stops timers.
 pub trait Timer: Debug {
-    /// Returns when the timer certainly runs. `deadline` is in `CLOCK_BOOTTIME`, `window` from now.
-    fn arm(&self, tx: &TxId, deadline: Duration, window: Duration) -> Result<Armed, TimerError>;
+    /// Returns when the timer certainly runs. `deadline` is in `CLOCK_BOOTTIME`.
+    fn arm(&self, tx: &TxId, deadline: Duration) -> Result<Armed, TimerError>;
 
     /// Stops a timer that is not needed any more. One that fires nevertheless finds nothing to do.
     fn disarm(&self, kind: &str, name: &str);
@@ -75,8 +79,11 @@ pub struct HostTimer {
 
 impl HostTimer {
     pub fn new(host: &Host, state_dir: Option<&Path>) -> Self {
-        // sd_booted(3).
-        let has_systemd = host.is_live() && host.metadata("/run/systemd/system").is_ok_and(|found| found.is_dir());
+        // sd_booted(3). The rehearsal is waited for over the message bus, which a minimal system leaves out: systemd's
+        // own socket answers `systemd-run`, but not `systemd-run --wait`.
+        let has_systemd = host.is_live()
+            && host.metadata("/run/systemd/system").is_ok_and(|found| found.is_dir())
+            && host.metadata("/run/dbus/system_bus_socket").is_ok();
         Self { has_systemd, state_dir: state_dir.map(Into::into) }
     }
 
@@ -94,7 +101,7 @@ impl HostTimer {
         arguments
     }
 
-    fn arm_systemd(&self, tx: &TxId, window: Duration) -> Result<Armed, TimerError> {
+    fn arm_systemd(&self, tx: &TxId, deadline: Duration) -> Result<Armed, TimerError> {
         let tree = Tree::open(Path::new("/"))?;
         let program = durable_program(&tree)?;
         let run = |arguments: Vec<OsString>| {
@@ -111,7 +118,10 @@ impl HostTimer {
         // The default accuracy of a timer is a whole minute (systemd.timer(5)).
         let mut timer: Vec<OsString> =
             ["--collect", "--quiet", "--timer-property=AccuracySec=1s"].iter().map(OsString::from).collect();
-        timer.push(format!("--on-active={}us", micros(window)).into());
+        // What is left now: on a busy machine the copy and the rehearsal take seconds, and the deadline does not move.
+        let left = deadline.saturating_sub(boottime());
+        let start = left.saturating_sub(HEAD_START.min(left / 2)).max(Duration::from_millis(1));
+        timer.push(format!("--on-active={}us", micros(start)).into());
         timer.push(format!("--unit={unit}").into());
         timer.push(program.into());
         timer.extend(self.arguments(&["recover", "--if-unconfirmed", tx.as_str()]));
@@ -123,9 +133,9 @@ impl HostTimer {
 }
 
 impl Timer for HostTimer {
-    fn arm(&self, tx: &TxId, deadline: Duration, window: Duration) -> Result<Armed, TimerError> {
+    fn arm(&self, tx: &TxId, deadline: Duration) -> Result<Armed, TimerError> {
         if self.has_systemd {
-            return self.arm_systemd(tx, window);
+            return self.arm_systemd(tx, deadline);
         }
         let program = env::program().map_err(TimerError::Watchdog)?;
         let deadline = micros(deadline).to_string();
@@ -158,7 +168,9 @@ pub fn start_watchdog(
     environment: &[(OsString, OsString)],
 ) -> Result<Armed, TimerError> {
     let pid = detached::start(program, arguments, environment, ARMED, PATIENCE).map_err(TimerError::Watchdog)?;
-    let weakness = "no systemd here: the timer is a process, and whoever ends all processes ends it too".to_owned();
+    let weakness =
+        "no systemd with a message bus here: the timer is a process, and whoever ends all processes ends it too"
+            .to_owned();
     Ok(Armed { kind: "watchdog", name: pid.to_string(), weakness: Some(weakness) })
 }
 
@@ -185,7 +197,7 @@ pub fn watch(env: &Env<'_>, tx: &TxId, deadline: Duration) -> Result<Vec<Outcome
     recover(env, Some(tx), Recovery::Unfinished)
 }
 
-/// What the systemd timer runs: the deadline may be a few milliseconds away yet.
+/// What the systemd timer runs: the deadline is a little away yet.
 pub fn if_unconfirmed(env: &Env<'_>, tx: &TxId) -> Result<Vec<Outcome>, ApplyError> {
     let journal = env.store.read(tx)?;
     let deadline = journal.and_then(|journal| super::progress::Progress::of(&journal)?.deadline);

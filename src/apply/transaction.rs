@@ -6,6 +6,7 @@ use super::clock::micros;
 use super::id::TxId;
 use super::journal::{Event, Step};
 use super::knob::Knob;
+use super::lock::Lock;
 use super::outcome::{ApplyError, Outcome, Verb};
 use super::persist::fingerprint;
 use super::progress::{Progress, State};
@@ -22,6 +23,9 @@ const RISKY_WINDOW: Duration = Duration::from_mins(2);
 
 /// How often a waiting apply looks whether somebody confirmed.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How long an apply waits for the name of the transaction that is in its way.
+const NAMELESS: Duration = Duration::from_secs(2);
 
 /// A settle time is slept in slices, so that a signal is noticed.
 const SLICE: Duration = Duration::from_millis(100);
@@ -65,18 +69,14 @@ pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, A
     if prepare(plan, options, env)?.0.is_empty() {
         return Ok(Outcome::unchanged(Verb::Apply));
     }
-    let Some(lock) = env.lock.try_take()? else {
-        return Err(pending(env)?.unwrap_or(ApplyError::Locked(env.store.unfinished()?.pop())));
-    };
+    let lock = take_lock(env)?;
     // What a killed run left is finished first, in whichever direction; what waits for its confirm is not ours to end.
     recover::under_lock(env, Recovery::Unfinished)?;
     if let Some(error) = pending(env)? {
         return Err(error);
     }
     if let Some(tx) = env.store.unfinished()?.pop() {
-        return Err(ApplyError::Refused(format!(
-            "transaction {tx} could not be taken back; see `preflight history {tx}`"
-        )));
+        return Err(ApplyError::Refused(format!("transaction {tx} could not be taken back; see `preflight history`")));
     }
     // Once more, under the lock: another apply may have done it meanwhile.
     let (steps, knobs) = prepare(plan, options, env)?;
@@ -84,7 +84,7 @@ pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, A
         return Ok(Outcome::unchanged(Verb::Apply));
     }
     let plan_sha256 = serde_json::to_vec(plan).map(|json| Digest::of(&json).to_string()).unwrap_or_default();
-    let mut session = Session::begin(env, &options.profile, plan_sha256, steps, knobs)?;
+    let mut session = Session::begin(env, options, plan_sha256, steps, knobs)?;
     env.watch.checkpoint("begun");
     if let Err(failure) = session.go_live(options) {
         session.undo_all(&failure.to_string(), env.who.clone())?;
@@ -98,6 +98,25 @@ pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, A
     let outcome = session.outcome(Verb::Apply);
     drop(lock);
     if options.wait { wait(env, &tx) } else { Ok(outcome) }
+}
+
+/// The lock, or an error that names the transaction of whoever holds it. One that has the lock and no journal yet is
+/// given a moment: it will have a name, or be gone.
+fn take_lock(env: &Env<'_>) -> Result<Lock, ApplyError> {
+    let until = env.clock.boottime() + NAMELESS;
+    loop {
+        if let Some(lock) = env.lock.try_take()? {
+            return Ok(lock);
+        }
+        if let Some(error) = pending(env)? {
+            return Err(error);
+        }
+        let holder = env.store.unfinished()?.pop();
+        if holder.is_some() || env.clock.boottime() >= until {
+            return Err(ApplyError::Locked(holder));
+        }
+        env.clock.sleep(SLICE);
+    }
 }
 
 /// The transaction that waits for its confirm, as an error.
@@ -218,7 +237,7 @@ impl Session<'_> {
         let mut records: Vec<Event> = Vec::new();
         if let Some(window) = options.confirm_within {
             let deadline = self.env.clock.boottime() + window;
-            let armed = self.env.timer.arm(&tx, deadline, window).map_err(|error| Failure::Timer(error.to_string()))?;
+            let armed = self.env.timer.arm(&tx, deadline).map_err(|error| Failure::Timer(error.to_string()))?;
             if let Some(warning) = armed.weakness {
                 self.warn(warning);
             }

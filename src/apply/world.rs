@@ -220,7 +220,7 @@ impl Watch for World {
 }
 
 impl Timer for World {
-    fn arm(&self, _: &TxId, _: Duration, _: Duration) -> Result<Armed, TimerError> {
+    fn arm(&self, _: &TxId, _: Duration) -> Result<Armed, TimerError> {
         if self.is_timer_broken.get() {
             return Err(TimerError::Watchdog(std::io::Error::other("it is broken")));
         }

@@ -122,7 +122,6 @@ pub const NOMINAL_PERCENT: u64 = 93;
 pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics) -> Option<Check> {
     let d = diagnostics;
     let source = fields.source();
-    let place = fields.place.clone();
     let id = fields.required_text("id", d);
     check_id(&id, d);
     let title = fields.required_prose("title", d).value;
@@ -134,6 +133,7 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
         let value = fields.take(key)?;
         predicate::read(value, key, kind?, source, d)
     };
+    let has_pass = fields.take("pass").is_some();
     let pass = question(&mut fields, "pass", d);
     let warn = question(&mut fields, "warn", d);
     let weight = severity(&mut fields, d);
@@ -145,7 +145,7 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
         fields.proses("sources", d).unwrap_or_default().into_iter().map(|text| text.value).collect();
     let dated = fields.text("dated", d);
     if let Some(day) = &dated
-        && day.value.parse::<jiff::civil::Date>().is_err()
+        && !super::waiver::is_day(&day.value)
     {
         d.report(Code::WrongType, day.place.clone(), format!("`{}` is not a day like 2026-11-22", day.value));
     }
@@ -169,6 +169,10 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
         _ => None,
     };
     let nominal = fields.flag("nominal", d).unwrap_or(false);
+    if nominal && kind.is_some_and(|kind| kind != Kind::Bytes) {
+        let message = "`nominal` only says something about sizes";
+        d.report(Code::WrongType, id.place.clone(), message);
+    }
     let cases: Vec<Case> = fields
         .tables("case", d)
         .into_iter()
@@ -184,10 +188,8 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
             .checked(case, d)
         })
         .collect();
-    if kind.is_some()
-        && pass.is_none()
-        && !d.list.iter().any(|known| known.place.source == source && within(&known.place, &place))
-    {
+    // One that is there and wrong was reported by itself.
+    if !has_pass {
         let message = format!("`{}` has no `pass`: it could never be green", id.value);
         d.report(Code::MissingKey, id.place.clone(), message);
     }
@@ -217,10 +219,6 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
         cases,
         place: id.place,
     })
-}
-
-fn within(inner: &Place, outer: &Place) -> bool {
-    inner.span.start >= outer.span.start && inner.span.end <= outer.span.end
 }
 
 impl Case {
@@ -264,6 +262,12 @@ pub fn fact_kind(fact: &Placed<String>, each: bool, d: &mut Diagnostics) -> Opti
     if let Some(spec) = registry::spec(&id) {
         return Some(spec.kind);
     }
+    if each && registry::spec(&fact.value).is_some() {
+        let message = format!("with `for_each` the fact is a family, `{}` is one fact", fact.value);
+        d.report(Code::UnknownFact, fact.place.clone(), message).hint =
+            Some("families end in `.*` in `preflight list facts`".to_owned());
+        return None;
+    }
     let known = registry::FACTS.iter().map(|spec| spec.id.trim_end_matches(".*"));
     let near = suggest(&fact.value, known);
     d.report(Code::UnknownFact, fact.place.clone(), format!("no probe gathers a fact `{}`", fact.value)).hint =
@@ -293,9 +297,12 @@ fn severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Severity {
 
 /// `when = {…}` or `when = [{…}, {…}]`; a list is AND.
 fn conditions(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Vec<Condition> {
-    fields
-        .tables("when", d)
-        .into_iter()
+    let when = fields.tables("when", d);
+    if let Some(empty) = fields.take("when").filter(|value| value.as_array().is_some_and(<[Node]>::is_empty)) {
+        let place = Place { source: fields.source(), span: empty.span() };
+        d.report(Code::BadPredicate, place, "`when` is an empty list: it asks nothing");
+    }
+    when.into_iter()
         .filter_map(|mut condition| {
             let fact = condition.required_text("fact", d);
             let place = fact.place.clone();

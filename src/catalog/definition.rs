@@ -1,5 +1,7 @@
 //! Definitions of parameters: name, kind, default, range. A profile declares them; `--set` and `[set]` give values.
 
+use std::collections::HashSet;
+
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::parameters::{Port, Protocol, Setting};
 use super::predicate;
@@ -102,6 +104,10 @@ pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnos
             let mut words = Vec::new();
             for item in items {
                 match item.as_text() {
+                    Some(word) if words.iter().any(|known| known == word) => {
+                        let place = Place { source, span: item.span() };
+                        d.report(Code::DuplicateId, place, format!("`{word}` is listed twice"));
+                    }
                     Some(word) => words.push(word.to_owned()),
                     None => wrong_type(d, Place { source, span: item.span() }, "list", "text in quotes", item),
                 }
@@ -114,16 +120,22 @@ pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnos
                 return None;
             };
             let mut ports: Vec<Port> = Vec::new();
+            let mut known = HashSet::new();
             for item in items {
                 let Some(fields) = Fields::of(item, "port", source, d) else { continue };
                 let place = fields.place.clone();
+                // Said once for an entry, however many ports it has.
+                let mut twice = None;
                 for port in read_port(fields, d) {
-                    if ports.iter().any(|known| known.port == port.port && known.protocol == port.protocol) {
-                        let message = format!("port {}/{} is listed twice", port.port, port.protocol.name());
-                        d.report(Code::DuplicateId, place.clone(), message);
-                    } else {
+                    if known.insert((port.port, port.protocol)) {
                         ports.push(port);
+                    } else {
+                        twice.get_or_insert(port);
                     }
+                }
+                if let Some(port) = twice {
+                    let message = format!("port {}/{} is listed twice", port.port, port.protocol.name());
+                    d.report(Code::DuplicateId, place, message);
                 }
             }
             Some(Setting::Ports(ports))
@@ -170,6 +182,12 @@ fn read_port(mut fields: Fields<'_>, d: &mut Diagnostics) -> Vec<Port> {
     }
 }
 
+/// Findings are named by the elements of a list, so none may be there twice.
+fn first_repeated<T: Eq + std::hash::Hash>(list: &[T]) -> Option<&T> {
+    let mut known = HashSet::with_capacity(list.len());
+    list.iter().find(|element| !known.insert(*element))
+}
+
 /// `6379` or `6379-6381`.
 pub fn parse_port_range(text: &str) -> Result<(u16, u16), String> {
     let parse = |text: &str| match text.trim().parse::<u16>() {
@@ -211,10 +229,15 @@ impl Definition {
             }
             ParameterKind::List => {
                 let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-                Setting::List(words.map(Into::into).collect())
+                let words: Vec<String> = words.map(Into::into).collect();
+                if let Some(twice) = first_repeated(&words) {
+                    return Err(format!("{}: `{twice}` is listed twice", self.name));
+                }
+                Setting::List(words)
             }
             ParameterKind::Ports => {
                 let mut ports = Vec::new();
+                let mut known = HashSet::new();
                 for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
                     let (name, rest) = word.split_once(':').unwrap_or(("port", word));
                     let (range, protocol) = match rest.split_once('/') {
@@ -225,8 +248,15 @@ impl Definition {
                     let (first, last) =
                         parse_port_range(range).map_err(|message| format!("{}: {message}", self.name))?;
                     for port in first..=last {
+                        if !known.insert((port, protocol)) {
+                            return Err(format!("{}: port {port}/{} is listed twice", self.name, protocol.name()));
+                        }
                         ports.push(Port { name: name.to_owned(), port, protocol, publish: true });
                     }
+                }
+                let ids: Vec<(u16, Protocol)> = ports.iter().map(|port| (port.port, port.protocol)).collect();
+                if let Some((port, protocol)) = first_repeated(&ids) {
+                    return Err(format!("{}: port {port}/{} is listed twice", self.name, protocol.name()));
                 }
                 Setting::Ports(ports)
             }

@@ -13,6 +13,9 @@ use super::embedded;
 use super::tree::{self, Node};
 use crate::report::escape;
 
+/// As many mistakes are shown in full; the rest is counted.
+const MAX_SHOWN: usize = 100;
+
 /// A file of the catalogue: an embedded one, one from `/etc/preflight`, or one given on the command line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
@@ -89,7 +92,6 @@ codes! {
     ExtendsCycle "extends-cycle" "profiles that extend each other in a circle";
     EmptyProfile "empty-profile" "a profile that includes no check";
     NeedsCycle "needs-cycle" "checks that need each other in a circle";
-    Untrusted "untrusted" "a file that somebody else than root can change";
     BadWaiver "bad-waiver" "a waiver that names no reason, owner or valid day";
 }
 
@@ -162,9 +164,12 @@ impl Diagnostics {
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let mut out = String::new();
-        for diagnostic in &self.list {
+        for diagnostic in self.list.iter().take(MAX_SHOWN) {
             out.push_str(&self.render_one(&renderer, diagnostic));
             out.push('\n');
+        }
+        if let Some(more @ 1..) = self.list.len().checked_sub(MAX_SHOWN) {
+            out.extend(["… and ", &more.to_string(), " more\n"]);
         }
         out
     }
@@ -173,13 +178,17 @@ impl Diagnostics {
         let Some(source) = self.sources.get(diagnostic.place.source) else {
             return format!("error[{}]: {}", diagnostic.code, diagnostic.message);
         };
-        let text = escape::lines(&source.text);
-        let span = shift(&source.text, &diagnostic.place.span);
+        let (first, text, span) = excerpt(&source.text, &diagnostic.place.span);
+        let span = shift(text, &span);
+        let text = escape::lines(text);
+        let path = escape::text(&source.path);
         let message = escape::text(&diagnostic.message);
         let hint = diagnostic.hint.as_ref().map(|hint| escape::text(hint));
         let title = Level::ERROR.primary_title(message.as_ref()).id(diagnostic.code.name());
-        let snippet =
-            Snippet::source(text.as_ref()).path(source.path.as_str()).annotation(AnnotationKind::Primary.span(span));
+        let snippet = Snippet::source(text.as_ref())
+            .line_start(first)
+            .path(path.as_ref())
+            .annotation(AnnotationKind::Primary.span(span));
         let mut group = Group::with_title(title).element(snippet);
         if let Some(hint) = &hint {
             group = group.element(Level::HELP.message(hint.as_ref()));
@@ -194,6 +203,21 @@ fn line_column(text: &str, offset: usize) -> (usize, usize) {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (line, column)
+}
+
+/// The lines that a span lies on: the number of the first, their text, and where the span lies in it. Only these are
+/// drawn, so that a thousand mistakes in a large file do not escape the whole file a thousand times.
+fn excerpt<'a>(text: &'a str, span: &Range<usize>) -> (usize, &'a str, Range<usize>) {
+    let start = text.floor_char_boundary(span.start);
+    let end = text.ceil_char_boundary(span.end.max(start).min(text.len()));
+    let from = text[..start].rfind('\n').map_or(0, |at| at + 1);
+    // A span that ends with its line break does not begin another line.
+    let last = end.saturating_sub(usize::from(text[start..end].ends_with('\n')));
+    let until = text[last..].find('\n').map_or(text.len(), |at| last + at);
+    let first = text[..from].matches('\n').count() + 1;
+    let lines = &text[from..until];
+    let lines = lines.strip_suffix('\r').unwrap_or(lines);
+    (first, lines, start - from..(end - from).min(lines.len()))
 }
 
 /// Where a span of the text lies after the text was escaped. Parsers may point past the end or into a character.

@@ -8,7 +8,7 @@ use super::embedded;
 use super::os::{self, OsProfile};
 use super::tree;
 use crate::facts::snapshot::{SourceRole, SourceText};
-use crate::host::{Host, ReadError, trust};
+use crate::host::{Host, ReadError, input, trust};
 
 /// Where a host keeps checks and profiles of its own.
 pub const LOCAL_CHECKS: &str = "/etc/preflight/checks.d";
@@ -20,7 +20,9 @@ pub enum LibraryError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("{0}\nhint: as root, preflight only reads catalogue files that only root can change")]
-    Untrusted(#[from] trust::Untrusted),
+    Untrusted(trust::Untrusted),
+    #[error(transparent)]
+    Unseen(trust::Untrusted),
 }
 
 /// All files that a catalogue can be made of.
@@ -50,7 +52,8 @@ impl Library {
 
     /// Adds a profile file given on the command line and returns the name it is found under.
     pub fn add_profile_file(&mut self, path: &Path) -> Result<String, LibraryError> {
-        let source = read(&Host::live(), &path.to_string_lossy())?;
+        trusted(&Host::live(), path)?;
+        let source = Source::file(path.to_string_lossy(), input::read(path)?);
         let name = source.path.clone();
         self.profiles.push((name.clone(), source));
         Ok(name)
@@ -127,10 +130,20 @@ fn embedded_os_profile(name: &str) -> &'static OsProfile {
 }
 
 fn read(host: &Host, path: &str) -> Result<Source, LibraryError> {
-    if nix::unistd::geteuid().is_root() && host.is_live() {
-        trust::only_root_writes(Path::new(path))?;
+    trusted(host, Path::new(path))?;
+    let wrap = |source| ReadError { path: path.into(), source };
+    Ok(Source::file(path, input::decode(host.read(path)?).map_err(wrap)?))
+}
+
+/// As root, only a file that only root can change is believed.
+fn trusted(host: &Host, path: &Path) -> Result<(), LibraryError> {
+    if !nix::unistd::geteuid().is_root() || !host.is_live() {
+        return Ok(());
     }
-    Ok(Source::file(path, host.read_text(path)?))
+    trust::only_root_writes(path).map_err(|error| match error {
+        trust::Untrusted::Unseen { .. } => LibraryError::Unseen(error),
+        _ => LibraryError::Untrusted(error),
+    })
 }
 
 /// The `.toml` files of a folder, in the order of their names.

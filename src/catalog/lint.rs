@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::check::{Check, Tune};
 use super::definition::{Definition, ParameterKind};
 use super::diagnostic::{Code, Diagnostics, suggest};
+use super::os::OsProfile;
 use super::parameters::Parameters;
 use super::predicate::{Literal, Predicate, Term};
 use crate::facts::{Kind, Value, registry};
@@ -55,9 +56,29 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
     needs_cycles(checks, d);
 }
 
+/// The commands that a check names must be there. One OS profile stands for all: a test asserts that they have the same.
+pub fn recipes(checks: &[Check], os: &OsProfile, d: &mut Diagnostics) {
+    let names = || os.remedies.keys().map(String::as_str);
+    for check in checks {
+        for name in check.remedy.iter().chain(check.cases.iter().filter_map(|case| case.remedy.as_ref())) {
+            if !os.remedies.contains_key(name) {
+                let message = format!("no OS profile has commands named `{name}` for `{}`", check.id);
+                d.report(Code::UnknownRecipe, check.place.clone(), message).hint = Some(match suggest(name, names()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "leave out `remedy`, and say in `fix` what to do".to_owned(),
+                });
+            }
+        }
+    }
+}
+
 /// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.
 fn is_knob(fact: &str) -> bool {
-    fact.starts_with("sysctl.") || matches!(fact, "thp.enabled" | "thp.always-sizes" | "limits.container-nofile")
+    fact.starts_with("sysctl.")
+        || matches!(
+            fact,
+            "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap"
+        )
 }
 
 fn predicates_of(check: &Check) -> impl Iterator<Item = &Predicate> {
@@ -113,17 +134,25 @@ fn needs_cycles(checks: &[Check], d: &mut Diagnostics) {
     let by_id: HashMap<&str, &Check> = checks.iter().map(|check| (check.id.as_str(), check)).collect();
     let mut done: HashSet<&str> = HashSet::new();
     for check in checks.iter().filter(|check| !check.needs.is_empty()) {
+        if done.contains(check.id.as_str()) {
+            continue;
+        }
         let mut stack = vec![(check, 0_usize)];
         let mut path = vec![check.id.as_str()];
+        // The same ids, to look one up.
+        let mut on_path: HashSet<&str> = path.iter().copied().collect();
         while let Some((current, next)) = stack.pop() {
             let Some(need) = current.needs.get(next) else {
                 done.insert(&current.id);
                 path.pop();
+                on_path.remove(current.id.as_str());
                 continue;
             };
             stack.push((current, next + 1));
-            if path.contains(&need.value.as_str()) {
-                let message = format!("these checks need each other: {} → {}", path.join(" → "), need.value);
+            if on_path.contains(need.value.as_str()) {
+                let around = path.iter().skip_while(|id| **id != need.value);
+                let around: Vec<&str> = around.copied().collect();
+                let message = format!("these checks need each other: {} → {}", around.join(" → "), need.value);
                 d.report(Code::NeedsCycle, need.place.clone(), message);
                 return;
             }
@@ -132,6 +161,7 @@ fn needs_cycles(checks: &[Check], d: &mut Diagnostics) {
             {
                 stack.push((parent, 0));
                 path.push(&parent.id);
+                on_path.insert(&parent.id);
             }
         }
     }
@@ -142,15 +172,20 @@ pub fn predicates(checks: &[Check], parameters: &Parameters, d: &mut Diagnostics
     for check in checks {
         let Some(pass) = &check.pass else { continue };
         let known = Known { parameters };
-        if let Some(warn) = &check.warn
-            && known.implies(warn, pass) == Some(true)
-        {
+        // A case lays its own questions over the check's; with a pass of its own it has no other warn.
+        let base = (check.warn.as_ref(), pass);
+        let cases = check.cases.iter().map(|case| (case.warn.as_ref(), case.pass.as_ref().unwrap_or(pass)));
+        for (warn, pass) in std::iter::once(base).chain(cases) {
+            let Some(warn) = warn.filter(|warn| known.implies(warn, pass) == Some(true)) else { continue };
             let message = format!("`warn` of `{}` can never decide: `pass` admits all of it", check.id);
             let place = warn.terms().first().map_or_else(|| check.place.clone(), |term| term.place.clone());
             d.report(Code::DeadWarn, place, message);
         }
         if let Some(tune) = &check.tune {
             known.tune(check, tune, pass, d);
+            for pass in check.cases.iter().filter_map(|case| case.pass.as_ref()) {
+                known.tune(check, tune, pass, d);
+            }
         }
     }
 }
@@ -171,6 +206,13 @@ impl Known<'_> {
 
     /// Whether a value satisfies a predicate; `None` when that depends on facts.
     fn admits(&self, predicate: &Predicate, value: &Value) -> Option<bool> {
+        // Two known values that cannot be compared never match.
+        let terms = predicate.terms().iter().map(|term| self.value(term)).collect::<Option<Vec<Value>>>()?;
+        if matches!(predicate, Predicate::AtLeast(_) | Predicate::AtMost(_) | Predicate::Range(..))
+            && terms.iter().any(|term| compare::order(value, term).is_none())
+        {
+            return Some(false);
+        }
         let order = |term: &Term| compare::order(value, &self.value(term)?);
         Some(match predicate {
             Predicate::AtLeast(term) => order(term)? != Ordering::Less,
@@ -184,7 +226,10 @@ impl Known<'_> {
                 any
             }
             Predicate::Range(low, high) => order(low)? != Ordering::Less && order(high)? != Ordering::Greater,
-            Predicate::Includes(_) => return None,
+            Predicate::Includes(term) => match (value, self.value(term)?) {
+                (Value::Set(present), Value::Set(wanted)) => wanted.is_subset(present),
+                _ => false,
+            },
         })
     }
 
@@ -208,7 +253,11 @@ impl Known<'_> {
             Predicate::AtMost(term) => {
                 Some(matches!(wide, Predicate::AtMost(_)) && self.admits(wide, &self.value(term)?)?)
             }
-            Predicate::Includes(_) => None,
+            // Some larger set has the same words too, so it is never all equal to one set.
+            Predicate::Includes(term) => match wide {
+                Predicate::Includes(_) => self.admits(wide, &self.value(term)?),
+                _ => Some(false),
+            },
         }
     }
 

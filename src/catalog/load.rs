@@ -8,8 +8,9 @@ use super::definition::Definition;
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::embedded::EMBEDDED;
 use super::glob;
-use super::library::Library;
+use super::library::{self, Library};
 use super::lint;
+use super::os;
 use super::parameters::Parameters;
 use super::profile::{self, Known, Profile};
 use super::reader::Placed;
@@ -61,6 +62,9 @@ pub fn load(library: &Library, profile: &str, set: &BTreeMap<String, String>) ->
 pub fn load_for_lint(library: &Library, profile: &str) -> (Option<Catalogue>, Diagnostics) {
     let mut d = Diagnostics::default();
     let catalogue = assemble(library, profile, &BTreeMap::new(), &mut d).ok();
+    if let Some(catalogue) = &catalogue {
+        lint::recipes(&catalogue.checks, library::os_profile(os::GENERIC, &[]), &mut d);
+    }
     (catalogue, d)
 }
 
@@ -226,10 +230,14 @@ fn dead_include(glob: &Placed<String>, pattern: &str, all: &[Check], d: &mut Dia
 
 fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics) {
     for entry in &profile.overrides {
-        let mut matched = false;
+        let (mut matched, mut changed) = (false, false);
         for check in checks.iter_mut().filter(|check| glob::matches(&entry.id.value, &check.id)) {
             matched = true;
+            changed |= entry.pass.is_some() || entry.warn.is_some() || entry.tune.is_some();
             if let Some(severity) = entry.severity {
+                // Asked for by name, it counts in every case.
+                let cases = check.cases.iter_mut().filter_map(|case| case.severity.take());
+                changed |= cases.filter(|known| *known != severity).count() > 0 || check.severity != severity;
                 check.severity = severity;
             }
             if let Some(pass) = &entry.pass {
@@ -244,10 +252,14 @@ fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics)
                 check.tune = Some(tune.clone());
             }
             if let Some(why) = &entry.why {
+                changed |= check.why != *why;
                 check.why = why.clone().into();
             }
         }
-        if !matched {
+        if matched && !changed && (entry.severity.is_some() || entry.why.is_some()) {
+            let message = format!("the override of `{}` changes nothing: it says what holds anyway", entry.id.value);
+            d.report(Code::DeadOverride, entry.id.place.clone(), message);
+        } else if !matched {
             let message = format!("the override of `{}` changes no check that this profile includes", entry.id.value);
             d.report(Code::DeadOverride, entry.id.place.clone(), message);
         }

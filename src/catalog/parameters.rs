@@ -40,15 +40,6 @@ impl Port {
             Protocol::Udp => format!("{}-udp", self.port),
         }
     }
-
-    /// What [`Port::instance`] was made of.
-    pub fn of_instance(instance: &str) -> Option<(u16, Protocol)> {
-        let (number, protocol) = match instance.strip_suffix("-udp") {
-            Some(number) => (number, Protocol::Udp),
-            None => (instance, Protocol::Tcp),
-        };
-        Some((number.parse().ok()?, protocol))
-    }
 }
 
 /// The value of a parameter.

@@ -103,7 +103,7 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
         };
         items.iter().map(|item| term(item, kind, source, diagnostics)).collect()
     };
-    match *key {
+    let predicate = match *key {
         "at_least" => term(value, kind, source, diagnostics).map(Predicate::AtLeast),
         "at_most" => term(value, kind, source, diagnostics).map(Predicate::AtMost),
         "equals" => term(value, kind, source, diagnostics).map(Predicate::Equals),
@@ -130,7 +130,21 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
             }
             Some(Predicate::Range(low, high))
         }
+    };
+    predicate.filter(|predicate| is_ordered(predicate, kind, diagnostics))
+}
+
+/// A kernel setting may be a number or text; only numbers are ordered.
+fn is_ordered(predicate: &Predicate, kind: Kind, d: &mut Diagnostics) -> bool {
+    if kind != Kind::Sysctl || matches!(predicate, Predicate::Equals(_) | Predicate::OneOf(_)) {
+        return true;
     }
+    let text = predicate.terms().into_iter().find(|term| matches!(term.literal, Literal::Value(Value::Text(_))));
+    if let Some(term) = text {
+        let message = "text has no order: no value could ever be told to be more or less";
+        d.report(Code::WrongType, term.place.clone(), message).hint = Some("write a number without quotes".to_owned());
+    }
+    text.is_none()
 }
 
 /// Reads a literal of the fact's kind, `{ param = "…" }` or `{ fact = "…" }`.

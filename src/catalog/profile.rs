@@ -1,5 +1,7 @@
 //! A profile as its file says it: parameters, the checks it includes, overrides, checks of its own.
 
+use std::collections::HashSet;
+
 use super::check::{self, Check, Severity, Tune};
 use super::definition::{self, Definition};
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
@@ -76,6 +78,11 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
     let include = fields.texts("checks", d).unwrap_or_default();
     let parameters: Vec<Definition> =
         fields.tables("parameter", d).into_iter().filter_map(|entry| definition::read(entry, d)).collect();
+    let mut names: HashSet<&str> = HashSet::new();
+    for definition in parameters.iter().filter(|definition| !names.insert(&definition.name)) {
+        let message = format!("parameter `{}` is declared twice", definition.name);
+        d.report(Code::DuplicateId, definition.place.clone(), message);
+    }
     let section = fields.text("section", d).map_or_else(|| OWN_SECTION.to_owned(), |text| text.value);
     let checks: Vec<Check> =
         fields.tables("check", d).into_iter().filter_map(|entry| check::read(entry, &section, d)).collect();
@@ -98,11 +105,16 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
             set.push((name, setting));
         }
     }
-    let overrides = fields
+    let overrides: Vec<Override> = fields
         .tables("override", d)
         .into_iter()
         .filter_map(|entry| read_override(entry, known.checks().chain(&checks), d))
         .collect();
+    let mut seen: HashSet<&str> = HashSet::new();
+    for entry in overrides.iter().filter(|entry: &&Override| !seen.insert(&entry.id.value)) {
+        let message = format!("`{}` is overridden twice: write one override", entry.id.value);
+        d.report(Code::DuplicateId, entry.id.place.clone(), message);
+    }
     fields.finish(d);
     Profile { name, title, about, include, parameters, set, overrides, checks }
 }

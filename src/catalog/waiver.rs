@@ -1,5 +1,7 @@
 //! Waivers: accepted findings, each with an owner, a reason and a last day. The real result stays visible.
 
+use std::collections::HashMap;
+
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::glob;
 use super::reader::Fields;
@@ -20,9 +22,22 @@ pub struct Waiver {
 /// Reads `[[waiver]]` entries.
 pub fn read_file(source: usize, tree: &Node, d: &mut Diagnostics) -> Vec<Waiver> {
     let mut fields = Fields::new(tree.as_table().unwrap_or_default(), "file of waivers", Place { source, span: 0..1 });
-    let waivers = fields.tables("waiver", d).into_iter().map(|entry| read(entry, d)).collect();
+    let waivers: Vec<Waiver> = fields.tables("waiver", d).into_iter().map(|entry| read(entry, d)).collect();
     fields.finish(d);
+    duplicates(&waivers, d);
     waivers
+}
+
+/// Two waivers of one finding: which of the two days and reasons would hold?
+fn duplicates(waivers: &[Waiver], d: &mut Diagnostics) {
+    let mut seen: HashMap<&str, &Waiver> = HashMap::new();
+    for waiver in waivers {
+        if let Some(first) = seen.insert(&waiver.id, waiver) {
+            let hint = format!("the first is at {}", d.locate(&first.place));
+            d.report(Code::DuplicateId, waiver.place.clone(), format!("`{}` is waived twice", waiver.id)).hint =
+                Some(hint);
+        }
+    }
 }
 
 fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Waiver {
@@ -30,7 +45,7 @@ fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Waiver {
     let owner = fields.required_text("owner", d).value;
     let reason = fields.required_text("reason", d).value;
     let expires = fields.required_text("expires", d);
-    if !expires.value.is_empty() && expires.value.parse::<jiff::civil::Date>().is_err() {
+    if !expires.value.is_empty() && !is_day(&expires.value) {
         let message = format!("`{}` is not a day like 2026-11-22", expires.value);
         d.report(Code::BadWaiver, expires.place.clone(), message);
     }
@@ -39,6 +54,11 @@ fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Waiver {
     }
     fields.finish(d);
     Waiver { id: id.value, owner, reason, expires: expires.value, place: id.place }
+}
+
+/// Days are compared as text, so only one way to write them is accepted.
+pub(super) fn is_day(text: &str) -> bool {
+    text.parse::<jiff::civil::Date>().is_ok_and(|day| day.to_string() == text)
 }
 
 /// A waiver for an id that no check has would be dead, or worse, a typing mistake.

@@ -23,9 +23,13 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0   ready enough, or the command did what it was asked
-  1   not ready
-  2   wrong usage, a bad profile or a bad snapshot
+  1   not ready, or verify found drift
+  2   wrong usage, a bad profile or snapshot, or a plan conflict that was not allowed: nothing changed
   3   cannot tell, or not permitted
+  4   an apply failed and was rolled back
+  5   another transaction is pending, or the lock is held
+  6   a rollback could not restore everything
+  7   applied, waiting for confirm
   70  internal error, or the report could not be written";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,6 +43,18 @@ pub enum ColorWhen {
 pub enum Command {
     /// Say whether this host is ready, and what to do where it is not
     Check(CheckArgs),
+    /// Show what would be changed to make this host ready; with --apply, change it
+    Tune(TuneArgs),
+    /// Keep what an apply changed
+    Confirm(ConfirmArgs),
+    /// Take back what an apply changed
+    Rollback(RollbackArgs),
+    /// Finish or take back what a crash or a power cut left half done
+    Recover(RecoverArgs),
+    /// Show what was changed on this host, newest first
+    History(HistoryArgs),
+    /// Compare what was applied with what is there now
+    Verify(VerifyArgs),
     /// Print what was read on this host, as a snapshot that can be judged elsewhere
     Facts(FactsArgs),
     /// Explain a check: what it asks, why, and how to mend it
@@ -47,7 +63,7 @@ pub enum Command {
     List(ListArgs),
     /// Find mistakes in profiles, files of checks and waivers
     Lint(LintArgs),
-    /// Print shell completions, man pages or the JSON Schemas
+    /// Print shell completions, man pages, JSON Schemas, reference pages
     Generate(GenerateArgs),
 }
 
@@ -55,9 +71,9 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What is asked")]
 pub struct ProfileArgs {
-    /// The profile: a name, or a file when it holds a `/` or ends in `.toml`
-    #[arg(long, short = 'p', default_value = crate::catalog::embedded::DEFAULT_PROFILE, value_name = "NAME|FILE")]
-    pub profile: String,
+    /// The profile: a name, or a file when it holds a `/` or ends in `.toml` [default: redis-sentinel, or the snapshot's]
+    #[arg(long, short = 'p', value_name = "NAME|FILE")]
+    pub profile: Option<String>,
 
     /// Give a parameter of the profile a value: `--set maxmemory=1GiB`; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
@@ -70,6 +86,13 @@ pub struct ProfileArgs {
     /// Not these findings or checks; repeatable
     #[arg(long, value_name = "GLOB")]
     pub skip: Vec<String>,
+}
+
+impl ProfileArgs {
+    /// The profile that is asked of a host.
+    pub fn of_host(&self) -> &str {
+        self.profile.as_deref().unwrap_or(crate::catalog::embedded::DEFAULT_PROFILE)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -124,6 +147,167 @@ pub enum Format {
     Terminal,
     /// The report as data, by the published schema `preflight.report/1`
     Json,
+}
+
+/// Where transactions are kept. Hidden: the timer hands it on, tests use it.
+#[derive(Debug, Args)]
+pub struct StateArgs {
+    /// Instead of /var/lib/preflight; it must exist
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+
+    #[command(flatten)]
+    pub state: StateArgs,
+
+    /// Plan for, or change, the files of an image under a directory; only what a boot reads
+    #[arg(long, value_name = "DIR", help_heading = "What is looked at")]
+    pub root: Option<PathBuf>,
+
+    /// How to show the plan, or what came of it
+    #[arg(long, short = 'f', value_enum, default_value_t = PlanFormat::Terminal, value_name = "FORMAT", help_heading = "Output")]
+    pub format: PlanFormat,
+
+    /// Write the part that belongs into the Compose file to a file
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub emit_compose: Option<PathBuf>,
+
+    /// Carry the plan out
+    #[arg(long, help_heading = "Changing")]
+    pub apply: bool,
+
+    /// Take everything back after this time unless `preflight confirm` keeps it; 0 asks for no confirm
+    #[arg(long, value_name = "DURATION", value_parser = window, requires = "apply", help_heading = "Changing")]
+    pub confirm_within: Option<Duration>,
+
+    /// Do not wait for the confirm: return 7 and the transaction's id
+    #[arg(long, requires = "apply", help_heading = "Changing")]
+    pub no_wait: bool,
+
+    /// Allow a conflict that the plan names; repeatable
+    #[arg(long, value_name = "ID", help_heading = "Changing")]
+    pub allow: Vec<String>,
+
+    /// Do not ask on a terminal
+    #[arg(long, short = 'y', requires = "apply", help_heading = "Changing")]
+    pub yes: bool,
+
+    /// How long the new values are watched before they count as holding
+    #[arg(long, value_name = "DURATION", value_parser = window, default_value = "3s", requires = "apply", help_heading = "Changing")]
+    pub settle: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people: every change with its reason, files as a diff
+    Terminal,
+    /// As data, by the published schemas `preflight.plan/1` and `preflight.apply/1`
+    Json,
+    /// For a ticket
+    Markdown,
+    /// A POSIX script that does the same, to read
+    Script,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlainFormat {
+    /// For people
+    Terminal,
+    /// As data
+    Json,
+}
+
+/// Where the files are, and how the answer is shown.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    #[command(flatten)]
+    pub state: StateArgs,
+
+    /// The image that was changed, instead of the running host
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// How to show what came of it
+    #[arg(long, short = 'f', value_enum, default_value_t = PlainFormat::Terminal, value_name = "FORMAT")]
+    pub format: PlainFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfirmArgs {
+    /// The transaction; the one that waits when none is named
+    pub tx: Option<String>,
+
+    /// Confirm over the connection that applied, or where none can be determined
+    #[arg(long)]
+    pub same_connection_ok: bool,
+
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The transaction, which must be the newest; the newest when none is named
+    #[arg(conflicts_with_all = ["all", "to"])]
+    pub tx: Option<String>,
+
+    /// Everything that preflight ever changed
+    #[arg(long, conflicts_with = "to")]
+    pub all: bool,
+
+    /// This transaction and all newer ones
+    #[arg(long, value_name = "TX")]
+    pub to: Option<String>,
+
+    /// Try what the timer would need, and change nothing
+    #[arg(long, value_name = "TX", hide = true)]
+    pub rehearse: Option<String>,
+
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// What the timer runs at the deadline
+    #[arg(long, value_name = "TX", hide = true)]
+    pub if_unconfirmed: Option<String>,
+
+    /// Be the timer where there is no systemd
+    #[arg(long, value_name = "TX", hide = true, requires = "deadline_us")]
+    pub watch: Option<String>,
+
+    /// When, in microseconds of CLOCK_BOOTTIME
+    #[arg(long, value_name = "N", hide = true)]
+    pub deadline_us: Option<u64>,
+
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// How many transactions
+    #[arg(long, short = 'n', default_value_t = 20, value_name = "N")]
+    pub limit: usize,
+
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Also write the result for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE")]
+    pub textfile: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub change: ChangeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -211,12 +395,22 @@ pub enum Generate {
         #[arg(value_enum)]
         which: Schema,
     },
+    /// The reference of all checks, as Markdown
+    Checks {
+        /// The profile whose checks are described
+        #[arg(long, short = 'p', default_value = crate::catalog::embedded::DEFAULT_PROFILE, value_name = "NAME|FILE")]
+        profile: String,
+    },
+    /// The reference of all facts, as Markdown
+    Facts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Schema {
     Report,
     Snapshot,
+    Plan,
+    Apply,
 }
 
 fn parse_set(text: &str) -> Result<(String, String), String> {
@@ -224,6 +418,11 @@ fn parse_set(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err("expected KEY=VALUE, such as maxmemory=1GiB".to_owned()),
     }
+}
+
+/// Like [`duration`], and `0` without a unit.
+fn window(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -1,6 +1,6 @@
 //! `preflight check`: a host or a snapshot in, a report out.
 
-use std::io::{IsTerminal as _, Read as _, Write};
+use std::io::{IsTerminal as _, Write};
 use std::mem::{self, ManuallyDrop};
 use std::path::Path;
 use std::thread;
@@ -12,7 +12,7 @@ use super::{ExitCode, Stop, source};
 use crate::catalog::diagnostic::{Diagnostics, Source};
 use crate::catalog::library::Library;
 use crate::catalog::waiver::{self, Waiver};
-use crate::catalog::{self, Catalogue, embedded};
+use crate::catalog::{self, Catalogue};
 use crate::facts::snapshot::{self, Snapshot};
 use crate::host::{self, Host, env};
 use crate::judge;
@@ -29,16 +29,20 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Stop> {
         Some(path) => judge_snapshot(args, &selection, path)?,
         None => judge_host(args, &selection)?,
     };
-    write(args, &report)?;
     let code = args.fail_on.exit_code(&report);
+    let written = write(args, &report);
     // The process ends here: to take the report and, above, the catalogue apart text by text would only take time.
     mem::forget(report);
-    Ok(code)
+    match written {
+        // Whoever stopped reading (`| head`) still gets the verdict: under `pipefail` a 0 would be a false green.
+        Ok(()) | Err(Stop::BrokenPipe) => Ok(code),
+        Err(stop) => Err(stop),
+    }
 }
 
 fn judge_host(args: &CheckArgs, selection: &Selection) -> Result<Report, Stop> {
     let host = source::host(args.root.as_deref())?;
-    let catalogue = ManuallyDrop::new(source::catalogue(&host, &args.profile.profile, &args.profile.set)?);
+    let catalogue = ManuallyDrop::new(source::catalogue(&host, args.profile.of_host(), &args.profile.set)?);
     selection.validate(&catalogue)?;
     let waivers = waivers(args, &catalogue)?;
     let look = || judge(&catalogue, &source::gather(&host, &catalogue, selection), &waivers, selection);
@@ -58,13 +62,13 @@ fn judge_snapshot(args: &CheckArgs, selection: &Selection, path: &Path) -> Resul
     let snapshot = read_snapshot(path)?;
     let library = Library::of_snapshot(&snapshot.sources);
     // Without a profile of its own, the run is judged by what it was gathered for.
-    let given = args.profile.profile.as_str();
-    let mut set = snapshot.set.clone();
-    let catalogue = if given == embedded::DEFAULT_PROFILE || given == snapshot.profile {
-        set.extend(args.profile.set.iter().cloned());
-        catalog::load(&library, &snapshot.profile, &set)?
-    } else {
-        source::catalogue(&Host::live(), given, &args.profile.set)?
+    let catalogue = match args.profile.profile.as_deref().filter(|given| *given != snapshot.profile) {
+        None => {
+            let mut set = snapshot.set.clone();
+            set.extend(source::values(&args.profile.set)?);
+            catalog::load(&library, &snapshot.profile, &set)?
+        }
+        Some(given) => source::catalogue(&Host::live(), given, &args.profile.set)?,
     };
     selection.validate(&catalogue)?;
     let waivers = waivers(args, &catalogue)?;
@@ -79,16 +83,11 @@ fn judge(catalogue: &Catalogue, snapshot: &Snapshot, waivers: &[Waiver], selecti
 fn read_snapshot(path: &Path) -> Result<Snapshot, Stop> {
     let name = path.display();
     let text = if path == Path::new("-") {
-        let mut text = String::new();
-        let stdin = std::io::stdin().lock().take(host::MAX_FILE_BYTES);
-        { stdin }
-            .read_to_string(&mut text)
-            .map_err(|error| Stop::usage(format!("--snapshot -: {}", host::describe(&error))))?;
-        text
+        host::input::standard().map_err(|error| Stop::usage(format!("--snapshot -: {}", host::describe(&error))))?
     } else {
-        Host::live().read_text(path).map_err(Stop::usage)?
+        host::input::read(path).map_err(Stop::usage)?
     };
-    let snapshot: Snapshot = serde_json::from_str(&text).map_err(|error| {
+    let mut snapshot: Snapshot = serde_json::from_str(&text).map_err(|error| {
         let (line, column, words) = (error.line(), error.column(), error.to_string());
         let reason = words.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&words);
         Stop::usage(format!("{name}:{line}:{column}: not a snapshot: {reason}\nhint: `preflight facts` writes one"))
@@ -98,12 +97,14 @@ fn read_snapshot(path: &Path) -> Result<Snapshot, Stop> {
             format!("{name}: schema `{}` is not `{}`, which this version reads", snapshot.schema, snapshot::SCHEMA);
         return Err(Stop::usage(message));
     }
-    if snapshot.taken_at.parse::<jiff::Timestamp>().is_err() {
+    // Days are compared as text: another way to write the same time would be another day.
+    let Ok(taken_at) = snapshot.taken_at.parse::<jiff::Timestamp>() else {
         return Err(Stop::usage(format!(
             "{name}: taken_at `{}` is no time like 2026-11-22T10:15:00Z",
             snapshot.taken_at
         )));
-    }
+    };
+    snapshot.taken_at = taken_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     Ok(snapshot)
 }
 
@@ -112,7 +113,7 @@ fn waivers(args: &CheckArgs, catalogue: &Catalogue) -> Result<Vec<Waiver>, Stop>
     if nix::unistd::geteuid().is_root() {
         host::trust::only_root_writes(path).map_err(Stop::usage)?;
     }
-    let text = Host::live().read_text(path).map_err(Stop::usage)?;
+    let text = host::input::read(path).map_err(Stop::usage)?;
     let mut diagnostics = Diagnostics::default();
     let (source, tree) = diagnostics.open(Source::file(path.display().to_string(), text));
     let waivers = waiver::read_file(source, &tree, &mut diagnostics);
@@ -121,11 +122,12 @@ fn waivers(args: &CheckArgs, catalogue: &Catalogue) -> Result<Vec<Waiver>, Stop>
 }
 
 fn write(args: &CheckArgs, report: &Report) -> Result<(), Stop> {
-    let is_terminal = args.output.is_none() && std::io::stdout().is_terminal();
-    let color = args.output.is_none() && color_choice() != anstream::ColorChoice::Never;
+    let file = source::output_file(args.output.as_deref());
+    let is_terminal = file.is_none() && std::io::stdout().is_terminal();
+    let color = file.is_none() && color_choice() != anstream::ColorChoice::Never;
     let mut bytes = Vec::new();
     render(args, report, &mut bytes, is_terminal, color)?;
-    if let Some(path) = &args.output {
+    if let Some(path) = file {
         return host::output::write(path, &bytes).map_err(|error| {
             Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
         });

@@ -90,7 +90,7 @@ pub(super) fn words(predicate: &Predicate) -> String {
     }
 }
 
-fn term(term: &Term) -> String {
+pub(super) fn term(term: &Term) -> String {
     match &term.literal {
         Literal::Value(value) => value.to_string(),
         Literal::Parameter(name) => format!("the parameter {name}"),

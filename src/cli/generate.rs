@@ -1,4 +1,4 @@
-//! `preflight generate`: completions, man pages, JSON Schemas.
+//! `preflight generate`: completions, man pages, JSON Schemas, reference pages.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -6,9 +6,12 @@ use std::path::Path;
 use clap::CommandFactory as _;
 
 use super::args::{Cli, Generate, GenerateArgs, Schema};
-use super::{ExitCode, Stop};
+use super::{ExitCode, Stop, reference, source};
+use crate::apply::Outcome;
 use crate::facts::snapshot::Snapshot;
-use crate::host;
+use crate::host::{self, Host};
+use crate::plan::Plan;
+use crate::report::escape;
 use crate::report::model::Report;
 
 pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode, Stop> {
@@ -24,10 +27,17 @@ pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode, Stop> {
             let schema = match which {
                 Schema::Report => schemars::schema_for!(Report),
                 Schema::Snapshot => schemars::schema_for!(Snapshot),
+                Schema::Plan => schemars::schema_for!(Plan),
+                Schema::Apply => schemars::schema_for!(Outcome),
             };
             let text = serde_json::to_string_pretty(&schema).map_err(|error| Stop::Internal(error.into()))?;
             writeln!(stdout, "{text}")?;
         }
+        Generate::Checks { profile } => {
+            let catalogue = source::catalogue(&Host::live(), profile, &[])?;
+            stdout.write_all(escape::lines(&reference::checks(&catalogue)).as_bytes())?;
+        }
+        Generate::Facts => stdout.write_all(reference::facts().as_bytes())?,
     }
     stdout.flush()?;
     Ok(ExitCode::Success)

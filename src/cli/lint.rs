@@ -8,7 +8,7 @@ use super::{ExitCode, Stop};
 use crate::catalog::diagnostic::{Diagnostics, Source};
 use crate::catalog::library::Library;
 use crate::catalog::{load, os, tree, waiver};
-use crate::host::Host;
+use crate::host::{self, Host};
 
 pub(super) fn run(args: &LintArgs) -> Result<ExitCode, Stop> {
     let mut total = 0;
@@ -46,7 +46,7 @@ enum Role {
 }
 
 fn lint(path: &Path) -> Result<Diagnostics, Stop> {
-    let text = Host::live().read_text(path).map_err(Stop::usage)?;
+    let text = host::input::read(path).map_err(Stop::usage)?;
     let name = path.display().to_string();
     let mut d = Diagnostics::default();
     match role(&text) {

@@ -8,8 +8,12 @@ mod facts;
 mod generate;
 mod lint;
 mod list;
+mod reference;
 mod select;
 mod source;
+mod transactions;
+mod tune;
+mod watch;
 
 use std::io::{self, Write as _};
 
@@ -26,6 +30,8 @@ pub(crate) enum Stop {
     Usage(anyhow::Error),
     /// Files of the catalogue are wrong; each mistake is shown with its lines.
     Files(crate::catalog::diagnostic::Diagnostics),
+    /// A change of the host was refused, or ended badly. The code says how.
+    Change(ExitCode, anyhow::Error),
     /// Something that should work did not.
     Internal(anyhow::Error),
     /// Whoever read the output went away. Not an error.
@@ -56,6 +62,18 @@ impl From<crate::catalog::load::LoadError> for Stop {
     }
 }
 
+impl From<crate::apply::ApplyError> for Stop {
+    fn from(error: crate::apply::ApplyError) -> Self {
+        Self::Change(error.exit().into(), error.into())
+    }
+}
+
+impl From<crate::apply::store::StoreError> for Stop {
+    fn from(error: crate::apply::store::StoreError) -> Self {
+        crate::apply::ApplyError::from(error).into()
+    }
+}
+
 impl From<crate::catalog::library::LibraryError> for Stop {
     fn from(error: crate::catalog::library::LibraryError) -> Self {
         Self::usage(error)
@@ -69,9 +87,13 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // `--help` and `--version` come here too; they are no mistake.
             let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success };
-            // Nobody is left to tell when the terminal is gone.
-            let _ = error.print();
-            return code;
+            return match error.print() {
+                // Asked for, and not delivered: a full disk is no success, a reader who left is.
+                Err(lost) if code == ExitCode::Success && lost.kind() != io::ErrorKind::BrokenPipe => {
+                    report_stop(&Stop::from(lost))
+                }
+                _ => code,
+            };
         }
     };
     match cli.color {
@@ -81,6 +103,12 @@ pub fn run() -> ExitCode {
     }
     let result = match &cli.command {
         Command::Check(args) => check::run(args),
+        Command::Tune(args) => tune::run(args),
+        Command::Confirm(args) => transactions::confirm(args),
+        Command::Rollback(args) => transactions::rollback(args),
+        Command::Recover(args) => transactions::recover(args),
+        Command::History(args) => transactions::history(args),
+        Command::Verify(args) => transactions::verify(args),
         Command::Facts(args) => facts::run(args),
         Command::Explain(args) => explain::run(args),
         Command::List(args) => list::run(args),
@@ -103,6 +131,10 @@ fn report_stop(stop: &Stop) -> ExitCode {
             let _ = write!(stderr, "{}", diagnostics.render(true));
             let _ = writeln!(stderr, "error: {}", lint::count(diagnostics.list.len()));
             ExitCode::Usage
+        }
+        Stop::Change(code, error) => {
+            let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&format!("{error:#}")));
+            *code
         }
         Stop::Internal(error) => {
             let _ = writeln!(stderr, "internal error: {}", crate::report::escape::lines(&format!("{error:#}")));

@@ -28,6 +28,11 @@ pub(crate) fn catalogue(host: &Host, profile: &str, set: &[(String, String)]) ->
     } else {
         profile.to_owned()
     };
+    Ok(catalog::load(&library, &name, &values(set)?)?)
+}
+
+/// The values given with `--set`; one given twice is a mistake, since one of the two would be lost.
+pub(crate) fn values(set: &[(String, String)]) -> Result<BTreeMap<String, String>, Stop> {
     let mut values = BTreeMap::new();
     for (key, value) in set {
         if let Some(first) = values.insert(key.clone(), value.clone()) {
@@ -35,7 +40,12 @@ pub(crate) fn catalogue(host: &Host, profile: &str, set: &[(String, String)]) ->
             return Err(Stop::usage(message));
         }
     }
-    Ok(catalog::load(&library, &name, &values)?)
+    Ok(values)
+}
+
+/// The file given with `--output`; `-` is standard output, as with other programs.
+pub(crate) fn output_file(given: Option<&Path>) -> Option<&Path> {
+    given.filter(|path| *path != Path::new("-"))
 }
 
 /// Gathers the facts that the selected checks need.

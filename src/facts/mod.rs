@@ -70,6 +70,10 @@ pub struct Fact {
     pub took_us: u64,
 }
 
+/// Why a fact that only a running host has is absent. Judging knows it by these words, in snapshots too: it is never
+/// the absence that a check may take for good or bad.
+pub const NOT_RUNNING: &str = "not a running host";
+
 impl Fact {
     pub fn known(value: Value, source: impl Into<String>) -> Self {
         Self { state: State::Known(value), source: source.into(), note: None, took_us: 0 }
@@ -94,9 +98,25 @@ impl Fact {
         Self::unknown(error.to_string(), help, source)
     }
 
+    /// A file of the kernel that could not be read: absent with `why` when this kernel does not have it. Where /proc or
+    /// /sys is not mounted nothing is known about the kernel, and under a root there is none.
+    pub fn unreadable_of_kernel(host: &crate::host::Host, error: &crate::host::ReadError, why: &str) -> Self {
+        let source = error.path.display().to_string();
+        if !error.is_absent() {
+            return Self::unreadable(error, why);
+        }
+        if !host.is_live() {
+            return Self::not_running(source);
+        }
+        match host.unmounted(&error.path) {
+            Some(mount) => Self::unknown(format!("{mount} is not there"), Some("mount /proc and /sys"), source),
+            None => Self::absent(why, source),
+        }
+    }
+
     /// A fact that comes from a system call, a socket or Docker, asked of a directory instead of a running host.
     pub fn not_running(source: impl Into<String>) -> Self {
-        Self::absent("not a running host", source)
+        Self::absent(NOT_RUNNING, source)
     }
 
     #[must_use]

@@ -10,6 +10,7 @@ pub mod command;
 pub mod cpus;
 pub mod detached;
 pub mod env;
+pub mod input;
 pub mod netns;
 pub mod output;
 pub mod process;
@@ -151,6 +152,15 @@ impl Host {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// The kernel's file system that a missing file would be on, when this machine does not have it mounted: then the file
+    /// says nothing about the kernel. `/proc` may also be there without `/proc/sys` (`subset=pid`, proc(5)).
+    pub fn unmounted(&self, path: &Path) -> Option<&'static str> {
+        const WITNESSES: [(&str, &str); 3] =
+            [("/proc/sys", "/proc/sys/kernel"), ("/proc", "/proc/self"), ("/sys", "/sys/kernel")];
+        let (mount, witness) = WITNESSES.into_iter().find(|(mount, _)| path.starts_with(mount))?;
+        (self.is_live() && !self.exists(witness)).then_some(mount)
     }
 
     /// What the path is, links followed inside the root.

@@ -24,11 +24,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let reason = format!("{} can be changed by others than root", folder.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     }
-    // `/dev/stdout`, a pipe or a terminal cannot be replaced; it is written to.
-    if let Ok(known) = path.metadata()
-        && !known.is_file()
-    {
-        let mut file = std::fs::File::options().write(true).open(path)?;
+    // A pipe, a terminal or /dev/null cannot be replaced; it is written to. Nor are the names in /dev and /proc: to
+    // rename over /dev/stdout would take it from every other program of the machine.
+    let real_folder = std::fs::canonicalize(folder)?;
+    let of_the_kernel =
+        (real_folder.starts_with("/dev") && !real_folder.starts_with("/dev/shm")) || real_folder.starts_with("/proc");
+    if of_the_kernel || path.metadata().is_ok_and(|known| !known.is_file()) {
+        // Appending: `> file` may have been opened by a shell that wrote to it before.
+        let mut file = std::fs::File::options().append(true).open(path)?;
         return file.write_all(bytes);
     }
     let mut file = tempfile::Builder::new()

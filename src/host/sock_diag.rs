@@ -102,9 +102,9 @@ pub fn parse_answer(mut bytes: &[u8], entries: &mut Vec<Entry>) -> io::Result<bo
     while !bytes.is_empty() {
         let message = NetlinkMessage::<SockDiagMessage>::deserialize(bytes).map_err(io::Error::other)?;
         match message.payload {
-            NetlinkPayload::Done(done) if done.code < 0 => return Err(io::Error::from_raw_os_error(-done.code)),
+            NetlinkPayload::Done(done) if done.code < 0 => return Err(errno(done.code)),
             NetlinkPayload::Done(_) => return Ok(true),
-            NetlinkPayload::Error(error) => return Err(error.to_io()),
+            NetlinkPayload::Error(error) => return Err(errno(error.raw_code())),
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => entries.push(entry(&response)),
             _ => {}
         }
@@ -113,6 +113,11 @@ pub fn parse_answer(mut bytes: &[u8], entries: &mut Vec<Entry>) -> io::Result<bo
         bytes = bytes.get(length.max(16)..).unwrap_or_default();
     }
     Ok(false)
+}
+
+/// Netlink says errors as negative numbers; the lowest has no positive one.
+fn errno(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code.saturating_neg())
 }
 
 fn entry(response: &InetResponse) -> Entry {

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 /// As many dangling links as are followed on the way to a folder that exists.
 const MAX_LINKS: usize = 40;
@@ -15,8 +15,10 @@ const MAX_LINKS: usize = 40;
 /// The room on one file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that an unprivileged writer has left: without the blocks kept for root.
+    /// Bytes that an unprivileged writer has left: without the blocks kept for root; none where nobody may write.
     pub available: u64,
+    /// Mounted read-only, as this process sees it.
+    pub read_only: bool,
     /// Bytes in all.
     pub total: u64,
     /// Percent of the inodes that are free, rounded down; `None` where the file system does not count them (btrfs).
@@ -29,8 +31,10 @@ pub fn available(path: &Path) -> io::Result<Space> {
     let block = stat.fragment_size();
     let percent = |free: u64, all: u64| i64::try_from(u128::from(free) * 100 / u128::from(all)).unwrap_or(0);
     let inodes = (stat.files(), stat.files_available());
+    let read_only = stat.flags().contains(FsFlags::ST_RDONLY);
     Ok(Space {
-        available: stat.blocks_available().saturating_mul(block),
+        available: if read_only { 0 } else { stat.blocks_available().saturating_mul(block) },
+        read_only,
         total: stat.blocks().saturating_mul(block),
         inodes_free_percent: (inodes.0 > 0).then(|| percent(inodes.1, inodes.0)),
     })
@@ -54,6 +58,8 @@ pub fn nearest(path: &Path) -> io::Result<Place> {
     let (mut whole, mut hidden, mut links) = (true, false, 0);
     loop {
         let error = match fs::canonicalize(&current) {
+            // No folder can be made below a file.
+            Ok(path) if !path.is_dir() => return Err(io::Error::other(format!("{} is not a folder", path.display()))),
             Ok(path) => return Ok(Place { path, whole, hidden }),
             Err(error) => error,
         };

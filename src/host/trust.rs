@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -22,16 +23,15 @@ pub enum Untrusted {
     Owner { path: PathBuf, uid: u32 },
     #[error("{} can be written by its group or by everybody", .path.display())]
     Writable { path: PathBuf },
-    #[error("{} cannot be looked at", .path.display())]
-    Unseen { path: PathBuf },
+    #[error("cannot read {}: {}", .path.display(), super::describe(&io::Error::from_raw_os_error(*.errno)))]
+    Unseen { path: PathBuf, errno: i32 },
 }
 
 /// Checks a file and every directory and symbolic link on the way to it: each is owned by root, and neither the file nor
 /// a directory can be written by its group or by everybody. A sticky directory such as /tmp passes: in it nobody can
 /// rename or delete what is root's, so that root's own file there stays what it is.
 pub fn only_root_writes(path: &Path) -> Result<(), Untrusted> {
-    let unseen = |path: &Path| Untrusted::Unseen { path: path.to_owned() };
-    let absolute = std::path::absolute(path).map_err(|_| unseen(path))?;
+    let absolute = std::path::absolute(path).map_err(|error| unseen(path, &error))?;
     let mut pending: VecDeque<OsString> = components(&absolute);
     let mut walked = PathBuf::from("/");
     look(&walked)?;
@@ -46,9 +46,9 @@ pub fn only_root_writes(path: &Path) -> Result<(), Untrusted> {
             continue;
         }
         links += 1;
-        let target = fs::read_link(&walked).map_err(|_| unseen(&walked))?;
+        let target = fs::read_link(&walked).map_err(|error| unseen(&walked, &error))?;
         if links > MAX_LINKS {
-            return Err(unseen(path));
+            return Err(unseen(path, &io::Error::from_raw_os_error(nix::libc::ELOOP)));
         }
         walked.pop();
         if target.is_absolute() {
@@ -61,9 +61,13 @@ pub fn only_root_writes(path: &Path) -> Result<(), Untrusted> {
     Ok(())
 }
 
+fn unseen(path: &Path, error: &io::Error) -> Untrusted {
+    Untrusted::Unseen { path: path.to_owned(), errno: error.raw_os_error().unwrap_or(nix::libc::EIO) }
+}
+
 /// Judges one step; `true` for a symbolic link, whose own mode means nothing.
 fn look(path: &Path) -> Result<bool, Untrusted> {
-    let found = fs::symlink_metadata(path).map_err(|_| Untrusted::Unseen { path: path.to_owned() })?;
+    let found = fs::symlink_metadata(path).map_err(|error| unseen(path, &error))?;
     if found.uid() != 0 {
         return Err(Untrusted::Owner { path: path.to_owned(), uid: found.uid() });
     }

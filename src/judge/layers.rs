@@ -4,7 +4,7 @@ use super::{Question, Resolver, evaluate};
 use crate::catalog::check::{Absent, Check};
 use crate::catalog::parameters::Parameters;
 use crate::facts::registry::{self, Scope};
-use crate::facts::{Fact, Layer, State};
+use crate::facts::{Fact, Layer, NOT_RUNNING, State};
 use crate::report::model::{Finding, LayerView, Outcome};
 
 /// The layers that decide for a fact, the first being the one that is always there.
@@ -33,26 +33,26 @@ pub(super) fn judge(
         let decides = deciding.contains(&layer);
         let fact = resolver.fact(fact_id, layer);
         let Some(fact) = fact.as_deref() else {
-            if decides && layer == deciding[0] {
+            if decides {
                 let missing = Fact::unknown(format!("{fact_id} was not gathered"), None, "snapshot");
-                set_view(finding, layer, view(&missing, Outcome::Unknown, true));
-                worst = Some((layer, Outcome::Unknown));
+                let outcome = at_most(layer, Outcome::Unknown);
+                set_view(finding, layer, view(&missing, outcome, true));
+                if worst.is_none_or(|(_, known)| outcome.badness() > known.badness()) {
+                    worst = Some((layer, outcome));
+                }
             }
             continue;
         };
         finding.duration_us = finding.duration_us.max(fact.took_us);
         let outcome = outcome(fact, layer, check, question, resolver);
-        let mut outcome = match outcome {
+        let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
                 finding.notes.push(error);
                 Outcome::Unknown
             }
         };
-        // Only what the next boot brings is wrong: the host works now, so it is a warning at most.
-        if layer == Layer::Boot && matches!(outcome, Outcome::Fail | Outcome::Unknown) {
-            outcome = Outcome::Warn;
-        }
+        let outcome = at_most(layer, outcome);
         let counts = decides && !(layer != deciding[0] && outcome == Outcome::NotApplicable);
         set_view(finding, layer, view(fact, outcome, counts));
         if counts && worst.is_none_or(|(_, known)| outcome.badness() > known.badness()) {
@@ -80,6 +80,14 @@ pub(super) fn judge(
     }
 }
 
+/// Only what the next boot brings is wrong or not known: the host works now, so it is a warning at most.
+fn at_most(layer: Layer, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Fail | Outcome::Unknown if layer == Layer::Boot => Outcome::Warn,
+        other => other,
+    }
+}
+
 /// What one layer alone comes to.
 fn outcome(
     fact: &Fact,
@@ -93,6 +101,8 @@ fn outcome(
         State::Unknown { .. } => return Ok(Outcome::Unknown),
         // A layer that says nothing about the next boot does not count, whatever an absent fact means.
         State::Absent(_) if layer == Layer::Boot => return Ok(Outcome::NotApplicable),
+        // A directory that looks like a root says nothing about what only a running host has.
+        State::Absent(why) if why == NOT_RUNNING => return Ok(Outcome::NotApplicable),
         State::Absent(_) => {
             return Ok(match check.absent {
                 Absent::Pass => Outcome::Pass,

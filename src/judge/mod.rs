@@ -4,10 +4,11 @@ pub mod compare;
 mod evaluate;
 mod layers;
 mod remedy;
+pub mod wish;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::catalog::Catalogue;
 use crate::catalog::check::{Case, Check, Condition, Severity};
@@ -61,14 +62,8 @@ pub fn judge(
     waivers: &[Waiver],
     select: &dyn Fn(&str, &str) -> bool,
 ) -> Report {
-    let today = snapshot.taken_at.get(..10).unwrap_or("");
-    let resolver =
-        Resolver { facts: &snapshot.facts, parameters: &catalogue.parameters, os, today, derived: RefCell::default() };
-    let judge = Judge {
-        by_id: catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect(),
-        resolver,
-        needs: RefCell::default(),
-    };
+    let today = day_of(snapshot);
+    let judge = Judge::new(catalogue, snapshot, os);
     let mut findings = Vec::new();
     for check in &catalogue.checks {
         for instance in instances(check, &catalogue.parameters) {
@@ -125,6 +120,8 @@ pub fn finding_id(check: &Check, instance: Option<&str>) -> String {
 struct Judge<'a> {
     by_id: HashMap<&'a str, &'a Check>,
     resolver: Resolver<'a>,
+    /// The workload's ports by their instance.
+    ports: HashMap<String, &'a Port>,
     /// What needed checks came to, so that each is judged once.
     needs: RefCell<HashMap<&'a str, Outcome>>,
 }
@@ -157,7 +154,25 @@ enum Holds {
     CannotTell { error: String, help: Option<String> },
 }
 
+/// The day that dates are judged by: the snapshot's, so that judging it later gives the same.
+fn day_of(snapshot: &Snapshot) -> &str {
+    snapshot.taken_at.get(..10).unwrap_or("")
+}
+
 impl<'a> Judge<'a> {
+    fn new(catalogue: &'a Catalogue, snapshot: &'a Snapshot, os: &'a OsProfile) -> Self {
+        let resolver = Resolver {
+            facts: &snapshot.facts,
+            parameters: &catalogue.parameters,
+            os,
+            today: day_of(snapshot),
+            derived: RefCell::default(),
+        };
+        let by_id = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
+        let ports = catalogue.parameters.ports().map(|port| (port.instance(), port)).collect();
+        Self { by_id, resolver, ports, needs: RefCell::default() }
+    }
+
     fn finding(&self, check: &'a Check, instance: Option<String>, id: String) -> Finding {
         let fact_id = instance_fact(check, instance.as_deref());
         let mut finding = self.blank(check, instance, id);
@@ -209,7 +224,7 @@ impl<'a> Judge<'a> {
 
     fn blank(&self, check: &Check, instance: Option<String>, id: String) -> Finding {
         let title = match &instance {
-            Some(instance) => instance_title(check, instance, self.resolver.parameters).into(),
+            Some(instance) => self.instance_title(check, instance).into(),
             None => check.title.clone(),
         };
         Finding {
@@ -239,6 +254,17 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// The title of one instance: `port 6379 (redis)`, or the title with the instance before it.
+    fn instance_title(&self, check: &Check, instance: &str) -> String {
+        match self.ports.get(instance) {
+            Some(port) if check.for_each.as_deref() == Some("ports") => {
+                let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
+                format!("port {}{udp} ({})", port.port, port.name)
+            }
+            _ => format!("{instance}: {}", check.title),
+        }
+    }
+
     /// The first needed check that neither passed nor merely warned.
     fn missing_need(&self, check: &'a Check) -> Option<String> {
         check.needs.iter().find_map(|need| {
@@ -250,11 +276,29 @@ impl<'a> Judge<'a> {
         })
     }
 
+    /// What a needed check came to. What it needs itself is judged before it, not inside it: a long chain in somebody's
+    /// profile must not use up the stack.
     fn outcome_of(&self, id: &str) -> Outcome {
-        if let Some(outcome) = self.needs.borrow().get(id) {
-            return *outcome;
-        }
         let Some(check) = self.by_id.get(id).copied() else { return Outcome::Unknown };
+        let settled = |check: &Check| self.needs.borrow().get(check.id.as_str()).copied();
+        let mut pending = vec![check];
+        let mut opened: HashSet<&str> = HashSet::new();
+        while let Some(next) = pending.last().copied() {
+            // Opened a second time, all that it needs is settled; the loader has refused circles.
+            if settled(next).is_none() && opened.insert(&next.id) {
+                let needs = next.needs.iter().filter_map(|need| self.by_id.get(need.value.as_str()).copied());
+                pending.extend(needs.filter(|need| settled(need).is_none() && !opened.contains(need.id.as_str())));
+                continue;
+            }
+            pending.pop();
+            if settled(next).is_none() {
+                self.settle(next);
+            }
+        }
+        settled(check).unwrap_or(Outcome::Unknown)
+    }
+
+    fn settle(&self, check: &'a Check) {
         let instances = instances(check, self.resolver.parameters).into_iter();
         let outcomes = instances.map(|instance| {
             let id = finding_id(check, instance.as_deref());
@@ -262,7 +306,6 @@ impl<'a> Judge<'a> {
         });
         let worst = outcomes.max_by_key(|outcome| outcome.badness()).unwrap_or(Outcome::NotApplicable);
         self.needs.borrow_mut().insert(check.id.as_str(), worst);
-        worst
     }
 
     /// Whether all conditions hold.
@@ -316,18 +359,6 @@ fn overlay<'c>(base: &Question<'c>, case: &'c Case) -> Question<'c> {
         severity: case.severity.unwrap_or(base.severity),
         note: case.note.as_deref(),
         remedy: case.remedy.as_deref().or(base.remedy),
-    }
-}
-
-/// The title of one instance: `port 6379 (redis)`, or the title with the instance before it.
-fn instance_title(check: &Check, instance: &str, parameters: &Parameters) -> String {
-    let asked = if check.for_each.as_deref() == Some("ports") { Port::of_instance(instance) } else { None };
-    match asked.and_then(|asked| parameters.ports().find(|port| (port.port, port.protocol) == asked)) {
-        Some(port) => {
-            let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
-            format!("port {}{udp} ({})", port.port, port.name)
-        }
-        None => format!("{instance}: {}", check.title),
     }
 }
 

@@ -41,8 +41,61 @@ fn setting(check: &Check, finding: &Finding, resolver: &Resolver<'_>) -> Option<
     }
     let mut commands = Vec::new();
     if finding.live.as_ref().is_some_and(|live| live.decides && live.result != Outcome::Pass) {
-        commands.push(format!("sysctl -w '{name}={text}'"));
+        commands.push(format!("sysctl -w {}", quoted(&format!("{name}={text}"))));
     }
-    commands.push(format!("echo '{name} = {text}' > {}", drop_in(name)));
+    let drop_in = drop_in(name);
+    let winner = finding.boot.as_ref().filter(|boot| boot.decides && boot.result != Outcome::Pass);
+    let winner = winner.map(|boot| boot.source.as_str()).filter(|source| source.starts_with('/'));
+    if let Some(winner) = winner {
+        commands.push(format!("# {winner} sets it at boot: change it there"));
+    }
+    if winner.is_none_or(|winner| is_applied_before(winner, &drop_in)) {
+        commands.push(format!("echo {} > {}", quoted(&format!("{name} = {text}")), quoted(&drop_in)));
+    }
     Some(commands)
+}
+
+/// Whether what `source` (`/etc/sysctl.d/50-x.conf:3`) sets is set again by the drop-in. What is not in a sysctl.d
+/// (tuned, the kernel's command line, a sysctl.conf that is read last) has the last word.
+fn is_applied_before(source: &str, drop_in: &str) -> bool {
+    let file = source.rsplit_once(':').map_or(source, |(file, _)| file);
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    file.contains("/sysctl.d/") && name(file) < name(drop_in)
+}
+
+/// One word of a POSIX shell. Names and values may come from somebody's profile; the words are pasted into a root shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._/=:,@%+-".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_profile_cannot_leave_their_quotes() {
+        assert_eq!(quoted("vm.overcommit_memory=1"), "vm.overcommit_memory=1");
+        assert_eq!(quoted("x = 1'; reboot; '"), r"'x = 1'\''; reboot; '\'''");
+    }
+
+    /// Seen failing with the drop-in offered whatever wins: it would change nothing.
+    #[test]
+    fn a_drop_in_that_would_lose_is_not_offered() {
+        let drop_in = drop_in("vm.overcommit_memory");
+        for (source, before) in [
+            ("/etc/sysctl.d/50-redis.conf:1", true),
+            ("/etc/sysctl.d/99-sysctl.conf:7", true),
+            ("/etc/sysctl.d/99-zz.conf:1", false),
+            ("/usr/lib/sysctl.d/zz.conf:1", false),
+            ("/etc/sysctl.conf:3", false),
+            ("/usr/lib/tuned/x/tuned.conf:4", false),
+            ("/proc/cmdline", false),
+        ] {
+            assert_eq!(is_applied_before(source, &drop_in), before, "{source}");
+        }
+    }
 }

@@ -1,5 +1,9 @@
-//! What would be changed, before anything is: the plan as people and programs read it.
+//! From wishes to the ordered changes of a plan, and how a plan is shown.
 
-pub mod model;
+pub mod files;
+mod model;
+pub mod planner;
+pub mod render;
+pub mod truth;
 
-pub use model::{Change, Conflict, Kind, Manual, Plan};
+pub use model::{Change, Conflict, Kind, Manual, Plan, SCHEMA};

@@ -18,7 +18,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
             "" => Fact::unknown("the file is empty", None, CURRENT),
             name => Fact::known(Value::Text(name.to_owned()), CURRENT),
         },
-        Err(error) => Fact::unreadable(&error, "this kernel does not name its clock source"),
+        Err(error) => Fact::unreadable_of_kernel(cx.host, &error, "this kernel does not name its clock source"),
     };
     facts.live("clocksource.current", fact.took(started.elapsed()));
 }

@@ -21,10 +21,9 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
             }
             None => Fact::unknown(format!("`{}` of `{}` is no share", count.trim(), max.trim()), None, COUNT),
         },
-        (Err(error), _) | (_, Err(error)) if error.is_absent() && !cx.host.is_live() => {
-            Fact::not_running(error.path.display().to_string())
+        (Err(error), _) | (_, Err(error)) => {
+            Fact::unreadable_of_kernel(cx.host, &error, "the nf_conntrack module is not loaded")
         }
-        (Err(error), _) | (_, Err(error)) => Fact::unreadable(&error, "the nf_conntrack module is not loaded"),
     };
     facts.live(ID, fact.took(started.elapsed()));
 }

@@ -90,6 +90,7 @@ impl Found {
 
     fn space(&self, of: impl Fn(space::Space) -> Fact) -> Fact {
         match space::available(&self.place.path) {
+            Ok(space) if space.read_only => of(space).note(format!("{}; mounted read-only", self.note())),
             Ok(space) => of(space).note(self.note()),
             Err(error) => {
                 let path = self.place.path.display().to_string();
@@ -143,6 +144,9 @@ pub fn rotational(host: &Host, mount: &Mount) -> Fact {
             } else {
                 fact
             }
+        }
+        None if host.unmounted(Path::new(&device)).is_some() => {
+            Fact::unknown("/sys is not there", Some("mount /proc and /sys"), device)
         }
         None => Fact::absent("the kernel does not say whether this device spins", device),
     }

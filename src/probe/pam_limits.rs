@@ -65,8 +65,7 @@ fn read(host: &Host) -> Result<Fact, ReadError> {
     }
     let nr_open = match host.read_text(NR_OPEN) {
         Ok(text) => text.trim().parse().ok(),
-        Err(error) if error.is_absent() && !host.is_live() => return Ok(Fact::not_running(NR_OPEN)),
-        Err(error) => return Err(error),
+        Err(error) => return Ok(Fact::unreadable_of_kernel(host, &error, "not on this kernel")),
     };
     let Some(nr_open) = nr_open else {
         return Ok(Fact::unknown("fs.nr_open is no number", None, NR_OPEN));

@@ -5,6 +5,7 @@
 //! nobody can tell without running them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
 use super::tmpfiles::{self, TmpfilesFile};
@@ -64,8 +65,7 @@ fn selected(host: &Host, file: &str) -> Fact {
             Some(word) => Fact::known(Value::Text(word.to_owned()), file),
             None => Fact::unknown(format!("`{}` names no choice in brackets", text.trim()), None, file),
         },
-        Err(error) if error.is_absent() && !host.is_live() => Fact::not_running(file),
-        Err(error) => Fact::unreadable(&error, NO_THP),
+        Err(error) => Fact::unreadable_of_kernel(host, &error, NO_THP),
     }
 }
 
@@ -92,7 +92,10 @@ fn always_sizes(host: &Host, choice: impl Fn(&Host, &str) -> Result<Option<Strin
     }
     match seen {
         true => Fact::known(Value::Set(sizes), source),
-        false if !host.is_live() => Fact::not_running(source),
+        false if host.unmounted(Path::new(FOLDER)).is_some() => {
+            Fact::unknown("/sys is not there", Some("mount /proc and /sys"), source)
+        }
+        false if !host.is_live() && !host.exists(format!("{FOLDER}/enabled")) => Fact::not_running(source),
         false => Fact::absent("this kernel has no per-size huge pages", source),
     }
 }

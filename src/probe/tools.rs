@@ -11,6 +11,9 @@ use crate::host::{Host, env};
 /// Where system programs are, beyond the PATH of an ordinary user.
 const SYSTEM_DIRS: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
+/// What execvp(3) searches in an environment without PATH (`env -i`, some service managers), and what every shell adds.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 /// Where programs of an image are looked for.
 const IMAGE_DIRS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -40,7 +43,8 @@ fn in_path(name: &str) -> Fact {
 /// The PATH of the environment, its relative entries dropped (they mean another folder in every shell), and the system
 /// folders.
 fn search_path(path: Option<&OsStr>) -> OsString {
-    let given = path.map(std::env::split_paths).into_iter().flatten().filter(|dir| dir.is_absolute());
+    let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
+    let given = std::env::split_paths(path).filter(|dir| dir.is_absolute());
     // A folder with a colon in its name cannot come out of `split_paths`, so joining does not fail.
     std::env::join_paths(given.chain(std::env::split_paths(SYSTEM_DIRS))).unwrap_or_else(|_| SYSTEM_DIRS.into())
 }
@@ -73,7 +77,7 @@ mod tests {
     #[test]
     fn relative_entries_of_the_path_are_not_searched() {
         assert_eq!(search_path(Some(OsStr::new(".:/a::b:/c"))), *format!("/a:/c:{SYSTEM_DIRS}"));
-        assert_eq!(search_path(None), *SYSTEM_DIRS);
+        assert_eq!(search_path(None), *format!("{DEFAULT_PATH}:{SYSTEM_DIRS}"));
     }
 
     #[test]

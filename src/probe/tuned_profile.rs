@@ -165,6 +165,9 @@ pub fn merge(units: &mut Vec<Unit>, newer: Vec<Unit>) {
     }
 }
 
+/// No setting is longer. Variables that hold variables double at every line; a few dozen lines would fill the memory.
+const MAX_EXPANDED_BYTES: usize = 64 * 1024;
+
 /// `[variables]`: names and values, those of included files too.
 #[derive(Debug, Default)]
 pub struct Variables(Vec<(String, String)>);
@@ -195,6 +198,12 @@ impl Variables {
         let mut text = value.to_owned();
         for (name, replacement) in &self.0 {
             text = text.replace(&format!("${{{name}}}"), replacement);
+            if text.len() > MAX_EXPANDED_BYTES {
+                return Err(format!(
+                    "tuned sets it to `{}…`, which is too long",
+                    value.chars().take(40).collect::<String>()
+                ));
+            }
         }
         if text.contains("${") {
             return Err(format!("tuned sets it to `{value}`, which only tuned can tell"));
@@ -208,6 +217,17 @@ impl Variables {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Seen filling the memory without the bound.
+    #[test]
+    fn variables_that_double_at_every_line_are_cut_off() {
+        let doubled = |n: usize| format!("v{}=${{v{n}}}${{v{n}}}\n", n + 1);
+        let lines: String = (0..64).map(doubled).collect();
+        let units = parse(&format!("[variables]\nv0=abcdefgh\n{lines}"), "/p");
+        let variables = Variables::of(&units, &mut |_| None);
+        assert_eq!(variables.expand("${v3}"), Ok("abcdefgh".repeat(8)));
+        assert!(variables.expand("${v64}").is_err());
+    }
 
     #[test]
     fn the_format_of_config_parser() {

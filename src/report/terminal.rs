@@ -51,6 +51,15 @@ fn shows(detail: Detail, finding: &Finding) -> bool {
     }
 }
 
+/// A blank at which no line is broken.
+const NO_BREAK: char = '\u{a0}';
+
+/// A short value stays in one piece: `3.8 GiB` is not torn apart at the end of a line.
+fn whole(value: &str) -> String {
+    const SHORT: usize = 16;
+    if value.chars().count() <= SHORT { value.replace(' ', &NO_BREAK.to_string()) } else { value.to_owned() }
+}
+
 struct Terminal<'a> {
     style: Style,
     out: &'a mut dyn Write,
@@ -89,7 +98,7 @@ impl Terminal<'_> {
         let line = if finding.observed.is_empty() {
             finding.title.clone()
         } else {
-            format!("{}: {}", finding.title, finding.observed).into()
+            format!("{}: {}", finding.title, whole(&finding.observed)).into()
         };
         self.paragraph(&format!("  {mark} "), self.indent(), &line, paint)?;
         if self.style.detail == Detail::Verbose {
@@ -173,7 +182,12 @@ impl Terminal<'_> {
         ];
         let words: Vec<String> =
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-        self.paragraph("", "", &format!("{} findings: {}", s.total, words.join(", ")), Paint::new())
+        self.paragraph(
+            "",
+            "",
+            &format!("{} finding{}: {}", s.total, if s.total == 1 { "" } else { "s" }, words.join(", ")),
+            Paint::new(),
+        )
     }
 
     /// What to do, worst first; one step for all instances of a check.
@@ -188,12 +202,11 @@ impl Terminal<'_> {
         let mut of_check: HashMap<&str, Vec<usize>> = HashMap::new();
         for finding in todo {
             let known = of_check.entry(&finding.check).or_default();
-            match known.iter().copied().find(|at| steps[*at].0.remedy == finding.remedy) {
-                Some(at) => steps[at].1 += 1,
-                None => {
-                    known.push(steps.len());
-                    steps.push((finding, 0));
-                }
+            if let Some(at) = known.iter().copied().find(|at| steps[*at].0.remedy == finding.remedy) {
+                steps[at].1 += 1;
+            } else {
+                known.push(steps.len());
+                steps.push((finding, 0));
             }
         }
         if steps.is_empty() {
@@ -288,7 +301,7 @@ impl Terminal<'_> {
             .break_words(false);
         for (index, line) in textwrap::wrap(&safe, options).iter().enumerate() {
             let lead = if index == 0 { first } else { rest };
-            self.line(lead, line, paint)?;
+            self.line(lead, &line.replace(NO_BREAK, " "), paint)?;
         }
         Ok(())
     }

@@ -29,11 +29,17 @@ fn help_of_every_subcommand() {
 
     Commands:
       check     Say whether this host is ready, and what to do where it is not
+      tune      Show what would be changed to make this host ready; with --apply, change it
+      confirm   Keep what an apply changed
+      rollback  Take back what an apply changed
+      recover   Finish or take back what a crash or a power cut left half done
+      history   Show what was changed on this host, newest first
+      verify    Compare what was applied with what is there now
       facts     Print what was read on this host, as a snapshot that can be judged elsewhere
       explain   Explain a check: what it asks, why, and how to mend it
       list      List what there is
       lint      Find mistakes in profiles, files of checks and waivers
-      generate  Print shell completions, man pages or the JSON Schemas
+      generate  Print shell completions, man pages, JSON Schemas, reference pages
       help      Print this message or the help of the given subcommand(s)
 
     Options:
@@ -44,9 +50,14 @@ fn help_of_every_subcommand() {
 
     Exit codes:
       0   ready enough, or the command did what it was asked
-      1   not ready
-      2   wrong usage, a bad profile or a bad snapshot
+      1   not ready, or verify found drift
+      2   wrong usage, a bad profile or snapshot, or a plan conflict that was not allowed: nothing
+      changed
       3   cannot tell, or not permitted
+      4   an apply failed and was rolled back
+      5   another transaction is pending, or the lock is held
+      6   a rollback could not restore everything
+      7   applied, waiting for confirm
       70  internal error, or the report could not be written
 
     $ preflight check --help
@@ -66,9 +77,8 @@ fn help_of_every_subcommand() {
 
     What is asked:
       -p, --profile <NAME|FILE>
-              The profile: a name, or a file when it holds a `/` or ends in `.toml`
-              
-              [default: redis-sentinel]
+              The profile: a name, or a file when it holds a `/` or ends in `.toml` [default:
+              redis-sentinel, or the snapshot's]
 
           --set <KEY=VALUE>
               Give a parameter of the profile a value: `--set maxmemory=1GiB`; repeatable
@@ -138,7 +148,7 @@ fn help_of_every_subcommand() {
 
     What is asked:
       -p, --profile <NAME|FILE>  The profile: a name, or a file when it holds a `/` or ends in `.toml`
-                                 [default: redis-sentinel]
+                                 [default: redis-sentinel, or the snapshot's]
           --set <KEY=VALUE>      Give a parameter of the profile a value: `--set maxmemory=1GiB`;
                                  repeatable
           --only <GLOB>          Only these findings or checks; `*` and `?` as in file names; repeatable
@@ -207,7 +217,7 @@ fn help_of_every_subcommand() {
       -h, --help          Print help
 
     $ preflight generate --help
-    Print shell completions, man pages or the JSON Schemas
+    Print shell completions, man pages, JSON Schemas, reference pages
 
     Usage: preflight generate [OPTIONS] <COMMAND>
 
@@ -215,6 +225,8 @@ fn help_of_every_subcommand() {
       completions  A completion script for a shell
       man          Man pages, one file per subcommand
       schema       A JSON Schema
+      checks       The reference of all checks, as Markdown
+      facts        The reference of all facts, as Markdown
       help         Print this message or the help of the given subcommand(s)
 
     Options:

@@ -61,6 +61,7 @@ fn every_class_of_mistake_has_its_code() {
         ("wrong-unit", one(&format!("{memory}pass = {{ at_least = \"4 s\" }}"))),
         ("unknown-fact", one("fact = \"memory.toal\"\npass = { at_least = \"1 GiB\" }")),
         ("unknown-parameter", one(&format!("{sysctl}pass = {{ at_least = {{ param = \"nope\" }} }}"))),
+        ("unknown-recipe", one(&format!("{sysctl}pass = {{ equals = 1 }}\nremedy = \"install-gti\""))),
         ("unknown-check", one(&format!("{sysctl}pass = {{ equals = 1 }}\nneeds = [\"a.c\"]"))),
         ("unknown-profile", format!("extends = \"nope\"\n{}", one(&format!("{sysctl}pass = {{ equals = 1 }}")))),
         ("duplicate-id", profile(&check("a.b", "info", &format!("{sysctl}pass = {{ equals = 1 }}")).repeat(2))),

@@ -2,7 +2,12 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests make the files and processes they look at")]
 
+mod attack;
 mod catalogue;
+mod docs;
+mod entry_points;
+mod fixture_tables;
+mod fixtures;
 mod help;
 mod hostile;
 mod lint;
@@ -11,3 +16,4 @@ mod schema;
 mod selection;
 mod snapshot;
 mod support;
+mod tune;

@@ -146,7 +146,7 @@ fn people_get_the_reason_the_source_and_the_next_step() {
 
     NEXT STEPS (commands for a root shell)
       1. a.b: mend it
-           sysctl -w 'vm.x=1'
+           sysctl -w vm.x=1
            echo 'vm.x = 1' > /etc/sysctl.d/99-z-vm.x.conf
          costs: nothing
     ");

@@ -3,25 +3,19 @@
 
 #![expect(
     clippy::disallowed_methods,
-    clippy::exit,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "the tests build the host they work on, start themselves again, and print what they counted"
 )]
 
-mod apply_host;
+#[path = "apply/host.rs"]
+mod host;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use apply_host::{DROP_IN, Lab, PORTS, SOMAXCONN};
+use host::{DROP_IN, Lab, PORTS, SOMAXCONN};
 use preflight::apply::{Exit, Options, Recovery, Selection, State, apply, confirm, recover, rollback};
-
-#[test]
-#[ignore = "not a test: what the tests start as a process of its own"]
-fn driver() {
-    apply_host::drive();
-}
 
 /// G3 and G7: killed at each system call from `begin` on, and recovered twice, everything is old or everything is new.
 ///
@@ -30,7 +24,7 @@ fn driver() {
 #[test]
 fn a_kill_at_any_system_call_leaves_all_old_or_all_new() {
     for verb in ["apply", "confirm", "rollback"] {
-        let points = apply_host::sweep(verb, &["signal=SIGKILL"]);
+        let points = host::sweep(verb, &["signal=SIGKILL"]);
         println!("{verb}: {points} points killed");
         assert!(points >= 35, "only {points} points");
     }
@@ -40,7 +34,7 @@ fn a_kill_at_any_system_call_leaves_all_old_or_all_new() {
 #[test]
 fn an_error_at_any_system_call_leaves_all_old_or_all_new() {
     for verb in ["apply", "confirm", "rollback"] {
-        let points = apply_host::sweep(verb, &["error=ENOSPC", "error=EROFS", "error=EPERM", "error=EIO"]);
+        let points = host::sweep(verb, &["error=ENOSPC", "error=EROFS", "error=EPERM", "error=EIO"]);
         println!("{verb}: {points} points failed");
         assert!(points >= 140, "only {points} points");
     }
@@ -83,7 +77,7 @@ fn real_settings_change_and_come_back() {
 #[test]
 fn a_setting_that_somebody_changed_since_is_left_alone_and_named() {
     let lab = Lab::new();
-    lab.run(|env| drop(apply(&lab.plan(), &apply_host::at_once(), env).unwrap()));
+    lab.run(|env| drop(apply(&lab.plan(), &host::at_once(), env).unwrap()));
     lab.set(SOMAXCONN, "777");
     lab.run(|env| {
         let outcomes = rollback(env, &Selection::Newest).unwrap();
@@ -102,7 +96,7 @@ fn what_cannot_be_written_shows_before_anything_changes() {
     let none: Option<&str> = None;
     for case in ["full", "etc", "proc"] {
         let lab = Lab::new();
-        apply_host::private_mounts();
+        host::private_mounts();
         let state = lab.root().join("var/lib/preflight");
         std::fs::create_dir_all(&state).unwrap();
         let remount_read_only = |path: &std::path::Path| {
@@ -126,7 +120,7 @@ fn what_cannot_be_written_shows_before_anything_changes() {
                 "/proc/sys".into()
             }
         };
-        lab.run(|env| match apply(&lab.plan(), &apply_host::at_once(), env) {
+        lab.run(|env| match apply(&lab.plan(), &host::at_once(), env) {
             Ok(outcome) => {
                 assert_eq!(outcome.exit(), Exit::RolledBack, "{case}: {outcome:?}");
                 assert!(outcome.changes.iter().all(|change| change.before.is_none()), "{case}: a change was begun");
@@ -146,7 +140,7 @@ fn the_watchdog_outlives_the_session_that_was_killed() {
     let window = Duration::from_secs(4);
     let started = Instant::now();
     let mut child = lab.start("wait", &[("PREFLIGHT_LAB_WINDOW_MS", window.as_millis().to_string())], true);
-    apply_host::eventually(Duration::from_secs(20), || lab.is_pending());
+    host::eventually(Duration::from_secs(20), || lab.is_pending());
     assert_eq!(lab.values()[SOMAXCONN], "65535");
     assert_eq!(lab.values()[DROP_IN], "(absent)", "on the disk before the confirm");
     let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
@@ -155,7 +149,7 @@ fn the_watchdog_outlives_the_session_that_was_killed() {
     assert!(child.try_wait().unwrap().is_none(), "the hang-up ended the apply");
     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
     child.wait().unwrap();
-    apply_host::eventually(Duration::from_secs(20), || lab.newest_state() == Some(State::RolledBack));
+    host::eventually(Duration::from_secs(20), || lab.newest_state() == Some(State::RolledBack));
     assert!(lab.is_old(), "{:?}", lab.values());
     // By the journal's own clock, not by ours: other tests may hold the machine up.
     let late = lab.rolled_back_after_deadline();
@@ -168,14 +162,14 @@ fn the_watchdog_outlives_the_session_that_was_killed() {
 fn a_waiting_apply_that_is_asked_to_stop_takes_everything_back() {
     let lab = Lab::new();
     let mut child = lab.start("wait", &[("PREFLIGHT_LAB_WINDOW_MS", "60000".to_owned())], true);
-    apply_host::eventually(Duration::from_secs(20), || lab.is_pending());
+    host::eventually(Duration::from_secs(20), || lab.is_pending());
     let process = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(apply_host::code(Exit::RolledBack)));
+    assert_eq!(child.wait().unwrap().code(), Some(host::code(Exit::RolledBack)));
     assert!(lab.is_old(), "{:?}", lab.values());
     // The watchdog looks every second, and leaves when there is nothing to watch.
     let watchdog = lab.newest().unwrap().timer.unwrap().1;
-    apply_host::eventually(Duration::from_secs(10), || !std::path::Path::new("/proc").join(&watchdog).exists());
+    host::eventually(Duration::from_secs(10), || !std::path::Path::new("/proc").join(&watchdog).exists());
 }
 
 /// Ten at once: one wins, the others exit 5 and name the transaction.
@@ -188,10 +182,10 @@ fn of_ten_applies_at_once_one_wins() {
     for mut child in children {
         *exits.entry(child.wait().unwrap().code().unwrap()).or_default() += 1;
     }
-    assert_eq!(exits, BTreeMap::from([(apply_host::code(Exit::Pending), 1), (apply_host::code(Exit::Busy), 9)]));
+    assert_eq!(exits, BTreeMap::from([(host::code(Exit::Pending), 1), (host::code(Exit::Busy), 9)]));
     lab.run(|env| {
         assert_eq!(preflight::apply::history(env, 100).unwrap().len(), 1, "more than one journal");
-        let error = apply(&lab.other_plan(), &apply_host::at_once(), env).unwrap_err();
+        let error = apply(&lab.other_plan(), &host::at_once(), env).unwrap_err();
         let tx = env.store.unfinished().unwrap().pop().unwrap();
         assert!(error.to_string().contains(tx.as_str()), "{error}");
         let outcome = confirm(env, None, preflight::apply::Connection::Any).unwrap();
@@ -204,7 +198,7 @@ fn of_ten_applies_at_once_one_wins() {
 #[test]
 fn ten_thousand_transactions_do_not_slow_the_next_one() {
     let lab = Lab::new();
-    lab.run(|env| drop(apply(&lab.plan(), &apply_host::at_once(), env).unwrap()));
+    lab.run(|env| drop(apply(&lab.plan(), &host::at_once(), env).unwrap()));
     lab.run(|env| drop(rollback(env, &Selection::Newest).unwrap()));
     lab.multiply_history(10_000);
     lab.run(|env| {

@@ -3,6 +3,7 @@
 #
 #   tests/lab/images.sh mini      a small root file system with this machine's redis, for `docker import`
 #   tests/lab/images.sh trixie    a Debian 13 root with Docker 26.1 and Compose 2.26, to chroot into
+#   tests/lab/images.sh debian12  the user space of a small Debian 12 with systemd; debian13 that of Debian 13
 #
 # Prints the path of what was asked for. Needs root. Safe to run several times at once: a lock makes the second one
 # wait, and a half-built image never gets the final name.
@@ -56,12 +57,20 @@ trixie() {
         trixie "$1"
 }
 
+# $1: the release, $2: where to
+small() {
+    need mmdebstrap mmdebstrap
+    mmdebstrap --format=directory --variant=minbase --include=systemd,procps,curl "$1" "$2"
+}
+
 need flock util-linux
 case ${1:-} in
     mini) build mini.tar mini ;;
     trixie) build trixie trixie ;;
+    debian12) build debian12 small bookworm ;;
+    debian13) build debian13 small trixie ;;
     *)
-        echo "usage: images.sh mini|trixie" >&2
+        echo "usage: images.sh mini|trixie|debian12|debian13" >&2
         exit 2
         ;;
 esac

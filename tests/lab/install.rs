@@ -1,6 +1,6 @@
 //! install.sh and scripts/release: what they write, what they refuse, and that the static binary needs nothing.
 //!
-//! packages: binutils dash git mmdebstrap shellcheck util-linux
+//! packages: binutils dash git mmdebstrap shellcheck systemd util-linux
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -342,6 +342,15 @@ fn uninstall_refuses_while_the_host_has_managed_changes() {
     };
     let uninstall = |state: &str, force: &str| run(state, force, "");
     refuses(&mut run("", "", "open-20261122T101500Z-7f3a9c01"), 1, "20261122T101500Z-7f3a9c01 is not finished");
+    // What the engine itself writes, with something held and with nothing.
+    let text = "sysctl:vm.overcommit_memory";
+    let held = serde_json::json!([{"tx": "20261122T101500Z-7f3a9c01", "id": "kernel.overcommit", "layer": "live", "desired": "1"}]);
+    let real = serde_json::json!({
+        "schema": "preflight.managed/1", "transactions": ["20261122T101500Z-7f3a9c01"], "knobs": {text: held}
+    });
+    let real = preflight::apply::managed::Managed::parse(real.to_string().as_bytes()).unwrap().to_text();
+    refuses(&mut uninstall(&real, ""), 1, "still has changes");
+    refuses(&mut uninstall(&preflight::apply::managed::Managed::default().to_text(), ""), 0, "would remove");
     let managed = r#"{"schema": "preflight.managed/1", "knobs": {"sysctl:vm.overcommit_memory": {"value": "1"}}}"#;
     refuses(&mut uninstall(managed, ""), 1, "still has changes");
     refuses(&mut uninstall("{\"knobs\": [{", ""), 1, "still has changes");
@@ -350,6 +359,104 @@ fn uninstall_refuses_while_the_host_has_managed_changes() {
         refuses(&mut uninstall(harmless, ""), 0, "would remove");
     }
     refuses(&mut uninstall(managed, "--force"), 0, "would remove");
+}
+
+// ---- services ----
+
+/// The lab's archive with the real services, and a root for them.
+fn with_services(manager: &str) -> Lab {
+    let lab = Lab::new();
+    for folder in ["systemd", "openrc"] {
+        for file in fs::read_dir(root().join("units").join(folder)).unwrap().map(Result::unwrap) {
+            let text = fs::read_to_string(file.path()).unwrap();
+            let name = file.file_name().into_string().unwrap();
+            lab.write(&format!("tree/preflight-9-linux/share/preflight/units/{folder}/{name}"), &text);
+        }
+    }
+    lab.pack();
+    match manager {
+        "systemd" => fs::create_dir_all(lab.path("root/etc/systemd/system")).unwrap(),
+        "openrc" => {
+            fs::create_dir_all(lab.path("root/etc/init.d")).unwrap();
+            lab.write("root/sbin/openrc-run", "");
+            fs::set_permissions(lab.path("root/sbin/openrc-run"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        _ => fs::create_dir_all(lab.path("root")).unwrap(),
+    }
+    lab
+}
+
+fn unit_root(lab: &Lab) -> [String; 2] {
+    ["--unit-root".to_owned(), lab.path("root").display().to_string()]
+}
+
+/// Seen to fail without `enable_unit`, and, for the uninstall, without `remove_units`.
+#[test]
+fn services_are_installed_enabled_valid_and_removed() {
+    let lab = with_services("systemd");
+    let before = tree(&lab.path("root"));
+    refuses(lab.install(&["--dry-run"]).args(unit_root(&lab)), 0, "preflight-recover.service, and enable it");
+    assert_eq!(tree(&lab.path("root")), before);
+    for _ in 0..2 {
+        succeeds(lab.install(&[]).args(unit_root(&lab)));
+    }
+    let folder = lab.path("root/etc/systemd/system");
+    for (name, wants) in [("preflight-recover", "sysinit.target"), ("preflight-verify", "default.target")] {
+        let text = fs::read_to_string(folder.join(format!("{name}.service"))).unwrap();
+        let verb = name.trim_start_matches("preflight-");
+        assert!(text.contains(&format!("ExecStart={}/bin/preflight {verb}\n", lab.prefix().display())), "{text}");
+        let link = fs::read_link(folder.join(format!("{wants}.wants/{name}.service"))).unwrap();
+        assert_eq!(link, Path::new("/etc/systemd/system").join(format!("{name}.service")));
+        let mut verify = Command::new("systemd-analyze");
+        verify.args(["verify", "--man=no"]).arg(folder.join(format!("{name}.service")));
+        let output = verify.output().unwrap();
+        // About our units alone; the machine's own may have faults.
+        assert!(output.status.success() && !told(&output).contains("preflight"), "{}", told(&output));
+    }
+    succeeds(lab.script(&["--uninstall"]).args(unit_root(&lab)));
+    assert_eq!(tree(&lab.path("root")), before);
+}
+
+/// By fixture: no OpenRC runs here.
+#[test]
+fn openrc_gets_its_scripts() {
+    let lab = with_services("openrc");
+    let before = tree(&lab.path("root"));
+    succeeds(lab.install(&[]).args(unit_root(&lab)));
+    let script = lab.path("root/etc/init.d/preflight-recover");
+    assert_eq!(fs::metadata(&script).unwrap().permissions().mode() & 0o777, 0o755);
+    assert!(
+        fs::read_to_string(&script).unwrap().contains(&format!("{}/bin/preflight recover", lab.prefix().display()))
+    );
+    succeeds(Command::new("dash").arg("-n").arg(&script));
+    for link in ["boot/preflight-recover", "default/preflight-verify"] {
+        assert!(fs::symlink_metadata(lab.path("root/etc/runlevels").join(link)).is_ok(), "{link}");
+    }
+    succeeds(lab.script(&["--uninstall"]).args(unit_root(&lab)));
+    let left: Vec<_> = tree(&lab.path("root")).into_keys().filter(|path| !path.ends_with("runlevels")).collect();
+    assert_eq!(left, before.into_keys().collect::<Vec<_>>());
+}
+
+/// No service manager, `--no-units`, somebody else's unit, another prefix, a prefix that any user may write to.
+#[test]
+fn services_go_only_where_they_belong() {
+    let bare = with_services("none");
+    let before = tree(&bare.path("root"));
+    succeeds(bare.install(&[]).args(unit_root(&bare)));
+    assert_eq!(tree(&bare.path("root")), before);
+
+    let lab = with_services("systemd");
+    let before = tree(&lab.path("root"));
+    succeeds(lab.install(&["--no-units"]).args(unit_root(&lab)));
+    assert_eq!(tree(&lab.path("root")), before);
+    // The machine's own /etc: a prefix below /tmp gets none.
+    refuses(&mut lab.install(&[]), 0, "were left out");
+
+    let ours = "root/etc/systemd/system/preflight-verify.service";
+    lab.write(ours, "[Service]\nExecStart=/opt/other/verify\n");
+    refuses(lab.install(&[]).args(unit_root(&lab)), 1, "is not preflight's");
+    succeeds(lab.script(&["--uninstall", "--force"]).args(unit_root(&lab)));
+    assert!(fs::read_to_string(lab.path(ours)).unwrap().contains("/opt/other/verify"), "somebody else's was removed");
 }
 
 #[test]

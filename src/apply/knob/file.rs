@@ -33,7 +33,8 @@ const fn ours(pattern: &'static str, mode: u32) -> Place {
 
 const PLACES: &[Place] = &[
     ours("/etc/sysctl.d/99-zz-preflight.conf", 0o644),
-    ours("/etc/tmpfiles.d/preflight*.conf", 0o644),
+    // In tmpfiles.d the first line for a path wins, so ours comes first.
+    ours("/etc/tmpfiles.d/00-preflight*.conf", 0o644),
     ours("/etc/systemd/system/preflight-*.service", 0o644),
     ours("/etc/systemd/system/*.service.d/99-zz-preflight.conf", 0o644),
     ours("/etc/tuned/preflight/tuned.conf", 0o644),
@@ -267,7 +268,7 @@ mod tests {
             DROP_IN,
             "/etc/systemd/system/docker.service.d/99-zz-preflight.conf",
             "/etc/systemd/system/preflight-thp.service",
-            "/etc/tmpfiles.d/preflight-thp.conf",
+            "/etc/tmpfiles.d/00-preflight-thp.conf",
             "/etc/docker/daemon.json",
         ] {
             assert!(ManagedFile::new(&tree, path).is_some(), "{path}");
@@ -278,7 +279,7 @@ mod tests {
             "/etc/systemd/system/a/b.service.d/99-zz-preflight.conf",
             "/etc/systemd/system/.service.d/99-zz-preflight.conf",
             "/etc/systemd/system/preflight-../../x.service",
-            "/etc/tmpfiles.d/preflight\n.conf",
+            "/etc/tmpfiles.d/00-preflight\n.conf",
             "etc/sysctl.d/99-zz-preflight.conf",
             "",
         ] {

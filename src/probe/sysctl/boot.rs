@@ -73,7 +73,11 @@ pub fn predicted_in_container(key: &str, kernel: Option<&Version>, tcp_ehash_ent
     if !kernel::is_default_in_containers(key) {
         return None;
     }
-    let value = kernel::default(key, kernel, tcp_ehash_entries)?;
+    let Some(value) = kernel::default(key, kernel, tcp_ehash_entries) else {
+        let least = kernel::least(key)?;
+        let note = "predicted: a new network namespace gets at least this, and more where there is more memory";
+        return Some(Fact::known(least, "kernel default").note(note));
+    };
     Some(Fact::known(value, "kernel default").note("predicted: a new network namespace gets the kernel's default"))
 }
 

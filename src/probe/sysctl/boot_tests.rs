@@ -125,6 +125,9 @@ fn containers_get_the_default_where_a_new_namespace_does() {
     let fact = predicted_in_container("net.core.somaxconn", kernel.as_ref(), None).unwrap();
     assert_eq!(fact.value(), Some(&Value::Int(128)));
     assert!(fact.note.unwrap().starts_with("predicted"));
+    let fact = predicted_in_container("net.ipv4.tcp_max_syn_backlog", kernel.as_ref(), None).unwrap();
+    assert_eq!(fact.value(), Some(&Value::Int(128)));
+    assert!(fact.note.unwrap().contains("at least this"), "the machine's memory is not known");
     assert_eq!(predicted_in_container("net.ipv4.ip_forward", kernel.as_ref(), None), None);
     assert_eq!(predicted_in_container("net.ipv4.unheard_of", kernel.as_ref(), None), None);
 }

@@ -106,6 +106,12 @@ pub fn default(key: &str, kernel: Option<&Version>, tcp_ehash_entries: Option<&s
     Some(sysctl_value(value))
 }
 
+/// The lower bound of a default that cannot be told: before 6.1 no file shows the size of the connection table, and
+/// `tcp_sk_init` takes a part of it, but 128 at least.
+pub fn least(key: &str) -> Option<Value> {
+    (key == SYN_BACKLOG).then_some(Value::Int(128))
+}
+
 /// Whether a new network namespace starts with the kernel's default.
 pub fn is_default_in_containers(key: &str) -> bool {
     !NOT_DEFAULT_IN_CONTAINERS.iter().any(|prefix| key.starts_with(prefix))

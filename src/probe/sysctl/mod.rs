@@ -10,6 +10,7 @@ pub mod winner;
 use std::time::Instant;
 
 use self::boot::Sources;
+use self::live::NOT_ON_THIS_KERNEL;
 use self::winner::SettingsFile;
 use super::Context;
 use super::conf_dirs::{self, ConfFile, Hidden};
@@ -42,12 +43,26 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
             let (kernel, entries) = sources
                 .as_ref()
                 .map_or((None, None), |sources| (sources.kernel.as_ref(), sources.tcp_ehash_entries.as_deref()));
-            if let Some(fact) = boot::predicted_in_container(key, kernel, entries) {
-                facts.insert(&id, Layer::Container, fact);
-            }
+            let predicted = boot::predicted_in_container(key, kernel, entries);
+            facts.insert(&id, Layer::Container, predicted.unwrap_or_else(|| not_predicted(cx.host, &now)));
         }
         facts.insert(&id, Layer::Boot, boot.took(reading));
         facts.insert(id, Layer::Live, now);
+    }
+}
+
+/// No container of the workload runs that could be asked, and the default of a new network namespace is not known: the
+/// setting is not in the table, or the kernel is not known.
+fn not_predicted(host: &Host, now: &Fact) -> Fact {
+    match &now.state {
+        // An image without a kernel: there is nothing to start the workload on.
+        _ if !host.is_live() => Fact::not_running("kernel default"),
+        State::Absent(why) if why == NOT_ON_THIS_KERNEL => Fact::absent(why.clone(), now.source.clone()),
+        _ => Fact::unknown(
+            "what a new container gets cannot be predicted",
+            Some("start the workload, or set it under `sysctls` in its Compose file"),
+            "kernel default",
+        ),
     }
 }
 
@@ -112,6 +127,32 @@ fn sources_with(
         kernel: kernel_version(host),
         tcp_ehash_entries: host.read_text("/proc/sys/net/ipv4/tcp_ehash_entries").ok(),
     })
+}
+
+/// The same sources as they would be with this text at this path, which lies in `/etc/sysctl.d`.
+#[must_use]
+pub fn with_file(mut sources: Sources, path: &str, text: &str) -> Sources {
+    let loader = sources.loader;
+    let unreadable = sources.unreadable.iter().map(|(at, error)| (sources.files[*at].path.clone(), error.clone()));
+    let unreadable: Vec<(String, String)> = unreadable.collect();
+    place(&mut sources.files, SettingsFile::parse(path.to_owned(), text, loader));
+    // The places of the others have moved.
+    let at = |path: &str| sources.files.iter().position(|file| file.path == path);
+    sources.unreadable = unreadable.into_iter().filter_map(|(path, error)| Some((at(&path)?, error))).collect();
+    if matches!(&sources.tuned, Ok(Some(tuned)) if tuned.reapply) {
+        place(&mut sources.reapplied, SettingsFile::parse(path.to_owned(), text, loader));
+    }
+    sources
+}
+
+/// Puts a file where its name belongs; `/etc/sysctl.conf`, where it is read, stays last.
+fn place(files: &mut Vec<SettingsFile>, file: SettingsFile) {
+    fn name(file: &SettingsFile) -> &str {
+        file.path.rsplit('/').next().unwrap_or(&file.path)
+    }
+    files.retain(|known| name(known) != name(&file));
+    let at = files.iter().position(|known| known.path == SYSCTL_CONF || name(known) > name(&file));
+    files.insert(at.unwrap_or(files.len()), file);
 }
 
 fn parsed(files: Vec<ConfFile>, loader: SysctlLoader) -> (Vec<SettingsFile>, Vec<(usize, String)>) {

@@ -1,4 +1,4 @@
-//! The host of the apply tests, and the process that the sweeps kill.
+//! The host of the apply tests and of the process that the sweeps kill.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,12 +15,9 @@ use preflight::apply::lock::LockPlace;
 use preflight::apply::progress::Progress;
 use preflight::apply::signals::Interrupt;
 use preflight::apply::store::Store;
-use preflight::apply::timer::{Armed, Timer, TimerError, start_watchdog, watch};
+use preflight::apply::timer::{Armed, Timer, TimerError, start_watchdog};
 use preflight::apply::who::Who;
-use preflight::apply::{
-    ApplyError, Connection, Env, Exit, NoBootTruth, Options, Outcome, Recovery, Selection, State, TxId, Watch, apply,
-    confirm, recover, rollback,
-};
+use preflight::apply::{Env, Exit, NoBootTruth, Options, Recovery, State, TxId, Watch, apply, recover};
 use preflight::facts::Layer;
 use preflight::host::Host;
 use preflight::host::safe_file::Tree;
@@ -73,7 +70,7 @@ impl Watch for LabWatch {
 struct LabTimer(PathBuf);
 
 impl Timer for LabTimer {
-    fn arm(&self, tx: &TxId, deadline: Duration, _: Duration) -> Result<Armed, TimerError> {
+    fn arm(&self, tx: &TxId, deadline: Duration) -> Result<Armed, TimerError> {
         let environment = [
             ("PREFLIGHT_LAB_VERB", "watch".to_owned()),
             ("PREFLIGHT_LAB_ROOT", self.0.display().to_string()),
@@ -82,8 +79,7 @@ impl Timer for LabTimer {
         ];
         let environment: Vec<(OsString, OsString)> =
             environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let arguments: Vec<OsString> = ARGUMENTS.iter().map(OsString::from).collect();
-        start_watchdog(&std::env::current_exe().unwrap(), &arguments, &environment)
+        start_watchdog(&driver(), &[], &environment)
     }
 
     fn disarm(&self, _: &str, _: &str) {}
@@ -94,21 +90,23 @@ impl Timer for LabTimer {
 struct NoTimer;
 
 impl Timer for NoTimer {
-    fn arm(&self, _: &TxId, _: Duration, _: Duration) -> Result<Armed, TimerError> {
+    fn arm(&self, _: &TxId, _: Duration) -> Result<Armed, TimerError> {
         Ok(Armed { kind: "none", name: String::new(), weakness: None })
     }
 
     fn disarm(&self, _: &str, _: &str) {}
 }
 
-/// One thread, so that the calls of a transaction are counted in one place.
-const ARGUMENTS: [&str; 5] = ["--exact", "driver", "--ignored", "--nocapture", "--test-threads=1"];
+/// The program that the tests start as a process of its own; in that program, itself.
+fn driver() -> PathBuf {
+    option_env!("CARGO_BIN_EXE_preflight-apply-driver").map_or_else(|| std::env::current_exe().unwrap(), PathBuf::from)
+}
 
 pub(crate) fn at_once() -> Options {
     Options { settle: Duration::ZERO, ..Options::default() }
 }
 
-/// The exit code of a driver: libtest uses 0 and 101 itself.
+/// The exit code of a driver: 0 and 101 are what a program ends with that never came to it.
 pub(crate) fn code(exit: Exit) -> i32 {
     i32::from(exit as u8) + 10
 }
@@ -130,6 +128,12 @@ pub(crate) fn private_mounts() {
 }
 
 impl Lab {
+    /// The folder of another process's lab, which is that one's to remove.
+    #[allow(dead_code, reason = "only the driver is somebody else's")]
+    pub(crate) fn at(root: PathBuf) -> Self {
+        Self { root, _folder: None }
+    }
+
     pub(crate) fn new() -> Self {
         unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
         let folder = tempfile::tempdir().unwrap();
@@ -211,8 +215,8 @@ impl Lab {
 
     /// Starts the driver as a process; it inherits the network namespace of this thread.
     pub(crate) fn start(&self, verb: &str, env: &[(&str, String)], own_session: bool) -> Child {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(ARGUMENTS).env("PREFLIGHT_LAB_VERB", verb).env("PREFLIGHT_LAB_ROOT", self.root());
+        let mut command = Command::new(driver());
+        command.env("PREFLIGHT_LAB_VERB", verb).env("PREFLIGHT_LAB_ROOT", self.root());
         command.envs(env.iter().map(|(name, value)| (name, value))).stdout(Stdio::null()).stderr(Stdio::null());
         if own_session {
             command.process_group(0);
@@ -293,8 +297,7 @@ impl Lab {
             .args(["-f", "-qq", "-s", "12", "-o"])
             .arg(&output)
             .args(options)
-            .arg(std::env::current_exe().unwrap())
-            .args(ARGUMENTS)
+            .arg(driver())
             .env("PREFLIGHT_LAB_VERB", verb)
             .env("PREFLIGHT_LAB_ROOT", self.root())
             .stdout(Stdio::null())
@@ -375,7 +378,7 @@ fn path(target: &str) -> String {
     format!("/proc/sys/{}", target.trim_start_matches("sysctl:").replace('.', "/"))
 }
 
-fn with_env<T>(root: &Path, interrupt: Option<Interrupt>, command: impl FnOnce(&Env<'_>) -> T) -> T {
+pub(crate) fn with_env<T>(root: &Path, interrupt: Option<Interrupt>, command: impl FnOnce(&Env<'_>) -> T) -> T {
     let (live, files) = (Tree::open(Path::new("/")).unwrap(), Tree::open(root).unwrap());
     let knobs = LabKnobs { live: HostKnobs::new(&live, true), files: HostKnobs::new(&files, true) };
     let store = Store::new(Tree::open(root).unwrap(), "/var/lib/preflight");
@@ -392,49 +395,4 @@ fn with_env<T>(root: &Path, interrupt: Option<Interrupt>, command: impl FnOnce(&
         watch: &LabWatch(interrupt),
         who: Who::this_process(&Host::live()),
     })
-}
-
-/// The life of a driver: one command of the library, and its exit code.
-pub(crate) fn drive() {
-    let var = |name: &str| std::env::var(name).unwrap_or_default();
-    let root = PathBuf::from(var("PREFLIGHT_LAB_ROOT"));
-    assert!(root.is_absolute(), "this is started by the other tests");
-    let lab = Lab { root: root.clone(), _folder: None };
-    let number = |name: &str| var(name).parse::<u64>().unwrap_or_default();
-    let interrupt = Interrupt::install().unwrap();
-    let exit = with_env(&root, Some(interrupt), |env| {
-        let one = |result: Result<Outcome, ApplyError>| match result {
-            Ok(outcome) => outcome.exit(),
-            Err(error) => error.exit(),
-        };
-        match var("PREFLIGHT_LAB_VERB").as_str() {
-            verb if verb.starts_with("apply") => {
-                let mut plan = lab.plan();
-                plan.changes.retain(|change| match verb {
-                    "apply-live" => change.target == SOMAXCONN,
-                    "apply-file" => change.target == DROP_IN,
-                    _ => true,
-                });
-                one(apply(&plan, &at_once(), env))
-            }
-            verb @ ("wait" | "no-wait") => {
-                let window = Duration::from_millis(number("PREFLIGHT_LAB_WINDOW_MS"));
-                let options = Options { confirm_within: Some(window), wait: verb == "wait", ..at_once() };
-                one(apply(&lab.plan(), &options, env))
-            }
-            "confirm" => one(confirm(env, None, Connection::Any)),
-            "rollback" => match rollback(env, &Selection::Newest) {
-                Ok(mut outcomes) => outcomes.pop().map_or(Exit::Success, |outcome| outcome.exit()),
-                Err(error) => error.exit(),
-            },
-            "watch" => {
-                let tx = var("PREFLIGHT_LAB_TX").parse().unwrap();
-                let deadline = Duration::from_micros(number("PREFLIGHT_LAB_DEADLINE_US"));
-                assert!(env.clock.boottime() < deadline);
-                watch(env, &tx, deadline).map_or_else(|error| error.exit(), |_| Exit::Success)
-            }
-            verb => panic!("no driver for `{verb}`"),
-        }
-    });
-    std::process::exit(code(exit));
 }

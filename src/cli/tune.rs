@@ -1,0 +1,194 @@
+//! `preflight tune`: the plan; with `--apply`, the plan carried out.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write};
+use std::path::Path;
+
+use super::args::{PlanFormat, TuneArgs};
+use super::select::Selection;
+use super::watch::Terminal;
+use super::{ExitCode, Stop, source, transactions};
+use crate::apply::{self, Machine, Options};
+use crate::catalog::Catalogue;
+use crate::catalog::os::OsProfile;
+use crate::facts::snapshot::Snapshot;
+use crate::host::{self, Host};
+use crate::judge::wish;
+use crate::plan::files::{self, Existing};
+use crate::plan::planner::{self, Ground};
+use crate::plan::render::{self, Head, WhyOf};
+use crate::plan::truth::{self, HostTruth};
+use crate::plan::{Kind, Plan};
+use crate::probe::gather;
+use crate::report::terminal::DEFAULT_WIDTH;
+
+pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
+    validate(args)?;
+    let host = source::host(args.root.as_deref())?;
+    let catalogue = source::catalogue(&host, args.profile.of_host(), &args.profile.set)?;
+    let selection = Selection::new(&args.profile, false);
+    selection.validate(&catalogue)?;
+    let snapshot = source::gather(&host, &catalogue, &selection);
+    let os = gather::os_of(&snapshot.facts);
+    let plan = plan(args, &host, &catalogue, &snapshot, os, &selection);
+    emit_compose(args, &plan)?;
+    let why = Reasons(&catalogue);
+    let head = Head { profile: &catalogue.name, host: &snapshot.host.name, why: &why, allow: &args.allow };
+    if args.apply { carry_out(args, &host, os, &plan, &head) } else { show(args, &plan, &head) }
+}
+
+fn validate(args: &TuneArgs) -> Result<(), Stop> {
+    if let Some(unknown) = args.allow.iter().find(|id| !planner::is_allowable(id)) {
+        let known = format!("{}, owner:tuned, owner:/PATH of a file that decides", planner::ALLOW_DAEMON_JSON);
+        return Err(Stop::usage(format!("--allow {unknown}: there is no such conflict\nhint: known are {known}")));
+    }
+    // An image cuts nobody off, and the timer of this host knows nothing of it.
+    if args.root.is_some() && args.confirm_within.is_some_and(|window| !window.is_zero()) {
+        return Err(Stop::usage(
+            "--confirm-within: the files of an image take effect at once, there is nothing to confirm",
+        ));
+    }
+    Ok(())
+}
+
+fn plan(
+    args: &TuneArgs,
+    host: &Host,
+    catalogue: &Catalogue,
+    snapshot: &Snapshot,
+    os: &OsProfile,
+    selection: &Selection,
+) -> Plan {
+    let wishes = wish::wishes(catalogue, snapshot, os, &|id, check| selection.wants(id, check));
+    let existing = existing(host);
+    let ground = Ground {
+        facts: &snapshot.facts,
+        parameters: &catalogue.parameters,
+        os,
+        is_live: host.is_live(),
+        allow: &args.allow,
+        existing: &existing,
+        would_lose: &|text, name| truth::would_lose(host, os, text, name),
+    };
+    planner::plan(&wishes, &ground)
+}
+
+/// The files that a plan may change, as they are. One that cannot be read is left out: staging it will say why.
+fn existing(host: &Host) -> Existing {
+    let paths =
+        [files::SYSCTL, files::TMPFILES, files::OPENRC, files::DAEMON_JSON].into_iter().chain(files::OPENRC_LINKS);
+    let read = |path: &'static str| Some((path, host.read_optional(path).ok()??));
+    Existing(paths.filter_map(read).collect::<BTreeMap<_, _>>())
+}
+
+fn emit_compose(args: &TuneArgs, plan: &Plan) -> Result<(), Stop> {
+    let Some(path) = &args.emit_compose else { return Ok(()) };
+    let text = render::compose(plan).unwrap_or_else(|| "# The containers already have what they need.\n".to_owned());
+    host::output::write(path, text.as_bytes())
+        .map_err(|error| Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error))))
+}
+
+/// The reasons of the catalogue.
+#[derive(Debug)]
+struct Reasons<'a>(&'a Catalogue);
+
+impl WhyOf for Reasons<'_> {
+    fn why(&self, id: &str) -> Option<String> {
+        self.0.checks.iter().find(|check| check.id == id).map(|check| check.why.to_string())
+    }
+}
+
+fn show(args: &TuneArgs, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop> {
+    let mut bytes = Vec::new();
+    match args.format {
+        PlanFormat::Json => transactions::json(plan, &mut bytes)?,
+        PlanFormat::Markdown => render::markdown(plan, head, &mut bytes)?,
+        PlanFormat::Script => render::script(plan, head, &mut bytes)?,
+        PlanFormat::Terminal => {
+            render::terminal(plan, head, width(), &mut bytes)?;
+            if !plan.changes.is_empty() {
+                let needed = plan.changes.iter().filter(|change| change.kind == Kind::Needed).count();
+                let (total, target) = (plan.changes.len(), plan.changes.len() - needed);
+                let noun = if total == 1 { "change" } else { "changes" };
+                writeln!(bytes, "\n{total} {noun} ({needed} needed, {target} target). Nothing was changed.")?;
+                writeln!(bytes, "To carry them out: preflight tune --apply")?;
+            }
+        }
+    }
+    transactions::print(&bytes)?;
+    Ok(ExitCode::Success)
+}
+
+fn width() -> usize {
+    if !std::io::stdout().is_terminal() {
+        return DEFAULT_WIDTH;
+    }
+    terminal_size::terminal_size().map_or(DEFAULT_WIDTH, |(width, _)| usize::from(width.0)).clamp(40, 120)
+}
+
+fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop> {
+    if host.is_live() && !nix::unistd::geteuid().is_root() {
+        let message =
+            "changing this host needs root\nhint: `preflight tune` without --apply shows the plan to everybody";
+        return Err(Stop::Change(ExitCode::CannotTell, anyhow::anyhow!(message)));
+    }
+    let is_console = is_local_console();
+    let window = apply::window(plan, args.confirm_within, is_console);
+    // What is about to be done, for whoever looks on; afterwards the outcome names every change.
+    let is_seen = args.format == PlanFormat::Terminal && std::io::stderr().is_terminal();
+    if is_seen && !plan.changes.is_empty() {
+        let mut words = Vec::new();
+        render::terminal(plan, head, width(), &mut words)?;
+        if let Some(window) = window {
+            writeln!(words, "\nIt is taken back after {} s unless it is confirmed.", window.as_secs())?;
+        }
+        // The plan is words here; the data is what came of it.
+        let _ = anstream::stderr().write_all(&words);
+    }
+    if !plan.changes.is_empty() && !args.yes && !is_consented()? {
+        return Err(Stop::usage("nothing was changed"));
+    }
+    let truth = HostTruth { host, os };
+    let watch = Terminal::new()?;
+    let machine = Machine::open(host, args.state.state_dir.as_deref())?;
+    let knobs = machine.knobs();
+    let env = machine.env(&knobs, &truth, &watch);
+    let options = Options {
+        profile: head.profile.to_owned(),
+        allow: args.allow.clone(),
+        confirm_within: window,
+        wait: window.is_some() && !args.no_wait && std::io::stdin().is_terminal(),
+        settle: args.settle,
+    };
+    let outcome = apply::apply(plan, &options, &env);
+    watch.done();
+    transactions::show_one(&outcome?, args.format == PlanFormat::Json)
+}
+
+/// On a terminal `--apply` is asked for once more; elsewhere the flag is the consent.
+fn is_consented() -> Result<bool, Stop> {
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Ok(true);
+    }
+    let mut stderr = std::io::stderr();
+    write!(stderr, "\nCarry this out? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Whether the person sits at the machine: a virtual console or a serial line, not a pseudo-terminal.
+fn is_local_console() -> bool {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return false;
+    }
+    let name = nix::unistd::ttyname(stdin).ok();
+    let name = name.as_deref().and_then(Path::to_str).unwrap_or_default();
+    let number = |prefix: &str| {
+        let rest = name.strip_prefix(prefix).unwrap_or_default();
+        !rest.is_empty() && rest.chars().all(|c| c.is_ascii_alphanumeric())
+    };
+    name == "/dev/console" || number("/dev/tty")
+}

@@ -1,0 +1,451 @@
+//! The planner: pure, from wishes to changes, conflicts and manual steps. It never lowers a value that is as good as the
+//! target or better, and it never plans what is already so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::files::{self, Existing, Line};
+use super::model::{Change, Conflict, Kind, Manual, Plan};
+use crate::apply::knob::number_set::Numbers;
+use crate::catalog::os::{OsProfile, ServiceManager};
+use crate::catalog::parameters::Parameters;
+use crate::facts::registry::{self, Scope};
+use crate::facts::{Facts, Layer, State, Value};
+use crate::judge::wish::{Standing, Wish};
+use crate::report::model::Outcome;
+
+/// Tells whether our file would not decide a setting at the next boot: the value then, and the file and line that win.
+pub type WouldLose<'a> = &'a dyn Fn(&str, &str) -> Option<(String, String)>;
+
+/// What the planner looks at besides the wishes.
+pub struct Ground<'a> {
+    pub facts: &'a Facts,
+    pub parameters: &'a Parameters,
+    pub os: &'a OsProfile,
+    /// Whether the kernel that runs is this host's; under a root only the boot layer can be set.
+    pub is_live: bool,
+    /// The ids that `--allow` names: some changes are only planned with consent.
+    pub allow: &'a [String],
+    pub existing: &'a Existing,
+    /// Asked with the text of our drop-in and a setting's name.
+    pub would_lose: WouldLose<'a>,
+}
+
+impl std::fmt::Debug for Ground<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ground").field("is_live", &self.is_live).field("allow", &self.allow).finish_non_exhaustive()
+    }
+}
+
+/// The port set that keeps client sockets off the workload's ports.
+const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
+
+/// The override of consent for the daemon's own file.
+pub const ALLOW_DAEMON_JSON: &str = "docker.daemon-json";
+
+/// The id under which a conflict with the owner of a file is named and allowed; `by` is `/etc/sysctl.d/99-zzz.conf:3`.
+pub fn owner_id(by: &str) -> String {
+    let path = by.rsplit_once(':').map_or(by, |(path, _)| path);
+    if path.contains("/tuned/") { "owner:tuned".to_owned() } else { format!("owner:{path}") }
+}
+
+/// Whether an id can stand behind `--allow` at all. A file that decides now may be gone when the plan is made again, so
+/// any path does.
+pub fn is_allowable(id: &str) -> bool {
+    matches!(id, ALLOW_DAEMON_JSON | "owner:tuned") || id.starts_with("owner:/")
+}
+
+/// Plans what the wishes need.
+pub fn plan(wishes: &[Wish], ground: &Ground<'_>) -> Plan {
+    let mut planner = Planner {
+        ground,
+        live: Vec::new(),
+        sysctl: ground.existing.text(files::SYSCTL).map(files::parse_sysctl).unwrap_or_default(),
+        thp: BTreeMap::new(),
+        boot: BTreeMap::new(),
+        conflicts: Vec::new(),
+        manual: Vec::new(),
+    };
+    planner.thp = if planner.is_openrc() {
+        ground.existing.text(files::OPENRC).map(files::parse_openrc).unwrap_or_default()
+    } else {
+        ground.existing.text(files::TMPFILES).map(files::parse_tmpfiles).unwrap_or_default()
+    };
+    for wish in wishes {
+        planner.wish(wish);
+    }
+    planner.finish()
+}
+
+struct Planner<'a> {
+    ground: &'a Ground<'a>,
+    live: Vec<Change>,
+    /// The lines of our sysctl.d drop-in as they are to be.
+    sysctl: BTreeMap<String, Line>,
+    /// File below the huge page folder → word, as it is to be after a boot.
+    thp: BTreeMap<String, Line>,
+    /// The checks that change a file, with the weight of the change.
+    boot: BTreeMap<&'static str, Vec<(String, Kind)>>,
+    conflicts: Vec<Conflict>,
+    manual: Vec<Manual>,
+}
+
+impl Planner<'_> {
+    fn wish(&mut self, wish: &Wish) {
+        if wish.fact == "derived.port.ephemeral-overlap" {
+            return self.reserved_ports(wish);
+        }
+        if let Some(name) = wish.fact.strip_prefix("sysctl.") {
+            return self.sysctl(wish, name);
+        }
+        match wish.fact.as_str() {
+            "thp.enabled" => self.thp(wish),
+            "thp.always-sizes" => self.thp_sizes(wish),
+            "limits.container-nofile" => self.nofile(wish),
+            _ => {}
+        }
+    }
+
+    fn sysctl(&mut self, wish: &Wish, name: &str) {
+        let target = text(&wish.to);
+        self.live_change(wish, &format!("sysctl:{name}"), &target);
+        // What is better now must not be worse after a boot.
+        let lasting = match &wish.live {
+            Standing::Accepted(value) => text(value),
+            _ => target.clone(),
+        };
+        self.boot_line(wish, name, lasting);
+        if registry::scope(&wish.fact) == Scope::Network && !self.on_host_network() {
+            self.container_sysctl(wish, name, &target);
+        }
+    }
+
+    /// A change of the running kernel, unless it is as wished, or cannot be known or done here.
+    fn live_change(&mut self, wish: &Wish, target: &str, after: &str) {
+        if !self.ground.is_live {
+            return;
+        }
+        let before = match &wish.live {
+            Standing::Off(value) => text(value),
+            Standing::Accepted(_) | Standing::Absent(_) | Standing::NotGathered => return,
+            Standing::Unknown(why) => {
+                let reason = format!("its value is not known, so it is not changed: {why}");
+                return self.manual(wish, &reason, format!("# {target}: look at it, then set it to {after}"));
+            }
+        };
+        if let Some(container) = self.inside_container() {
+            let reason = format!("this runs inside a container ({container}); the setting is the host's");
+            return self.manual(
+                wish,
+                &reason,
+                format!("preflight tune --apply --only {}   # on the host", wish.finding.id),
+            );
+        }
+        self.live.push(Change {
+            id: wish.finding.id.clone(),
+            layer: Layer::Live,
+            target: target.to_owned(),
+            undo: format!("write `{before}` back"),
+            before: Some(before),
+            after: after.to_owned(),
+            kind: kind(wish),
+            restarts: restarts(wish),
+            connectivity_risk: false,
+        });
+    }
+
+    /// A line of our sysctl.d drop-in, unless the next boot brings an accepted value anyway.
+    fn boot_line(&mut self, wish: &Wish, name: &str, value: String) {
+        if matches!(wish.boot, Standing::Accepted(_)) {
+            return;
+        }
+        let check = wish.finding.id.clone();
+        let line = Line { value, check: check.clone() };
+        if self.sysctl.get(name) != Some(&line) {
+            self.sysctl.insert(name.to_owned(), line);
+            self.boot.entry(files::SYSCTL).or_default().push((check, kind(wish)));
+        } else if let Standing::Off(found) = &wish.boot {
+            // Our line is there, and something else decides.
+            self.owner_conflict(name, found);
+        }
+    }
+
+    fn container_sysctl(&mut self, wish: &Wish, name: &str, target: &str) {
+        if matches!(wish.container, Standing::Accepted(_)) {
+            return;
+        }
+        let reason = "containers with a network of their own do not get the host's value";
+        self.manual(wish, reason, format!("sysctls:\n  {name}: {target}"));
+    }
+
+    /// The workload's ports are added to the set that the kernel gives to nobody by itself.
+    fn reserved_ports(&mut self, wish: &Wish) {
+        let ports: Vec<String> = match &wish.live {
+            Standing::Off(Value::Set(_)) => self.ground.parameters.ports().map(|port| port.port.to_string()).collect(),
+            _ => return,
+        };
+        let Some(ours) = Numbers::parse(&ports.join(",")) else { return };
+        let id = format!("sysctl.{RESERVED}");
+        let now = self.ground.facts.value(&id).map(text).unwrap_or_default();
+        let Some(known) = Numbers::parse(&now) else {
+            let reason = format!("`{now}` is not understood as a set of ports");
+            return self.manual(wish, &reason, format!("sysctl -w {RESERVED}={ours}"));
+        };
+        let after = known.union(&ours).to_string();
+        if self.ground.is_live && after != now {
+            self.live.push(Change {
+                id: wish.finding.id.clone(),
+                layer: Layer::Live,
+                target: format!("sysctl:{RESERVED}"),
+                undo: format!("take {ours} out of the set again"),
+                before: Some(now),
+                after: after.clone(),
+                kind: kind(wish),
+                restarts: Vec::new(),
+                connectivity_risk: false,
+            });
+        }
+        self.boot_line(wish, RESERVED, after);
+    }
+
+    fn thp(&mut self, wish: &Wish) {
+        let target = text(&wish.to);
+        self.live_change(wish, "thp:enabled", &target);
+        let lasting = match &wish.live {
+            Standing::Accepted(value) => text(value),
+            _ => target,
+        };
+        self.thp_boot(wish, "enabled", lasting);
+    }
+
+    /// Only sizes at `always` are touched: they follow the main setting again.
+    fn thp_sizes(&mut self, wish: &Wish) {
+        for (standing, is_live) in [(&wish.live, true), (&wish.boot, false)] {
+            let Standing::Off(Value::Set(sizes)) = standing else { continue };
+            for size in sizes {
+                let folder = format!("hugepages-{size}");
+                if is_live && self.ground.is_live {
+                    self.live.push(Change {
+                        id: wish.finding.id.clone(),
+                        layer: Layer::Live,
+                        target: format!("thp:{folder}"),
+                        before: Some("always".into()),
+                        after: "inherit".into(),
+                        kind: kind(wish),
+                        undo: "write `always` back".into(),
+                        restarts: restarts(wish),
+                        connectivity_risk: false,
+                    });
+                } else if !is_live {
+                    self.thp_boot(wish, &format!("{folder}/enabled"), "inherit".into());
+                }
+            }
+        }
+    }
+
+    fn thp_boot(&mut self, wish: &Wish, file: &str, word: String) {
+        if matches!(wish.boot, Standing::Accepted(_)) {
+            return;
+        }
+        let source = self.ground.facts.get(&wish.fact, Layer::Boot).map(|fact| fact.source.clone()).unwrap_or_default();
+        if source.contains("/cmdline") {
+            let reason = "the kernel command line decides before any file";
+            return self.manual(wish, reason, format!("transparent_hugepage={word}   # on the kernel command line"));
+        }
+        if source.contains("/tuned/") {
+            return self.tuned(wish, &word, &source);
+        }
+        let path = if self.is_openrc() { files::OPENRC } else { files::TMPFILES };
+        let check = wish.finding.id.clone();
+        let line = Line { value: word, check: check.clone() };
+        if self.thp.get(file) != Some(&line) {
+            self.thp.insert(file.to_owned(), line);
+            self.boot.entry(path).or_default().push((check, kind(wish)));
+        }
+    }
+
+    /// tuned starts later than tmpfiles and would win: it is respected unless its owner agrees.
+    fn tuned(&mut self, wish: &Wish, word: &str, source: &str) {
+        let reason = format!("tuned sets the huge pages at each start ({source}) and would win over a file");
+        let text = format!(
+            "mkdir -p /etc/tuned/preflight\nprintf '[main]\\ninclude=%s\\n[vm]\\ntransparent_hugepages={word}\\n' \"$(cat /etc/tuned/active_profile)\" > /etc/tuned/preflight/tuned.conf\ntuned-adm profile preflight"
+        );
+        self.manual(wish, &reason, text);
+    }
+
+    /// The limit of containers is theirs: a Compose fragment, or with consent the daemon's default.
+    fn nofile(&mut self, wish: &Wish) {
+        if matches!(wish.container, Standing::Accepted(_)) {
+            return;
+        }
+        let limit = text(&wish.to);
+        if self.ground.allow.iter().any(|id| id == ALLOW_DAEMON_JSON) && !limit.is_empty() {
+            match daemon_json(self.ground.existing.text(files::DAEMON_JSON), &limit) {
+                Ok(Some(after)) => return self.daemon_json(wish, after),
+                Ok(None) => {
+                    let reason = format!("{} is as it should be; Docker has not read it yet", files::DAEMON_JSON);
+                    let service =
+                        if self.is_openrc() { "rc-service docker restart" } else { "systemctl restart docker" };
+                    return self.manual(wish, &reason, service.to_owned());
+                }
+                Err(error) => return self.manual(wish, &error, format!("# mend {} first", files::DAEMON_JSON)),
+            }
+        }
+        let reason =
+            "a container's limits are set where it is started; `--allow docker.daemon-json` sets Docker's default";
+        self.manual(wish, reason, format!("ulimits:\n  nofile:\n    soft: {limit}\n    hard: {limit}"));
+    }
+
+    fn daemon_json(&mut self, wish: &Wish, after: String) {
+        let before = self.ground.existing.text(files::DAEMON_JSON).map(Into::into);
+        let target = format!("file:{}", files::DAEMON_JSON);
+        self.conflict(ALLOW_DAEMON_JSON, &target, "the default of all containers changes with Docker's next restart");
+        self.live.push(Change {
+            id: wish.finding.id.clone(),
+            layer: Layer::Boot,
+            target,
+            undo: if before.is_some() { "write the old content back".into() } else { "remove the file".into() },
+            before,
+            after,
+            kind: kind(wish),
+            restarts: vec!["docker".into()],
+            connectivity_risk: false,
+        });
+    }
+
+    fn finish(mut self) -> Plan {
+        let sysctl = files::sysctl_text(&self.sysctl);
+        for (name, line) in self.sysctl.clone() {
+            if let Some((value, by)) = (self.ground.would_lose)(&sysctl, &name)
+                && self.boot.contains_key(files::SYSCTL)
+            {
+                let reason = format!("{by} sets {name} to `{value}` at the next boot, after our `{}`", line.value);
+                self.conflict(&owner_id(&by), &format!("sysctl:{name}"), &reason);
+            }
+        }
+        self.runlevel();
+        for (path, checks) in std::mem::take(&mut self.boot) {
+            let after = match path {
+                files::SYSCTL => sysctl.clone(),
+                files::OPENRC => files::openrc_text(&self.thp),
+                _ => files::tmpfiles_text(&self.thp),
+            };
+            // What stands there already is no change, whatever the next boot makes of it.
+            if self.ground.existing.text(path) != Some(after.as_str()) {
+                self.live.push(self.file(path, after, checks));
+            }
+        }
+        Plan::new(self.live, self.conflicts, self.manual)
+    }
+
+    /// OpenRC runs a script only when it is linked into a runlevel, and those links are the host's own.
+    fn runlevel(&mut self) {
+        let is_linked = files::OPENRC_LINKS.iter().any(|path| self.ground.existing.text(path).is_some());
+        if self.is_openrc() && !self.thp.is_empty() && !is_linked {
+            let checks = self.thp.values().map(|line| line.check.clone()).collect::<BTreeSet<_>>();
+            self.manual.push(Manual {
+                id: checks.into_iter().collect::<Vec<_>>().join(","),
+                reason: format!("OpenRC runs {} only when it is in a runlevel", files::OPENRC),
+                text: "rc-update add preflight-thp boot   # before a rollback: rc-update del preflight-thp boot".into(),
+            });
+        }
+    }
+
+    fn file(&self, path: &'static str, after: String, checks: Vec<(String, Kind)>) -> Change {
+        let before = self.ground.existing.text(path).map(str::to_owned);
+        let needed = checks.iter().any(|(_, kind)| *kind == Kind::Needed);
+        let ids: Vec<String> = checks.into_iter().map(|(id, _)| id).collect();
+        Change {
+            id: ids.join(","),
+            layer: Layer::Boot,
+            target: format!("file:{path}"),
+            undo: if before.is_some() { "write the old content back".into() } else { "remove the file".into() },
+            before,
+            after,
+            kind: if needed { Kind::Needed } else { Kind::Target },
+            restarts: Vec::new(),
+            connectivity_risk: false,
+        }
+    }
+
+    fn owner_conflict(&mut self, name: &str, found: &Value) {
+        let source = self.ground.facts.get(&format!("sysctl.{name}"), Layer::Boot).map(|fact| fact.source.clone());
+        let by = source.unwrap_or_default();
+        let reason = format!("{by} sets {name} to `{found}` at the next boot, after our file");
+        let text = format!("# {by} wins over {}: remove its line for {name}", files::SYSCTL);
+        self.manual.push(Manual { id: owner_id(&by), reason, text });
+    }
+
+    fn conflict(&mut self, id: &str, target: &str, reason: &str) {
+        if let Some(known) = self.conflicts.iter_mut().find(|known| known.id == id) {
+            known.targets.push(target.to_owned());
+            return;
+        }
+        self.conflicts.push(Conflict {
+            id: id.to_owned(),
+            targets: vec![target.to_owned()],
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn manual(&mut self, wish: &Wish, reason: &str, text: String) {
+        self.manual.push(Manual { id: wish.finding.id.clone(), reason: reason.to_owned(), text });
+    }
+
+    fn on_host_network(&self) -> bool {
+        self.ground.parameters.text("topology") == Some("host")
+    }
+
+    fn is_openrc(&self) -> bool {
+        self.ground.os.service_manager == ServiceManager::OpenRc
+    }
+
+    /// The kind of container this process runs in; its kernel settings are not its own.
+    fn inside_container(&self) -> Option<String> {
+        match self.ground.facts.get("host.container", Layer::Live).map(|fact| &fact.state) {
+            Some(State::Known(Value::Text(kind))) if kind != "none" => Some(kind.clone()),
+            _ => None,
+        }
+    }
+}
+
+fn kind(wish: &Wish) -> Kind {
+    if wish.finding.result == Outcome::Pass { Kind::Target } else { Kind::Needed }
+}
+
+/// What must be restarted before Redis profits.
+fn restarts(wish: &Wish) -> Vec<String> {
+    let late = matches!(wish.fact.as_str(), "thp.enabled" | "thp.always-sizes" | "sysctl.net.core.somaxconn");
+    if late { vec!["the Redis containers".to_owned()] } else { Vec::new() }
+}
+
+/// A value as the kernel takes it.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Set(words) => words.iter().cloned().collect::<Vec<_>>().join(","),
+        // As a person reads it an empty text is `(empty)`.
+        Value::Text(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The daemon's file with the default limit put in, everything else kept; `None` when it says so already.
+fn daemon_json(existing: Option<&str>, limit: &str) -> Result<Option<String>, String> {
+    let number: i64 = limit.parse().map_err(|_| format!("`{limit}` is no limit"))?;
+    let text = existing.filter(|text| !text.trim().is_empty()).unwrap_or("{}");
+    let mut root: serde_json::Value = serde_json::from_str(text)
+        .map_err(|error| format!("{}:{}:{}: not JSON", files::DAEMON_JSON, error.line(), error.column()))?;
+    let Some(object) = root.as_object_mut() else { return Err(format!("{} holds no object", files::DAEMON_JSON)) };
+    let ulimits = object.entry("default-ulimits").or_insert_with(|| serde_json::json!({}));
+    let Some(ulimits) = ulimits.as_object_mut() else {
+        return Err(format!("default-ulimits of {} is no object", files::DAEMON_JSON));
+    };
+    let wanted = serde_json::json!({ "Name": "nofile", "Hard": number, "Soft": number });
+    if ulimits.insert("nofile".into(), wanted.clone()) == Some(wanted) {
+        return Ok(None);
+    }
+    serde_json::to_string_pretty(&root).map(|text| Some(text + "\n")).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;

@@ -1,0 +1,268 @@
+//! A plan for people, as Markdown, and as a script that does the same.
+
+use std::io::{self, Write};
+
+use owo_colors::OwoColorize as _;
+use similar::TextDiff;
+
+use super::model::{Change, Kind, Plan};
+use crate::report::escape;
+
+/// Says what the plan is for, above everything else.
+#[derive(Debug, Clone)]
+pub struct Head<'a> {
+    pub profile: &'a str,
+    pub host: &'a str,
+    /// Check id → why it matters.
+    pub why: &'a dyn WhyOf,
+    /// What `--allow` names.
+    pub allow: &'a [String],
+}
+
+/// Where the reasons of checks come from.
+pub trait WhyOf: std::fmt::Debug {
+    fn why(&self, id: &str) -> Option<String>;
+}
+
+/// For a terminal or a pipe, at most `width` columns but for file contents.
+pub fn terminal(plan: &Plan, head: &Head<'_>, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let mut page = Page { width, out };
+    page.wrap("", "", &format!("plan for {} on {}", head.profile, head.host))?;
+    if plan.changes.is_empty() {
+        page.wrap("", "", "\nNothing to do: everything that preflight can set is as the profile wants it.")?;
+    }
+    for (number, change) in plan.changes.iter().enumerate() {
+        page.change(number + 1, change, head)?;
+    }
+    if !plan.changes.is_empty() {
+        page.wrap("", "", "\nThe reasons in full: preflight explain ID")?;
+    }
+    if !plan.conflicts.is_empty() {
+        writeln!(page.out, "\n{}", "CONFLICTS".bold())?;
+        for conflict in &plan.conflicts {
+            page.wrap("  ", "    ", &format!("{}: {}", conflict.id, conflict.reason))?;
+            let allowed = if head.allow.contains(&conflict.id) {
+                "allowed on the command line".to_owned()
+            } else {
+                format!("to go on all the same: --allow {}", conflict.id)
+            };
+            page.wrap("    ", "    ", &allowed)?;
+        }
+    }
+    if !plan.manual.is_empty() {
+        writeln!(page.out, "\n{}", "LEFT TO YOU".bold())?;
+        for manual in &plan.manual {
+            page.wrap("  ", "    ", &format!("{}: {}", manual.id, manual.reason))?;
+            for line in manual.text.lines() {
+                writeln!(page.out, "      {}", escape::text(line).cyan())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Page<'a> {
+    width: usize,
+    out: &'a mut dyn Write,
+}
+
+impl Page<'_> {
+    fn change(&mut self, number: usize, change: &Change, head: &Head<'_>) -> io::Result<()> {
+        let before = word_for(change.before.as_deref());
+        let line = match change.target.strip_prefix("file:") {
+            Some(path) => format!("{}: {path}", change.layer.name()),
+            None => format!("{}: {} {before} → {}", change.layer.name(), change.target, change.after),
+        };
+        writeln!(self.out)?;
+        self.wrap(&format!("{number:>3}. "), "     ", &format!("{} ({})", line, word(change.kind)))?;
+        for id in change.id.split(',') {
+            let why = head.why.why(id).map(|why| first_sentence(&why)).unwrap_or_default();
+            self.wrap("     ", "     ", &format!("{id}: {why}"))?;
+        }
+        if change.target.starts_with("file:") {
+            for line in diff(change).lines() {
+                let line = line.replace('\t', "    ");
+                let line = escape::text(&line);
+                match line.as_bytes().first() {
+                    Some(b'+') => writeln!(self.out, "       {}", line.green())?,
+                    Some(b'-') => writeln!(self.out, "       {}", line.red())?,
+                    _ => writeln!(self.out, "       {line}")?,
+                }
+            }
+        }
+        self.wrap("     ", "     ", &format!("undo: {}", change.undo))?;
+        if !change.restarts.is_empty() {
+            self.wrap("     ", "     ", &format!("takes effect after a restart of: {}", change.restarts.join(", ")))?;
+        }
+        if change.connectivity_risk {
+            self.wrap("     ", "     ", "can cut connections: it undoes itself unless it is confirmed")?;
+        }
+        Ok(())
+    }
+
+    fn wrap(&mut self, first: &str, rest: &str, text: &str) -> io::Result<()> {
+        let safe = escape::lines(text);
+        let options = textwrap::Options::new(self.width.saturating_sub(rest.len()).max(20))
+            .word_separator(textwrap::WordSeparator::AsciiSpace)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .break_words(false);
+        for (index, line) in textwrap::wrap(&safe, options).iter().enumerate() {
+            writeln!(self.out, "{}{line}", if index == 0 { first } else { rest })?;
+        }
+        Ok(())
+    }
+}
+
+/// A value before the change: there may be none, and it may be empty.
+pub fn word_for(before: Option<&str>) -> &str {
+    match before {
+        None => "(none)",
+        Some("") => "(empty)",
+        Some(value) => value,
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Needed => "needed",
+        Kind::Target => "target: it passes, the profile wants more",
+    }
+}
+
+fn first_sentence(text: &str) -> String {
+    let text = text.trim();
+    match text.find(". ") {
+        Some(end) => text[..=end].to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+/// A unified diff of a file, without the two header lines that name it.
+fn diff(change: &Change) -> String {
+    let before = change.before.as_deref().unwrap_or_default();
+    let text = TextDiff::from_lines(before, &change.after).unified_diff().context_radius(2).to_string();
+    text.lines().filter(|line| !line.starts_with("@@")).fold(String::new(), |all, line| all + line + "\n")
+}
+
+/// For a ticket or a pull request.
+pub fn markdown(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let cell = |text: &str| escape::text(text).replace('|', "\\|").replace('`', "'");
+    writeln!(out, "# Plan for {} on {}\n", cell(head.profile), cell(head.host))?;
+    if plan.changes.is_empty() {
+        writeln!(out, "Nothing to do.\n")?;
+    } else {
+        writeln!(out, "| check | layer | what | before | after | kind |\n|---|---|---|---|---|---|")?;
+    }
+    for change in &plan.changes {
+        let is_file = change.target.starts_with("file:");
+        let (before, after) = if is_file {
+            ("see below", "see below")
+        } else {
+            (change.before.as_deref().unwrap_or("none"), change.after.as_str())
+        };
+        let kind = if change.kind == Kind::Needed { "needed" } else { "target" };
+        let row = [change.id.as_str(), change.layer.name(), &change.target, before, after, kind].map(cell);
+        writeln!(out, "| {} |", row.join(" | "))?;
+    }
+    for change in plan.changes.iter().filter(|change| change.target.starts_with("file:")) {
+        writeln!(out, "\n## {}\n\n```diff\n{}```", cell(&change.target), escape::lines(&diff(change)))?;
+    }
+    for (title, items) in [
+        ("Conflicts", plan.conflicts.iter().map(|one| (&one.id, &one.reason, String::new())).collect::<Vec<_>>()),
+        ("Left to you", plan.manual.iter().map(|one| (&one.id, &one.reason, one.text.clone())).collect()),
+    ] {
+        if items.is_empty() {
+            continue;
+        }
+        writeln!(out, "\n## {title}\n")?;
+        for (id, reason, text) in items {
+            writeln!(out, "- `{}`: {}", cell(id), escape::text(reason))?;
+            if !text.is_empty() {
+                writeln!(out, "\n```\n{}\n```", escape::lines(&text))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A readable POSIX script that does what the plan does, without the journal, the confirm and the way back.
+pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "#!/bin/sh")?;
+    writeln!(
+        out,
+        "# What `preflight tune --apply` would do for {} on {}.",
+        escape::text(head.profile),
+        escape::text(head.host)
+    )?;
+    writeln!(out, "# It cannot take itself back: preflight keeps a journal for that.\nset -eu")?;
+    for change in &plan.changes {
+        let before = word_for(change.before.as_deref());
+        if let Some(path) = change.target.strip_prefix("file:") {
+            writeln!(out, "\n# {} ({})", escape::text(&change.id), change.layer.name())?;
+            writeln!(out, "mkdir -p {}\ncat > {} <<'PREFLIGHT'", quote(parent(path)), quote(path))?;
+            write!(out, "{}", escape::lines(&change.after))?;
+            writeln!(
+                out,
+                "PREFLIGHT\nchmod {} {}",
+                if path.starts_with("/etc/init.d/") { "0755" } else { "0644" },
+                quote(path)
+            )?;
+            continue;
+        }
+        writeln!(out, "\n# {} ({}): was {}", escape::text(&change.id), change.layer.name(), escape::text(before))?;
+        if let Some(name) = change.target.strip_prefix("sysctl:") {
+            writeln!(out, "sysctl -w {}", quote(&format!("{name}={}", change.after)))?;
+        } else if let Some(name) = change.target.strip_prefix("thp:") {
+            let file = if name == "enabled" { name.to_owned() } else { format!("{name}/enabled") };
+            writeln!(
+                out,
+                "echo {} > {}",
+                quote(&change.after),
+                quote(&format!("{}/{file}", super::files::THP_FOLDER))
+            )?;
+        }
+    }
+    for manual in &plan.manual {
+        writeln!(out, "\n# left to you: {}: {}", escape::text(&manual.id), escape::text(&manual.reason))?;
+        for line in manual.text.lines() {
+            writeln!(out, "#   {}", escape::text(line))?;
+        }
+    }
+    Ok(())
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("/", |(folder, _)| folder)
+}
+
+/// A word for the shell: in single quotes, whatever is in it.
+fn quote(text: &str) -> String {
+    format!("'{}'", escape::text(text).replace('\'', "'\\''"))
+}
+
+/// The fragment of a Compose file that gives containers what the plan leaves to the user.
+pub fn compose(plan: &Plan) -> Option<String> {
+    let mut sysctls = String::new();
+    let mut ulimits = String::new();
+    for manual in &plan.manual {
+        if let Some(rest) = manual.text.strip_prefix("sysctls:\n") {
+            sysctls.push_str(rest);
+            sysctls.push('\n');
+        } else if manual.text.starts_with("ulimits:") {
+            ulimits.clone_from(&manual.text);
+        }
+    }
+    if sysctls.is_empty() && ulimits.is_empty() {
+        return None;
+    }
+    let mut text = String::from(
+        "# Written by preflight. Put these keys under every Redis and Sentinel service of the Compose file,\n# then `docker compose up -d`: the containers are made anew.\n",
+    );
+    if !sysctls.is_empty() {
+        text.extend(["sysctls:\n", &sysctls]);
+    }
+    if !ulimits.is_empty() {
+        text.extend([ulimits.as_str(), "\n"]);
+    }
+    Some(text)
+}

@@ -1,0 +1,82 @@
+//! What the next boot will really bring, asked of the files themselves: before a plan, with our file as it would be, and
+//! after it, with the files as they are.
+
+use crate::apply::journal::Step;
+use crate::apply::{BootTruth, Overridden};
+use crate::catalog::os::OsProfile;
+use crate::catalog::parameters::Parameters;
+use crate::facts::{Facts, Layer, State};
+use crate::host::Host;
+use crate::probe::{Context, Want, sysctl, thp};
+
+use super::files;
+
+/// Whether our drop-in with this text would decide a setting at the next boot; if not, the value then and who gives it.
+pub fn would_lose(host: &Host, os: &OsProfile, text: &str, name: &str) -> Option<(String, String)> {
+    let sources = sysctl::sources(host, sysctl::loader(host, os.sysctl_loader)).ok()?;
+    let sources = sysctl::with_file(sources, files::SYSCTL, text);
+    let fact = sysctl::boot::decide(&sources, name, None);
+    match &fact.state {
+        State::Known(value) if !fact.source.starts_with(files::SYSCTL) => {
+            let ours = files::parse_sysctl(text).remove(name)?.value;
+            let found = value.to_string();
+            (found != ours).then_some((found, fact.source.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// The boot layer of a host, computed over all files that it reads.
+#[derive(Debug)]
+pub struct HostTruth<'a> {
+    pub host: &'a Host,
+    pub os: &'a OsProfile,
+}
+
+impl BootTruth for HostTruth<'_> {
+    fn overridden(&self, steps: &[&Step]) -> Vec<Overridden> {
+        let mut expected: Vec<(String, String, String)> = Vec::new();
+        for step in steps {
+            match step.target.strip_prefix("file:") {
+                Some(files::SYSCTL) => expected.extend(
+                    files::parse_sysctl(&step.after)
+                        .into_iter()
+                        .map(|(name, line)| (format!("sysctl:{name}"), format!("sysctl.{name}"), line.value)),
+                ),
+                Some(files::TMPFILES) => expected.extend(
+                    files::parse_tmpfiles(&step.after)
+                        .into_iter()
+                        .filter(|(file, _)| file == "enabled")
+                        .map(|(_, line)| ("thp:enabled".to_owned(), "thp.enabled".to_owned(), line.value)),
+                ),
+                _ => {}
+            }
+        }
+        let facts = self.facts(expected.iter().map(|(_, id, _)| id.clone()));
+        expected
+            .into_iter()
+            .filter_map(|(target, id, value)| {
+                let fact = facts.get(&id, Layer::Boot)?;
+                let (found, by) = match &fact.state {
+                    State::Known(found) => (found.to_string(), fact.source.clone()),
+                    State::Absent(why) => (why.clone(), fact.source.clone()),
+                    // What cannot be known is not known to be wrong; `check` says that it is unknown.
+                    State::Unknown { .. } => return None,
+                };
+                (found != value).then_some(Overridden { target, expected: value, found, by })
+            })
+            .collect()
+    }
+}
+
+impl HostTruth<'_> {
+    fn facts(&self, ids: impl Iterator<Item = String>) -> Facts {
+        let mut facts = Facts::default();
+        let want = Want::new(ids);
+        let parameters = Parameters::default();
+        let cx = Context::new(self.host, &want, &parameters, self.os);
+        sysctl::probe(&cx, &mut facts);
+        thp::probe(&cx, &mut facts);
+        facts
+    }
+}

@@ -1,0 +1,217 @@
+//! The threat model, one test per row that the running program can show. Rows shown elsewhere are named in
+//! `docs/guarantees.md`.
+
+use std::time::Duration;
+
+use super::place::{self, Place, TUNE, eventually};
+
+/// Row 1, seen failing with `trust::only_root_writes` not asked in `library::read`: a profile, or a folder above it, that others can write decides nothing for root.
+#[test]
+fn root_does_not_believe_what_others_can_write() {
+    for script in [
+        "mkdir -p /etc/preflight/profiles.d; cat > $F; chmod 0666 $F",
+        "mkdir -p /etc/preflight/profiles.d; cat > $F; chown 65534 $F",
+        "mkdir -p /etc/preflight/profiles.d; cat > $F; chmod 0777 /etc/preflight/profiles.d",
+        "mkdir -p /etc/preflight/profiles.d; cat > $F; chmod 0777 /etc/preflight",
+        "mkdir -p /etc/preflight/profiles.d /run/theirs; cat > /run/theirs/x; chown 65534 /run/theirs; ln -s /run/theirs/x $F",
+    ] {
+        let place = Place::new();
+        let profile = "printf 'name = \"evil\"\\ntitle = \"x\"\\nextends = \"redis-sentinel\"\\n'";
+        let is_blamed = |words: &str| words.contains("belongs to user") || words.contains("can be written by");
+        place.shell(&format!("F=/etc/preflight/profiles.d/evil.toml; {profile} | {{ {script}; }}"));
+        let before = place.state();
+        for args in [&["tune", "--profile", "evil"][..], &["tune", "--apply", "--profile", "evil"]] {
+            let ran = place.run(args);
+            assert!(ran.code == 2 && is_blamed(&ran.stderr), "{script}: {ran:?}");
+            assert!(
+                ran.stderr.contains("/etc/preflight") || ran.stderr.contains("/run/theirs"),
+                "{script}: {}",
+                ran.stderr
+            );
+        }
+        assert_eq!(place.state(), before);
+        // The file of a command line, too.
+        let file = place.run(&["tune", "--apply", "--profile", "/etc/preflight/profiles.d/evil.toml"]);
+        assert!(file.code == 2 && is_blamed(&file.stderr), "{script}: {file:?}");
+    }
+}
+
+/// Row 2: a profile holds data. Whatever looks like a way to run something is an unknown key.
+#[test]
+fn a_profile_cannot_run_anything() {
+    let place = Place::new();
+    for key in ["exec", "command", "script", "include", "shell"] {
+        let text = format!("name = \"x\"\ntitle = \"x\"\n{key} = \"touch /run/canary\"\n");
+        place.shell(&format!("cat > /run/x.toml <<'E'\n{text}E"));
+        let ran = place.run(&["tune", "--apply", "--profile", "/run/x.toml"]);
+        assert_eq!(ran.code, 2, "{key}: {ran:?}");
+        assert!(ran.stderr.contains(key), "{}", ran.stderr);
+    }
+    place.shell("test ! -e /run/canary");
+}
+
+/// Rows 4 and 5: programs that wait in PATH, and variables that steer interpreters and loaders, are not heeded by
+/// anything that an apply, its timer or a verify start.
+#[test]
+fn nothing_of_the_callers_surroundings_is_run() {
+    let place = Place::new();
+    place.shell(
+        "mkdir /run/bin; for name in sysctl systemctl systemd-run docker docker-compose tuned-adm nft iptables ufw sh modprobe; do \
+         printf '#!/bin/sh\\ntouch /run/canary\\n' > /run/bin/$name; chmod 755 /run/bin/$name; done; \
+         echo 'open(\"/run/canary\", \"w\")' > /run/bin/sitecustomize.py; cp /run/bin/sitecustomize.py /run/bin/usercustomize.py",
+    );
+    let run = |args: &[&str]| {
+        // By `env` inside: PATH also decides where the programs of this test are found.
+        let mut command = place.command("env");
+        command.args(["PATH=/run/bin:/usr/bin:/bin", "PYTHONPATH=/run/bin", "HOME=/run/bin", "DOCKER_CONFIG=/run/bin"]);
+        command.args(["BASH_ENV=/run/bin/sh", "ENV=/run/bin/sh", "--chdir=/run/bin", env!("CARGO_BIN_EXE_preflight")]);
+        command.args(args);
+        place::ran(command.output().unwrap())
+    };
+    let apply: Vec<&str> =
+        TUNE.iter().chain(&["--apply", "--no-wait", "--confirm-within", "60s", "--settle", "0"]).copied().collect();
+    for (args, code) in [(&["tune"][..], 0), (&apply, 7), (&["confirm"], 0), (&["verify"], 0), (&["rollback"], 0)] {
+        let ran = run(args);
+        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
+    }
+    place.shell("test ! -e /run/canary");
+}
+
+/// Row 6: a link in the place of our file, or of its folder, is not followed. (`safe_file_tests` has the race.)
+#[test]
+fn no_link_is_written_through() {
+    for script in [
+        "ln -s /etc/shadow /etc/sysctl.d/99-zz-preflight.conf",
+        "mv /etc/sysctl.d /etc/real.d; mkdir -p /run/elsewhere; ln -s /run/elsewhere /etc/sysctl.d",
+        "mkdir -p /run/elsewhere; ln -s /run/elsewhere /var/lib/preflight",
+    ] {
+        let place = Place::new();
+        let shadow = place.shell("sha256sum < /etc/shadow");
+        place.shell(script);
+        let values = |place: &Place| (place.value(place::SOMAXCONN), place.value(place::BACKLOG));
+        let before = values(&place);
+        let ran = place.apply(&[]);
+        assert!([2, 3, 4, 70].contains(&ran.code), "{script}: {ran:?}");
+        assert_eq!(values(&place), before, "{script}");
+        assert_eq!(place.shell("sha256sum < /etc/shadow"), shadow);
+        assert_eq!(place.shell("ls -A /run/elsewhere 2> /dev/null || true"), "", "{script}");
+    }
+}
+
+/// Row 10: the journal is root's alone, and nothing of the caller's environment or arguments stands in it.
+#[test]
+fn the_journal_is_roots_and_holds_no_secret() {
+    let place = Place::new();
+    let mut command = place.preflight();
+    command.args(TUNE).args(["--apply", "--settle", "0"]).env("REDIS_PASSWORD", "hunter2").env("TOKEN", "hunter2");
+    assert!(command.output().unwrap().status.success());
+    let modes = place.shell("find /var/lib/preflight -perm /077 -o ! -user root");
+    assert_eq!(modes, "", "others can read these");
+    assert!(!place.shell("cat /var/lib/preflight/tx/*/journal.jsonl").contains("hunter2"));
+}
+
+/// Rows 12 and 15: somebody else sees the plan, and can neither confirm nor take back nor read the state.
+#[test]
+fn only_root_confirms_and_takes_back() {
+    let place = Place::new();
+    assert_eq!(place.apply(&["--no-wait", "--confirm-within", "60s"]).code, 7);
+    let state = place.state();
+    let nobody = |args: &[&str]| {
+        let mut command = place.command("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_preflight")]);
+        place::ran(command.args(args).output().unwrap())
+    };
+    for args in [
+        &["confirm"][..],
+        &["confirm", "--same-connection-ok"],
+        &["rollback"],
+        &["rollback", "--all"],
+        &["recover"],
+        &["tune", "--apply"],
+        &["history"],
+        &["verify"],
+    ] {
+        let ran = nobody(args);
+        assert_eq!(ran.code, 3, "{args:?}: {ran:?}");
+    }
+    assert_eq!(nobody(&["tune"]).code, 0);
+    assert_eq!(place.state(), state);
+    assert_eq!(place.newest_state(), "pending_confirm");
+    assert_eq!(place.run(&["rollback"]).code, 0);
+}
+
+/// Row 16: a journal with a sound checksum that names what preflight never writes is not carried out.
+#[test]
+fn a_forged_journal_leads_nowhere() {
+    use preflight::apply::journal::{Event, line, parse};
+    let place = Place::new();
+    assert_eq!(place.apply(&["--no-wait", "--confirm-within", "2s"]).code, 7);
+    let path = place.shell("ls /var/lib/preflight/tx/*/journal.jsonl").trim().to_owned();
+    let text = place.shell(&format!("cat {path}"));
+    let journal = parse(text.trim_end_matches('\0')).unwrap();
+    let forged: String = journal
+        .records
+        .into_iter()
+        .map(|mut record| {
+            if let Event::Begin { steps, .. } = &mut record.event {
+                steps[0].target = "file:/etc/passwd".into();
+            }
+            line(&record).unwrap()
+        })
+        .collect();
+    place.shell(&format!("cat > {path} <<'E'\n{forged}E"));
+    let passwd = place.shell("sha256sum < /etc/passwd");
+    std::thread::sleep(Duration::from_secs(3));
+    for verb in ["recover", "rollback", "confirm"] {
+        let ran = place.run(&[verb]);
+        assert_ne!(ran.code, 0, "{verb}: {ran:?}");
+    }
+    assert_eq!(place.shell("sha256sum < /etc/passwd"), passwd);
+    // A journal that others can write is not even read.
+    place.shell(&format!("chmod 0666 {path}"));
+    let ran = place.run(&["recover"]);
+    assert_ne!(ran.code, 0, "{ran:?}");
+}
+
+/// Row 17: values have bounds before they are planned.
+#[test]
+fn absurd_values_are_refused() {
+    let place = Place::new();
+    for set in
+        ["nofile=0", "nofile=99999999999999999999", "nofile=-1", "maxmemory=900TiB", "tcp_backlog=0", "thp=sometimes"]
+    {
+        let ran = place.run(&["tune", "--apply", "--set", set]);
+        assert_eq!(ran.code, 2, "{set}: {ran:?}");
+    }
+}
+
+/// Row 11: whoever answers on Docker's socket is only ever asked, never told.
+#[test]
+fn docker_is_only_asked() {
+    let place = Place::new();
+    place.shell("rm -rf /run/docker.sock");
+    let log = "/run/requests";
+    let server = format!(
+        "import socket,threading\ns=socket.socket(socket.AF_UNIX)\ns.bind('/run/docker.sock')\ns.listen(50)\nf=open('{log}','ab',0)\n\
+         def serve(c):\n  d=c.recv(65536)\n  f.write(d.split(b'\\r\\n')[0]+b'\\n')\n  c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nContent-Type: application/json\\r\\nConnection: close\\r\\n\\r\\n{{}}')\n  c.close()\n\
+         while True:\n  threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()\n"
+    );
+    let mut server: std::process::Child = place.command("python3").args(["-c", &server]).spawn().unwrap();
+    eventually(Duration::from_secs(10), || {
+        place.command("test").args(["-S", "/run/docker.sock"]).status().unwrap().success()
+    });
+    let plan = place.run(&["tune", "--format", "json"]);
+    let apply = place.apply(&[]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!((plan.code, apply.code), (0, 0), "{plan:?} {apply:?}");
+    let requests = place.shell(&format!("cat {log}"));
+    assert!(!requests.is_empty(), "nobody asked");
+    assert!(
+        requests
+            .lines()
+            .filter(|line| !line.is_empty())
+            .all(|line| line.starts_with("GET ") || line.starts_with("HEAD ")),
+        "{requests}"
+    );
+}

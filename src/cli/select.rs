@@ -32,10 +32,10 @@ impl Selection {
     pub(crate) fn validate(&self, catalogue: &Catalogue) -> Result<(), Stop> {
         if self.only.is_empty() && self.skip.is_empty() {
             let mut instances = catalogue.checks.iter().map(|check| judge::instances(check, &catalogue.parameters));
-            return match instances.any(|instances| !instances.is_empty()) {
-                true => Ok(()),
-                false => Err(Stop::usage("nothing is left to check: the lists of the profile's checks are empty")),
-            };
+            if instances.any(|instances| !instances.is_empty()) {
+                return Ok(());
+            }
+            return Err(Stop::usage("nothing is left to check: the lists of the profile's checks are empty"));
         }
         let ids: Vec<(String, &str)> = catalogue
             .checks

@@ -79,8 +79,7 @@ pub fn probe(cx: &Context<'_>, containers: &Containers, facts: &mut Facts) {
 /// Asks the kernel for every wanted port. Waits for nobody.
 pub fn bind_all(cx: &Context<'_>) -> Vec<Outcome> {
     let addresses = addresses(cx);
-    let both_wildcards =
-        addresses.iter().all(IpAddr::is_unspecified) && addresses.iter().any(|address| address.is_ipv6());
+    let both_wildcards = addresses.iter().all(IpAddr::is_unspecified) && addresses.iter().any(IpAddr::is_ipv6);
     let ask = |port: &Port| {
         let started = Instant::now();
         let answers = if cx.host.is_live() && both_wildcards && socket::both_free(port.port, port.protocol) {

@@ -235,7 +235,8 @@ mod tests {
             ("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "4000\n"),
             ("sys/fs/cgroup/memory/a/b/memory.stat", "hierarchical_memory_limit 4000\n"),
         ]);
-        let bytes: Vec<u64> = memory_limits(&host, &mounts::read(&host).unwrap()).unwrap().iter().map(|limit| limit.bytes).collect();
+        let bytes: Vec<u64> =
+            memory_limits(&host, &mounts::read(&host).unwrap()).unwrap().iter().map(|limit| limit.bytes).collect();
         assert_eq!(bytes, [4000]);
     }
 
@@ -247,7 +248,12 @@ mod tests {
             ("sys/fs/cgroup/a/memory.max", "lots\n"),
             ("sys/fs/cgroup/a/cpu.max", "100000\n"),
         ]);
-        assert!(memory_limits(&host, &mounts::read(&host).unwrap()).unwrap_err().to_string().contains("`lots` is not a limit"));
+        assert!(
+            memory_limits(&host, &mounts::read(&host).unwrap())
+                .unwrap_err()
+                .to_string()
+                .contains("`lots` is not a limit")
+        );
         assert!(cpu_quotas(&host, &mounts::read(&host).unwrap()).is_err());
     }
 

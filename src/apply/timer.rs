@@ -120,7 +120,7 @@ impl HostTimer {
             ["--collect", "--quiet", "--timer-property=AccuracySec=1s"].iter().map(OsString::from).collect();
         // What is left now: on a busy machine the copy and the rehearsal take seconds, and the deadline does not move.
         let left = deadline.saturating_sub(boottime());
-        let start = (left - HEAD_START.min(left / 2)).max(Duration::from_millis(1));
+        let start = left.saturating_sub(HEAD_START.min(left / 2)).max(Duration::from_millis(1));
         timer.push(format!("--on-active={}us", micros(start)).into());
         timer.push(format!("--unit={unit}").into());
         timer.push(program.into());

@@ -62,7 +62,7 @@ pub fn load_for_lint(library: &Library, profile: &str) -> (Option<Catalogue>, Di
     let mut d = Diagnostics::default();
     let catalogue = assemble(library, profile, &BTreeMap::new(), &mut d).ok();
     if let Some(catalogue) = &catalogue {
-        lint::recipes(&catalogue.checks, &library::os_profile(os::GENERIC, &[]), &mut d);
+        lint::recipes(&catalogue.checks, library::os_profile(os::GENERIC, &[]), &mut d);
     }
     (catalogue, d)
 }

@@ -30,11 +30,11 @@ pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
     selection.validate(&catalogue)?;
     let snapshot = source::gather(&host, &catalogue, &selection);
     let os = gather::os_of(&snapshot.facts);
-    let plan = plan(args, &host, &catalogue, &snapshot, &os, &selection);
+    let plan = plan(args, &host, &catalogue, &snapshot, os, &selection);
     emit_compose(args, &plan)?;
     let why = Reasons(&catalogue);
     let head = Head { profile: &catalogue.name, host: &snapshot.host.name, why: &why, allow: &args.allow };
-    if args.apply { carry_out(args, &host, &os, &plan, &head) } else { show(args, &plan, &head) }
+    if args.apply { carry_out(args, &host, os, &plan, &head) } else { show(args, &plan, &head) }
 }
 
 fn validate(args: &TuneArgs) -> Result<(), Stop> {

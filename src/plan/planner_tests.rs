@@ -26,7 +26,7 @@ fn planned(existing: Option<&str>, allow: &[&str]) -> Plan {
     let ground = Ground {
         facts: &Facts::default(),
         parameters: &Parameters::default(),
-        os: &library::os_profile("debian", &[]),
+        os: library::os_profile("debian", &[]),
         is_live: true,
         allow: &allow,
         existing: &existing,

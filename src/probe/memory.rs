@@ -58,9 +58,10 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     if limited || wanted("swap.total") {
         let started = Instant::now();
         let meminfo = totals(cx.host);
-        let limits = match limited {
-            true => cx.mounts().and_then(|mounts| cgroup_limits::memory_limits(cx.host, mounts)),
-            false => Ok(Vec::new()),
+        let limits = if limited {
+            cx.mounts().and_then(|mounts| cgroup_limits::memory_limits(cx.host, mounts))
+        } else {
+            Ok(Vec::new())
         };
         for (id, of) in [
             ("memory.total", total as fn(&Meminfo, &Limits) -> Fact),

@@ -199,12 +199,11 @@ impl Terminal<'_> {
         let mut of_check: HashMap<&str, Vec<usize>> = HashMap::new();
         for finding in todo {
             let known = of_check.entry(&finding.check).or_default();
-            match known.iter().copied().find(|at| steps[*at].0.remedy == finding.remedy) {
-                Some(at) => steps[at].1 += 1,
-                None => {
-                    known.push(steps.len());
-                    steps.push((finding, 0));
-                }
+            if let Some(at) = known.iter().copied().find(|at| steps[*at].0.remedy == finding.remedy) {
+                steps[at].1 += 1;
+            } else {
+                known.push(steps.len());
+                steps.push((finding, 0));
             }
         }
         if steps.is_empty() {

@@ -507,7 +507,9 @@ fn the_script_does_what_the_apply_does() {
         };
         let by_script = contents(&root);
         assert!(!by_script.is_empty(), "{name}");
-        by_script.keys().for_each(|path| fs::remove_file(path).unwrap());
+        for path in by_script.keys() {
+            fs::remove_file(path).unwrap();
+        }
         assert_eq!(tune(&lab, &root, &["--apply"]).code, 0, "{name}");
         assert!(contents(&root) == by_script, "{name}: {:?}", by_script.keys());
     }

@@ -108,7 +108,7 @@ pub fn snapshot(bytes: &[u8]) {
     let Ok(catalogue) = catalog::load(&library, &snapshot.profile, &snapshot.set) else { return };
     let judged = || {
         let os = gather::os_of(&snapshot.facts);
-        judge::judge(&catalogue, &snapshot, &os, &[], &|_, _| true)
+        judge::judge(&catalogue, &snapshot, os, &[], &|_, _| true)
     };
     let report = judged();
     assert_eq!(report, judged());

@@ -327,7 +327,7 @@ fn blocks_kept_for_root_are_not_available() {
     assert!(df < 45 * MIB, "the image has no blocks kept for root: {df}");
     assert_eq!(facts.value("disk.data.filesystem"), Some(&Value::Text("ext4".into())));
     match facts.value("disk.data.inodes") {
-        Some(Value::Int(percent)) => assert!((90..=100).contains(percent), "{percent}"),
+        Some(Value::Percent(percent)) => assert!((90..=100).contains(percent), "{percent}"),
         other => panic!("{other:?}"),
     }
 }

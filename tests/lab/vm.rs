@@ -7,8 +7,12 @@
 //! Deadlines are judged by the guest's own clock since boot, in the journal and by an observer that shares no code with
 //! preflight; never by how fast a login answers.
 
-#![allow(clippy::disallowed_methods, reason = "a test builds and looks at the machine directly")]
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "the tests drive a machine and say what they measured"
+)]
 
 #[path = "support/vm.rs"]
 mod lab;

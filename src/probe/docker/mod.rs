@@ -146,7 +146,11 @@ pub struct Handle(Progress);
 #[derive(Debug)]
 enum Progress {
     Done(Box<Docker>),
-    Running { thread: JoinHandle<Docker>, request: Box<Request> },
+    #[cfg_attr(not(feature = "docker"), expect(dead_code, reason = "nothing runs without Docker support"))]
+    Running {
+        thread: JoinHandle<Docker>,
+        request: Box<Request>,
+    },
 }
 
 /// Starts asking, with the environment of this process.

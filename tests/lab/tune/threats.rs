@@ -1,7 +1,6 @@
 //! The threat model, one test per row that the running program can show. Rows shown elsewhere are named in
 //! `docs/guarantees.md`.
 
-use std::process::Command;
 use std::time::Duration;
 
 use super::place::{self, Place, TUNE, eventually};
@@ -197,8 +196,7 @@ fn docker_is_only_asked() {
          def serve(c):\n  d=c.recv(65536)\n  f.write(d.split(b'\\r\\n')[0]+b'\\n')\n  c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nContent-Type: application/json\\r\\nConnection: close\\r\\n\\r\\n{{}}')\n  c.close()\n\
          while True:\n  threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()\n"
     );
-    let mut server: std::process::Child =
-        Command::from(place.command("python3")).args(["-c", &server]).spawn().unwrap();
+    let mut server: std::process::Child = place.command("python3").args(["-c", &server]).spawn().unwrap();
     eventually(Duration::from_secs(10), || {
         place.command("test").args(["-S", "/run/docker.sock"]).status().unwrap().success()
     });

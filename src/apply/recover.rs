@@ -62,7 +62,8 @@ pub(super) fn one(env: &Env<'_>, tx: &TxId, recovery: Recovery, verb: Verb) -> R
     let reason = match (state, recovery) {
         (_, Recovery::Interrupted) => Failure::Interrupted.to_string(),
         (State::PendingConfirm, _) if in_time => "it was asked for".to_owned(),
-        (State::PendingConfirm, _) if is_other_boot(&session) => {
+        // The last records of a lost boot need not have reached the disk: it may have waited, and not say so.
+        (State::Armed | State::Applying | State::Verifying | State::PendingConfirm, _) if is_other_boot(&session) => {
             "the machine was restarted before the confirm".to_owned()
         }
         (State::PendingConfirm, _) => Failure::Deadline.to_string(),

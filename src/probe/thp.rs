@@ -12,7 +12,7 @@ use super::tmpfiles::{self, TmpfilesFile};
 use super::tuned::{Tune, Tuned};
 use super::{Context, sysctl};
 use crate::catalog::os::SysctlLoader;
-use crate::facts::{Fact, Facts, Layer, Value};
+use crate::facts::{Fact, Facts, Layer, State, Value};
 use crate::host::Host;
 
 const FOLDER: &str = "/sys/kernel/mm/transparent_hugepage";
@@ -39,13 +39,17 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
             _ => always_sizes(cx.host, |host, file| host.read_text(file).map(|text| parse(&text).map(str::to_owned))),
         };
         let took = started.elapsed();
-        let gone = cx.host.is_live() && matches!(live.state, crate::facts::State::Absent(_));
-        let later = match (&boot, id) {
-            _ if gone => Fact::absent(NO_THP, FOLDER),
-            (Err(fact), _) => (**fact).clone(),
-            (Ok(boot), ENABLED) => boot.enabled(cx.host),
-            (Ok(boot), DEFRAG) => boot.defrag(),
-            (Ok(boot), _) => boot.sizes(cx.host),
+        // A size of its own is newer than huge pages: the reason is the live one's.
+        let gone = match &live.state {
+            State::Absent(why) if cx.host.is_live() => Some(why.clone()),
+            _ => None,
+        };
+        let later = match (gone, &boot, id) {
+            (Some(why), _, _) => Fact::absent(why, FOLDER),
+            (None, Err(fact), _) => (**fact).clone(),
+            (None, Ok(boot), ENABLED) => boot.enabled(cx.host),
+            (None, Ok(boot), DEFRAG) => boot.defrag(),
+            (None, Ok(boot), _) => boot.sizes(cx.host),
         };
         facts.insert(id, Layer::Boot, later.took(reading));
         facts.live(id, live.took(took));

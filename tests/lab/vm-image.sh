@@ -64,7 +64,9 @@ make() {
 
     cp "$tree"/boot/vmlinuz-* "$out/vmlinuz"
     cp "$tree"/boot/initrd.img-* "$out/initrd.img"
-    rm -rf "${tree:?}"/boot/* "$tree"/var/cache/apt/*.bin "$tree"/var/lib/apt/lists/*
+    # /boot/config-* stays: it says what the kernel was built to do with huge pages.
+    rm -rf "$tree"/boot/vmlinuz-* "$tree"/boot/initrd.img-* "$tree"/boot/System.map-* \
+        "$tree"/var/cache/apt/*.bin "$tree"/var/lib/apt/lists/*
     mke2fs -q -F -t ext4 -d "$tree" "$out/disk.raw" 3G
     qemu-img convert -O qcow2 "$out/disk.raw" "$out/disk.qcow2"
     rm -rf "$tree" "$out/disk.raw"

@@ -169,7 +169,7 @@ fn check_knows_a_real_host_and_what_its_next_boot_sets() {
     let live = |id: &str| snapshot["facts"][id]["live"]["state"]["known"].clone();
     let number = |text: String| text.trim().parse::<i64>().unwrap();
     assert_eq!(live("memory.total")["bytes"], number(vm.run("awk '/^MemTotal/ {print $2 * 1024}' /proc/meminfo")));
-    assert_eq!(live("cpu.count")["int"], 2);
+    assert_eq!(live("cpu.count")["int"], number(vm.run("nproc")));
     assert_eq!(
         live("time.synchronized")["bool"],
         false,
@@ -212,7 +212,8 @@ fn assert_boot_truth(vm: &mut Vm, prepare: &str) {
         assert_eq!(*value, is["facts"][id]["live"]["state"]["known"], "{id}: {boot} was said after `{prepare}`");
     }
     println!("{known} settings after a boot as foretold, {} not foretold: {unknown:?}", unknown.len());
-    assert!(known >= 8, "{known} known, unknown: {unknown:#?}");
+    // A kernel may lack the per-size huge pages (6.1 does); everything else is foretold.
+    assert!(known >= 9 && unknown.iter().all(|(id, _)| *id == "thp.always-sizes"), "{known}, {unknown:#?}");
 }
 
 // ---- tune ----
@@ -317,6 +318,7 @@ fn a_power_cut_before_the_confirm_leaves_the_old_state() {
     println!("{}", vm.try_run("preflight recover").ended(0));
     let records = journal(&vm, &tx);
     event(&records, "rolled_back");
+    assert_eq!(event(&records, "recovered")["reason"], "the machine was restarted before the confirm");
     let undone: Vec<&Value> = records.iter().filter(|record| record["type"] == "undone").collect();
     assert!(undone.iter().all(|record| record["by"] == "reboot"), "{undone:#?}");
     assert_eq!(vm.run("ls /var/lib/preflight | grep ^open- || true"), "");
@@ -487,20 +489,23 @@ fn a_later_file_that_wins_is_named() {
     let plan = vm.run("preflight tune --format json");
     println!("{plan}");
     assert!(plan.contains("/etc/sysctl.d/99-zzz.conf"), "the plan does not name the file that wins");
-    let ran = vm.try_run(APPLY);
-    println!("{} {}", ran.code, ran.stdout);
-    // Either it is refused, or taken back, or what wins stands in the verification: never a silent success.
-    if ran.code == 0 {
-        assert!(ran.stdout.contains("99-zzz.conf") || vm.try_run("preflight verify").stdout.contains("99-zzz.conf"));
+    let refused = vm.try_run(APPLY);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("99-zzz.conf"), "{refused:?}");
+    assert_eq!(settings(&vm), before);
+    // Who allows it gets the live values, and is told at once that they do not last.
+    let allowed = vm.try_run(&format!("{APPLY} --allow owner:/etc/sysctl.d/99-zzz.conf"));
+    println!("{} {}{}", allowed.code, allowed.stdout, allowed.stderr);
+    if allowed.code == 0 {
+        assert!(allowed.stdout.contains("99-zzz.conf"), "a silent success");
+        vm.run("preflight rollback");
     } else {
-        assert!([2, 4].contains(&ran.code), "{ran:?}");
-        assert_eq!(settings(&vm), before);
+        assert_eq!(allowed.code, 4, "{allowed:?}");
     }
+    assert_eq!(settings(&vm), before);
+
     // The file appears after the apply.
     vm.run("rm /etc/sysctl.d/99-zzz.conf");
-    if ran.code == 0 {
-        vm.run("preflight rollback");
-    }
     let tx = apply_and_keep(&vm);
     vm.run("echo 'vm.overcommit_memory = 2' >/etc/sysctl.d/99-zzz.conf");
     let told = vm.try_run("preflight verify");

@@ -1,12 +1,14 @@
 //! Definitions of parameters: name, kind, default, range. A profile declares them; `--set` and `[set]` give values.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::parameters::{Port, Protocol, Setting};
 use super::predicate;
 use super::reader::{Fields, Placed, wrong_type};
 use super::tree::{Kind as Tree, Node};
+use crate::facts::network::{Allowed, DOCKER_NETWORKS};
 use crate::facts::{Kind, Value};
 use crate::judge::compare;
 
@@ -14,18 +16,48 @@ use crate::judge::compare;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParameterKind {
     One(Kind),
-    List,
+    List(Words),
     Ports,
 }
 
+/// What the words of a list are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Words {
+    /// Anything.
+    Any,
+    /// IP addresses.
+    Addresses,
+    /// Networks, addresses, or `docker:networks`.
+    Networks,
+}
+
+impl Words {
+    /// Whether a word is one, and why not.
+    fn admit(self, word: &str) -> Result<(), String> {
+        match self {
+            Self::Any => Ok(()),
+            Self::Addresses => match word.parse::<IpAddr>() {
+                Ok(_) => Ok(()),
+                Err(_) => Err(format!("`{word}` is no address such as 127.0.0.1 or ::")),
+            },
+            Self::Networks => word.parse::<Allowed>().map(|_| ()).map_err(|error| {
+                let near = suggest(word, [DOCKER_NETWORKS]).map(|near| format!("; did you mean `{near}`?"));
+                format!("{error}{}", near.unwrap_or_default())
+            }),
+        }
+    }
+}
+
 impl ParameterKind {
-    const NAMES: [(&'static str, Self); 7] = [
+    const NAMES: [(&'static str, Self); 9] = [
         ("size", Self::One(Kind::Bytes)),
         ("number", Self::One(Kind::Int)),
         ("text", Self::One(Kind::Text)),
         ("duration", Self::One(Kind::Duration)),
         ("yes/no", Self::One(Kind::Bool)),
-        ("list", Self::List),
+        ("list", Self::List(Words::Any)),
+        ("addresses", Self::List(Words::Addresses)),
+        ("networks", Self::List(Words::Networks)),
         ("ports", Self::Ports),
     ];
 
@@ -74,7 +106,7 @@ pub fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Option<Definition> {
         let place = Place { source, span: value.span() };
         match kind {
             ParameterKind::One(kind) => predicate::literal(value, kind, &place, d),
-            ParameterKind::List | ParameterKind::Ports => {
+            ParameterKind::List(_) | ParameterKind::Ports => {
                 d.report(Code::WrongType, place, "a list has no range");
                 None
             }
@@ -96,7 +128,7 @@ pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnos
     let place = Place { source, span: value.span() };
     match kind {
         ParameterKind::One(kind) => predicate::literal(value, kind, &place, d).map(Setting::One),
-        ParameterKind::List => {
+        ParameterKind::List(kind) => {
             let Some(items) = value.as_array() else {
                 wrong_type(d, place, "default", "a list of texts", value);
                 return None;
@@ -108,7 +140,12 @@ pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnos
                         let place = Place { source, span: item.span() };
                         d.report(Code::DuplicateId, place, format!("`{word}` is listed twice"));
                     }
-                    Some(word) => words.push(word.to_owned()),
+                    Some(word) => match kind.admit(word) {
+                        Ok(()) => words.push(word.to_owned()),
+                        Err(message) => {
+                            d.report(Code::WrongType, Place { source, span: item.span() }, message);
+                        }
+                    },
                     None => wrong_type(d, Place { source, span: item.span() }, "list", "text in quotes", item),
                 }
             }
@@ -227,11 +264,14 @@ impl Definition {
             ParameterKind::One(kind) => {
                 Setting::One(kind.parse(text).map_err(|message| format!("{}: {message}", self.name))?)
             }
-            ParameterKind::List => {
+            ParameterKind::List(kind) => {
                 let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
                 let words: Vec<String> = words.map(Into::into).collect();
                 if let Some(twice) = first_repeated(&words) {
                     return Err(format!("{}: `{twice}` is listed twice", self.name));
+                }
+                for word in &words {
+                    kind.admit(word).map_err(|message| format!("{}: {message}", self.name))?;
                 }
                 Setting::List(words)
             }

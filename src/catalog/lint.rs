@@ -27,7 +27,7 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
         if let Some(list) = &check.for_each {
             let definition = definitions.iter().find(|definition| definition.name == *list);
             match definition.map(|definition| definition.kind) {
-                Some(ParameterKind::List | ParameterKind::Ports) => {}
+                Some(ParameterKind::List(_) | ParameterKind::Ports) => {}
                 Some(ParameterKind::One(_)) => {
                     let message = format!("`for_each` takes a list parameter, `{list}` is none");
                     d.report(Code::WrongType, check.place.clone(), message);

@@ -4,6 +4,7 @@
 //! help). The difference between the last two is the product: an unknown is never a pass and never a failure.
 
 pub mod derived;
+pub mod network;
 pub mod ranges;
 pub mod registry;
 pub mod snapshot;

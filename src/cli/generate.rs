@@ -7,12 +7,8 @@ use clap::CommandFactory as _;
 
 use super::args::{Cli, Generate, GenerateArgs, Schema};
 use super::{ExitCode, Stop, reference, source};
-use crate::apply::Outcome;
-use crate::facts::snapshot::Snapshot;
 use crate::host::{self, Host};
-use crate::plan::Plan;
 use crate::report::escape;
-use crate::report::model::Report;
 
 pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode, Stop> {
     let mut stdout = std::io::stdout().lock();
@@ -24,14 +20,7 @@ pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode, Stop> {
         }
         Generate::Man { dir } => man(dir)?,
         Generate::Schema { which } => {
-            let schema = match which {
-                Schema::Report => schemars::schema_for!(Report),
-                Schema::Snapshot => schemars::schema_for!(Snapshot),
-                Schema::Plan => schemars::schema_for!(Plan),
-                Schema::Apply => schemars::schema_for!(Outcome),
-            };
-            let text = serde_json::to_string_pretty(&schema).map_err(|error| Stop::Internal(error.into()))?;
-            writeln!(stdout, "{text}")?;
+            writeln!(stdout, "{}", schema(*which)?)?;
         }
         Generate::Checks { profile } => {
             let catalogue = source::catalogue(&Host::live(), profile, &[])?;
@@ -41,6 +30,36 @@ pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode, Stop> {
     }
     stdout.flush()?;
     Ok(ExitCode::Success)
+}
+
+/// A release carries the published texts, which a test compares with those that a build for development makes from the
+/// types: the generator is a tenth of a megabyte that a host never needs.
+#[cfg(not(debug_assertions))]
+#[expect(clippy::unnecessary_wraps, reason = "the other one can fail")]
+fn schema(which: Schema) -> Result<&'static str, Stop> {
+    let text = match which {
+        Schema::Report => include_str!("../../docs/schema/report.json"),
+        Schema::Snapshot => include_str!("../../docs/schema/snapshot.json"),
+        Schema::Plan => include_str!("../../docs/schema/plan.json"),
+        Schema::Apply => include_str!("../../docs/schema/apply.json"),
+    };
+    Ok(text.trim_end())
+}
+
+#[cfg(debug_assertions)]
+fn schema(which: Schema) -> Result<String, Stop> {
+    use crate::apply::Outcome;
+    use crate::facts::snapshot::Snapshot;
+    use crate::plan::Plan;
+    use crate::report::model::Report;
+
+    let schema = match which {
+        Schema::Report => schemars::schema_for!(Report),
+        Schema::Snapshot => schemars::schema_for!(Snapshot),
+        Schema::Plan => schemars::schema_for!(Plan),
+        Schema::Apply => schemars::schema_for!(Outcome),
+    };
+    serde_json::to_string_pretty(&schema).map_err(|error| Stop::Internal(error.into()))
 }
 
 /// `preflight.1` and one page per subcommand.

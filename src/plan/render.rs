@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use owo_colors::OwoColorize as _;
-use similar::TextDiff;
+use similar::algorithms::{Capture, Replace, myers};
+use similar::{DiffTag, group_diff_ops};
 
 use super::model::{Change, Kind, Plan};
 use crate::report::escape;
@@ -137,11 +138,30 @@ fn first_sentence(text: &str) -> String {
     }
 }
 
-/// A unified diff of a file, without the two header lines that name it.
+/// How many unchanged lines are shown around a change.
+const CONTEXT_LINES: usize = 2;
+
+/// A unified diff of a file, without the header lines that name it and the places in it.
 fn diff(change: &Change) -> String {
-    let before = change.before.as_deref().unwrap_or_default();
-    let text = TextDiff::from_lines(before, &change.after).unified_diff().context_radius(2).to_string();
-    text.lines().filter(|line| !line.starts_with("@@")).fold(String::new(), |all, line| all + line + "\n")
+    let before: Vec<&str> = change.before.as_deref().unwrap_or_default().lines().collect();
+    let after: Vec<&str> = change.after.lines().collect();
+    let mut capture = Replace::new(Capture::new());
+    // Not by `similar::TextDiff`, which brings every algorithm there is into the binary.
+    if myers::diff(&mut capture, &before, 0..before.len(), &after, 0..after.len()).is_err() {
+        return change.after.clone();
+    }
+    let mut text = String::new();
+    let mut add = |mark: char, lines: &[&str]| lines.iter().for_each(|line| text.push_str(&format!("{mark}{line}\n")));
+    for op in group_diff_ops(capture.into_inner().into_ops(), CONTEXT_LINES).iter().flatten() {
+        let (tag, old, new) = op.as_tag_tuple();
+        if tag == DiffTag::Equal {
+            add(' ', &before[old]);
+        } else {
+            add('-', &before[old]);
+            add('+', &after[new]);
+        }
+    }
+    text
 }
 
 /// For a ticket or a pull request.

@@ -1,9 +1,12 @@
 //! Asking the kernel for an address and a port, the way a service would, without ever listening on it.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, getsockopt, setsockopt, socket, sockopt,
+};
 use std::os::fd::AsRawFd as _;
 
 use crate::catalog::parameters::Protocol;
@@ -26,6 +29,15 @@ pub fn both_free(port: u16, protocol: Protocol) -> bool {
     ask(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), protocol, false).is_ok()
 }
 
+/// What `IPV6_V6ONLY` is on a new socket: `net.ipv6.bindv6only`, asked once. `None`: it cannot be told.
+fn v6_only_by_default() -> Option<bool> {
+    static DEFAULT: OnceLock<Option<bool>> = OnceLock::new();
+    *DEFAULT.get_or_init(|| {
+        let fd = socket(AddressFamily::Inet6, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
+        getsockopt(&fd, sockopt::Ipv6V6Only).ok()
+    })
+}
+
 fn ask(address: SocketAddr, protocol: Protocol, v6_only: bool) -> Result<(), Errno> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let kind = match protocol {
@@ -39,7 +51,9 @@ fn ask(address: SocketAddr, protocol: Protocol, v6_only: bool) -> Result<(), Err
     match address {
         SocketAddr::V4(address) => bind(fd.as_raw_fd(), &SockaddrIn::from(address)),
         SocketAddr::V6(address) => {
-            setsockopt(&fd, sockopt::Ipv6V6Only, &v6_only)?;
+            if v6_only_by_default() != Some(v6_only) {
+                setsockopt(&fd, sockopt::Ipv6V6Only, &v6_only)?;
+            }
             bind(fd.as_raw_fd(), &SockaddrIn6::from(address))
         }
     }

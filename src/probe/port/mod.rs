@@ -23,8 +23,8 @@ use nix::errno::Errno;
 use crate::catalog::parameters::{Port, Protocol};
 use crate::facts::{Fact, Facts};
 use crate::host::socket;
-use crate::probe::Context;
 use crate::probe::containers::Containers;
+use crate::probe::{Context, beside};
 
 use holder::{Holders, short};
 use judge::Judge;
@@ -93,8 +93,20 @@ pub fn bind_all(cx: &Context<'_>) -> Vec<Outcome> {
         Outcome { port: port.clone(), answers, took: started.elapsed() }
     };
     let wanted = |port: &&Port| cx.want.has("port.state.*") || cx.want.has(&format!("{FAMILY}{}", port.instance()));
-    cx.parameters.ports().filter(wanted).map(ask).collect()
+    let ports: Vec<&Port> = cx.parameters.ports().filter(wanted).collect();
+    let ask_all = |ports: &[&Port]| ports.iter().map(|port| ask(port)).collect::<Vec<_>>();
+    if ports.len() < WORTH_A_THREAD {
+        return ask_all(&ports);
+    }
+    // The kernel's part of it: a socket made, bound and closed for each.
+    let (first, second) = ports.split_at(ports.len() / 2);
+    let (second, mut outcomes) = beside(|| ask_all(second), || ask_all(first));
+    outcomes.extend(second);
+    outcomes
 }
+
+/// From how many ports on half of them are asked on another thread: as many as take longer than starting it.
+const WORTH_A_THREAD: usize = 32;
 
 /// `publish_address`; by default both wildcards. An IPv4 address written in IPv6's clothes is an IPv4 address.
 fn addresses(cx: &Context<'_>) -> Vec<IpAddr> {

@@ -1,12 +1,11 @@
 //! From the kernel's answers, the sockets in the way, their processes and Docker's containers to how a port stands.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use super::holder::{Holder, Holders, short};
 use super::published::PublishedPorts;
 use super::table::{Ask, Table};
-use super::verdict::{self, Standing};
+use super::verdict::{self, Address, Standing};
 use super::{Answer, Outcome, refused_any};
 use crate::catalog::parameters::Protocol;
 use crate::facts::Fact;
@@ -43,10 +42,10 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     pub(super) fn fact(&self, outcome: &Outcome) -> Fact {
         let port = &outcome.port;
-        let standings: Vec<(IpAddr, Standing)> = outcome
+        let standings: Vec<Address> = outcome
             .answers
             .iter()
-            .map(|(address, answer)| (*address, self.standing((port.protocol, *address, port.port), *answer)))
+            .map(|(address, answer)| self.standing((port.protocol, *address, port.port), *answer))
             .collect();
         let mut source = "bind(2)".to_owned();
         if refused_any(outcome) {
@@ -58,61 +57,67 @@ impl Judge<'_> {
         verdict::fact(port.port, &standings, self.expected_free, &source)
     }
 
-    pub(super) fn standing(&self, ask: Ask, answer: Answer) -> Standing {
+    /// How an address stands, under the address of whoever holds it where that is another one: 127.0.0.1 and \[::] are
+    /// both in the way of 0.0.0.0.
+    pub(super) fn standing(&self, ask: Ask, answer: Answer) -> Address {
         let (_, address, port) = ask;
-        match answer {
+        let standing = match answer {
             // With the userland proxy off, older engines publish by packet rules alone and bind nothing.
             Answer::Free => self.published_on(ask).unwrap_or(Standing::Free),
-            Answer::InUse => self.held(ask),
-            Answer::NotPermitted => self.not_permitted(ask),
+            Answer::InUse => return self.held(ask),
+            Answer::NotPermitted => return self.not_permitted(ask),
             Answer::NoFamily if address.is_unspecified() => Standing::Skipped,
             Answer::NotOurAddress | Answer::NoFamily => Standing::NotOurs,
             Answer::Failed(errno) => {
                 Standing::Unknown { what: format!("the kernel refused port {port} with {errno}"), help: None }
             }
-        }
+        };
+        (address, standing)
     }
 
     /// The kernel said "in use".
-    fn held(&self, ask: Ask) -> Standing {
+    fn held(&self, ask: Ask) -> Address {
         let (protocol, address, port) = ask;
         let entries: Vec<&Entry> = self.table.holders(ask).collect();
-        if entries.is_empty() {
-            if let Some(standing) = self.published_on(ask) {
-                return standing;
-            }
-            // The holder may have gone since.
-            if Answer::ask(address, port, protocol) == Answer::Free {
-                return Standing::Free;
-            }
-            return self.invisible("in use by a socket that is not visible".into());
+        if !entries.is_empty() {
+            return self.worst(ask, entries);
         }
-        self.worst(ask, entries)
+        let standing = if let Some(standing) = self.published_on(ask) {
+            standing
+        } else if Answer::ask(address, port, protocol) == Answer::Free {
+            // The holder has gone since.
+            Standing::Free
+        } else {
+            self.invisible("in use by a socket that is not visible".into())
+        };
+        (address, standing)
     }
 
     /// The kernel did not say. Whoever listens there holds the port all the same; sockets that do not listen may or may
     /// not be in the way.
-    fn not_permitted(&self, ask: Ask) -> Standing {
-        let (protocol, _, port) = ask;
+    fn not_permitted(&self, ask: Ask) -> Address {
+        let (protocol, address, port) = ask;
         let listening = |entry: &&Entry| entry.listening || protocol == Protocol::Udp;
         let entries: Vec<&Entry> = self.table.holders(ask).filter(listening).collect();
         if !entries.is_empty() {
             return self.worst(ask, entries);
         }
-        self.published_on(ask).unwrap_or_else(|| Standing::Unknown {
+        let standing = self.published_on(ask).unwrap_or_else(|| Standing::Unknown {
             what: format!("not permitted to ask for port {port}"),
             help: Some(if process::is_root() {
                 "a security policy (SELinux, AppArmor, seccomp) refuses the bind: look into its log"
             } else {
                 "run as root"
             }),
-        })
+        });
+        (address, standing)
     }
 
     /// Several sockets may stand in the way of a wildcard; one of a stranger is enough.
-    fn worst(&self, ask: Ask, entries: Vec<&Entry>) -> Standing {
-        let standings = entries.into_iter().map(|entry| self.held_by_socket(ask, entry));
-        standings.max_by_key(Standing::rank).unwrap_or(Standing::Free)
+    fn worst(&self, ask: Ask, entries: Vec<&Entry>) -> Address {
+        let own = |entry: &Entry| entry.address.to_canonical();
+        let standings = entries.into_iter().map(|entry| (own(entry), self.held_by_socket(ask, entry)));
+        standings.max_by_key(|(_, standing)| standing.rank()).unwrap_or((ask.1, Standing::Free))
     }
 
     fn held_by_socket(&self, ask: Ask, entry: &Entry) -> Standing {

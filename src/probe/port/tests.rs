@@ -95,6 +95,19 @@ fn a_free_port_is_free_and_a_held_one_names_its_holder() {
     assert_eq!(word(&fact_of(&parameters, &none())), "free");
 }
 
+/// With the asked address in place of the holder's own in `Judge::worst`, this names 0.0.0.0.
+#[test]
+fn a_holder_is_named_on_the_address_that_it_holds() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut parameters = parameters(port, Protocol::Tcp);
+    parameters.insert("publish_address", Setting::List(vec!["0.0.0.0".into()]));
+    let fact = fact_of(&parameters, &none());
+    assert_eq!(word(&fact), "taken");
+    let note = fact.note.unwrap();
+    assert!(note.ends_with(&format!(" on 127.0.0.1:{port}")), "{note}");
+}
+
 #[test]
 fn udp_is_asked_by_itself() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -206,7 +219,7 @@ fn every_errno_has_its_own_standing() {
         published: PublishedPorts::new(&containers),
         expected_free: false,
     };
-    let standing = |address: &str, answer| judge.standing((Protocol::Tcp, address.parse().unwrap(), 1), answer);
+    let standing = |address: &str, answer| judge.standing((Protocol::Tcp, address.parse().unwrap(), 1), answer).1;
     assert_eq!(standing("::", Answer::Free), Standing::Free);
     assert_eq!(standing("::", Answer::NoFamily), Standing::Skipped);
     assert_eq!(standing("2001:db8::1", Answer::NoFamily), Standing::NotOurs);

@@ -94,7 +94,15 @@ fn told(deciding: &[&Address], port: u16) -> Vec<String> {
 
 /// `0.0.0.0:6379 and [::]:6379`.
 fn endpoints(of: &[&Address], port: u16) -> String {
-    of.iter().map(|(address, _)| SocketAddr::new(*address, port).to_string()).collect::<Vec<_>>().join(" and ")
+    let mut shown: Vec<String> = Vec::new();
+    for (address, _) in of {
+        let endpoint = SocketAddr::new(*address, port).to_string();
+        // A socket of both families is in the way of either.
+        if !shown.contains(&endpoint) {
+            shown.push(endpoint);
+        }
+    }
+    shown.join(" and ")
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::tree::{Kind as Tree, Node};
 use crate::facts::network::{Allowed, DOCKER_NETWORKS};
 use crate::facts::{Kind, Value};
 use crate::judge::compare;
+use crate::probe::service;
 
 /// What values a parameter takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum Words {
     Addresses,
     /// Networks, addresses, or `docker:networks`.
     Networks,
+    /// Services of systemd.
+    Services,
 }
 
 impl Words {
@@ -40,6 +43,8 @@ impl Words {
                 Ok(_) => Ok(()),
                 Err(_) => Err(format!("`{word}` is no address such as 127.0.0.1 or ::")),
             },
+            Self::Services if service::is_name(word) => Ok(()),
+            Self::Services => Err(format!("`{word}` is no name of a service such as redis-server")),
             Self::Networks => word.parse::<Allowed>().map(|_| ()).map_err(|error| {
                 let near = suggest(word, [DOCKER_NETWORKS]).map(|near| format!("; did you mean `{near}`?"));
                 format!("{error}{}", near.unwrap_or_default())
@@ -49,7 +54,7 @@ impl Words {
 }
 
 impl ParameterKind {
-    const NAMES: [(&'static str, Self); 9] = [
+    const NAMES: [(&'static str, Self); 10] = [
         ("size", Self::One(Kind::Bytes)),
         ("number", Self::One(Kind::Int)),
         ("text", Self::One(Kind::Text)),
@@ -58,6 +63,7 @@ impl ParameterKind {
         ("list", Self::List(Words::Any)),
         ("addresses", Self::List(Words::Addresses)),
         ("networks", Self::List(Words::Networks)),
+        ("services", Self::List(Words::Services)),
         ("ports", Self::Ports),
     ];
 

@@ -75,6 +75,7 @@ pub fn recipes(checks: &[Check], os: &OsProfile, d: &mut Diagnostics) {
 /// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.
 fn is_knob(fact: &str) -> bool {
     fact.starts_with("sysctl.")
+        || fact.starts_with("limits.service-nofile")
         || matches!(
             fact,
             "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap"

@@ -11,6 +11,7 @@ use super::{ExitCode, Stop, source, transactions};
 use crate::apply::{self, Machine, Options};
 use crate::catalog::Catalogue;
 use crate::catalog::os::OsProfile;
+use crate::catalog::parameters::Parameters;
 use crate::facts::snapshot::Snapshot;
 use crate::host::{self, Host};
 use crate::judge::wish;
@@ -60,7 +61,7 @@ fn plan(
     selection: &Selection,
 ) -> Plan {
     let wishes = wish::wishes(catalogue, snapshot, os, &|id, check| selection.wants(id, check));
-    let existing = existing(host);
+    let existing = existing(host, &catalogue.parameters);
     let ground = Ground {
         facts: &snapshot.facts,
         parameters: &catalogue.parameters,
@@ -74,10 +75,14 @@ fn plan(
 }
 
 /// The files that a plan may change, as they are. One that cannot be read is left out: staging it will say why.
-fn existing(host: &Host) -> Existing {
-    let paths =
-        [files::SYSCTL, files::TMPFILES, files::OPENRC, files::DAEMON_JSON].into_iter().chain(files::OPENRC_LINKS);
-    let read = |path: &'static str| Some((path, host.read_optional(path).ok()??));
+fn existing(host: &Host, parameters: &Parameters) -> Existing {
+    let known = [files::SYSCTL, files::TMPFILES, files::OPENRC, files::DAEMON_JSON].into_iter();
+    let paths = known.chain(files::OPENRC_LINKS).map(str::to_owned);
+    let paths = paths.chain(parameters.list("services").iter().map(|service| files::unit_drop_in(service)));
+    let read = |path: String| {
+        let text = host.read_optional(&path).ok()??;
+        Some((path, text))
+    };
     Existing(paths.filter_map(read).collect::<BTreeMap<_, _>>())
 }
 

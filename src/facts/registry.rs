@@ -87,6 +87,7 @@ pub const FACTS: &[Spec] = facts! {
     "thp.always-sizes" Set Host "per-size huge pages at `always`, which ignore the setting above" "/sys/kernel/mm/transparent_hugepage/hugepages-*kB/enabled";
     "thp.defrag" Text Host "when the kernel compacts memory for huge pages" "/sys/kernel/mm/transparent_hugepage/defrag";
     "limits.container-nofile" Int Container "the hard limit on open files that a container gets" "running containers, daemon.json default-ulimits, /proc/PID/limits of containerd";
+    "limits.service-nofile.*" Int Host "the hard limit on open files of a systemd service: of its process, and as its unit file and drop-ins set it at the next start" "/proc/PID/limits, systemd.unit(5), systemd-system.conf(5)";
     "limits.pam-nofile-above-nr-open" Set Live "lines that set a nofile above fs.nr_open, which makes pam_limits refuse logins" "/etc/security/limits.conf, limits.d";
     "conntrack.used" Percent Live "percent of the connection tracking table in use; absent without the module" "/proc/sys/net/netfilter/nf_conntrack_{count,max}";
 

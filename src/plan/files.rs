@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::probe::service;
+
 /// Sorts after everything that distributions and people use; never anybody else's file.
 pub const SYSCTL: &str = "/etc/sysctl.d/99-zz-preflight.conf";
 /// In tmpfiles.d the first line for a path wins.
@@ -29,12 +31,27 @@ const HEADER: &str = "\
 
 /// What stood in the files before the plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Existing(pub BTreeMap<&'static str, String>);
+pub struct Existing(pub BTreeMap<String, String>);
 
 impl Existing {
     pub fn text(&self, path: &str) -> Option<&str> {
         self.0.get(path).map(String::as_str)
     }
+}
+
+/// Our drop-in of a service: it sorts after everything that distributions and people use.
+pub fn unit_drop_in(service: &str) -> String {
+    format!("/etc/systemd/system/{}.d/99-zz-preflight.conf", service::unit(service))
+}
+
+/// The service that one of our drop-ins is for, with the suffix.
+pub fn drop_in_service(path: &str) -> Option<&str> {
+    path.strip_prefix("/etc/systemd/system/")?.strip_suffix(".d/99-zz-preflight.conf")
+}
+
+/// The drop-in that sets the open-file limit, soft and hard.
+pub fn unit_text(line: &Line) -> String {
+    format!("{HEADER}[Service]\n# {}\nLimitNOFILE={}\n", line.check, line.value)
 }
 
 /// One line of ours: the setting's value, and the check that wants it.

@@ -11,6 +11,7 @@ use crate::catalog::parameters::Parameters;
 use crate::facts::registry::{self, Scope};
 use crate::facts::{Facts, Layer, State, Value};
 use crate::judge::wish::{Standing, Wish};
+use crate::probe::service;
 use crate::report::model::Outcome;
 
 /// Tells whether our file would not decide a setting at the next boot: the value then, and the file and line that win.
@@ -62,6 +63,7 @@ pub fn plan(wishes: &[Wish], ground: &Ground<'_>) -> Plan {
         sysctl: ground.existing.text(files::SYSCTL).map(files::parse_sysctl).unwrap_or_default(),
         thp: BTreeMap::new(),
         boot: BTreeMap::new(),
+        units: BTreeMap::new(),
         conflicts: Vec::new(),
         manual: Vec::new(),
     };
@@ -84,7 +86,9 @@ struct Planner<'a> {
     /// File below the huge page folder → word, as it is to be after a boot.
     thp: BTreeMap<String, Line>,
     /// The checks that change a file, with the weight of the change.
-    boot: BTreeMap<&'static str, Vec<(String, Kind)>>,
+    boot: BTreeMap<String, Vec<(String, Kind)>>,
+    /// The limits of services as they are to be, by their drop-in.
+    units: BTreeMap<String, Line>,
     conflicts: Vec<Conflict>,
     manual: Vec<Manual>,
 }
@@ -96,6 +100,9 @@ impl Planner<'_> {
         }
         if let Some(name) = wish.fact.strip_prefix("sysctl.") {
             return self.sysctl(wish, name);
+        }
+        if let Some(service) = wish.fact.strip_prefix("limits.service-nofile.") {
+            return self.service_nofile(wish, service);
         }
         match wish.fact.as_str() {
             "thp.enabled" => self.thp(wish),
@@ -162,7 +169,7 @@ impl Planner<'_> {
         let line = Line { value, check: check.clone() };
         if self.sysctl.get(name) != Some(&line) {
             self.sysctl.insert(name.to_owned(), line);
-            self.boot.entry(files::SYSCTL).or_default().push((check, kind(wish)));
+            self.boot.entry(files::SYSCTL.to_owned()).or_default().push((check, kind(wish)));
         } else if let Standing::Off(found) = &wish.boot {
             // Our line is there, and something else decides.
             self.owner_conflict(name, found);
@@ -259,7 +266,7 @@ impl Planner<'_> {
         let line = Line { value: word, check: check.clone() };
         if self.thp.get(file) != Some(&line) {
             self.thp.insert(file.to_owned(), line);
-            self.boot.entry(path).or_default().push((check, kind(wish)));
+            self.boot.entry(path.to_owned()).or_default().push((check, kind(wish)));
         }
     }
 
@@ -295,6 +302,41 @@ impl Planner<'_> {
         self.manual(wish, reason, format!("ulimits:\n  nofile:\n    soft: {limit}\n    hard: {limit}"));
     }
 
+    /// A service of systemd gets its limit from a drop-in, and has it once it is restarted.
+    fn service_nofile(&mut self, wish: &Wish, service: &str) {
+        let limit = text(&wish.to);
+        match &wish.boot {
+            // Enough after a restart: what runs may not have it yet, which `check` says.
+            Standing::Accepted(_) => {
+                if let Standing::Off(now) = &wish.live {
+                    let reason = format!("it runs with {now} and gets the new limit with its next start");
+                    self.manual(
+                        wish,
+                        &reason,
+                        format!("systemctl daemon-reload\nsystemctl restart {}", service::unit(service)),
+                    );
+                }
+            }
+            Standing::Off(found) => {
+                let path = files::unit_drop_in(service);
+                let line = Line { value: limit, check: wish.finding.id.clone() };
+                if self.ground.existing.text(&path) == Some(files::unit_text(&line).as_str()) {
+                    let source = self.ground.facts.get(&wish.fact, Layer::Boot).map(|fact| fact.source.clone());
+                    let by = source.unwrap_or_default();
+                    let reason = format!("{by} sets LimitNOFILE to {found}, after our file");
+                    return self.manual.push(Manual {
+                        id: owner_id(&by),
+                        reason,
+                        text: format!("# {by} wins over {path}: remove its LimitNOFILE"),
+                    });
+                }
+                self.units.insert(path.clone(), line);
+                self.boot.entry(path).or_default().push((wish.finding.id.clone(), kind(wish)));
+            }
+            Standing::Absent(_) | Standing::Unknown(_) | Standing::NotGathered => {}
+        }
+    }
+
     fn daemon_json(&mut self, wish: &Wish, after: String) {
         let before = self.ground.existing.text(files::DAEMON_JSON).map(Into::into);
         let target = format!("file:{}", files::DAEMON_JSON);
@@ -324,14 +366,17 @@ impl Planner<'_> {
         }
         self.runlevel();
         for (path, checks) in std::mem::take(&mut self.boot) {
-            let after = match path {
+            let after = match path.as_str() {
                 files::SYSCTL => sysctl.clone(),
                 files::OPENRC => files::openrc_text(&self.thp),
-                _ => files::tmpfiles_text(&self.thp),
+                path => match self.units.get(path) {
+                    Some(line) => files::unit_text(line),
+                    None => files::tmpfiles_text(&self.thp),
+                },
             };
             // What stands there already is no change, whatever the next boot makes of it.
-            if self.ground.existing.text(path) != Some(after.as_str()) {
-                self.live.push(self.file(path, after, checks));
+            if self.ground.existing.text(&path) != Some(after.as_str()) {
+                self.live.push(self.file(&path, after, checks));
             }
         }
         Plan::new(self.live, self.conflicts, self.manual)
@@ -350,7 +395,7 @@ impl Planner<'_> {
         }
     }
 
-    fn file(&self, path: &'static str, after: String, checks: Vec<(String, Kind)>) -> Change {
+    fn file(&self, path: &str, after: String, checks: Vec<(String, Kind)>) -> Change {
         let before = self.ground.existing.text(path).map(str::to_owned);
         let needed = checks.iter().any(|(_, kind)| *kind == Kind::Needed);
         let ids: Vec<String> = checks.into_iter().map(|(id, _)| id).collect();
@@ -362,7 +407,7 @@ impl Planner<'_> {
             before,
             after,
             kind: if needed { Kind::Needed } else { Kind::Target },
-            restarts: Vec::new(),
+            restarts: files::drop_in_service(path).map(str::to_owned).into_iter().collect(),
             connectivity_risk: false,
         }
     }

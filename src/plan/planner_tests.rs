@@ -22,7 +22,8 @@ fn nofile() -> Wish {
 
 fn planned(existing: Option<&str>, allow: &[&str]) -> Plan {
     let allow: Vec<String> = allow.iter().map(|id| (*id).to_owned()).collect();
-    let existing = Existing(existing.map(|text| (files::DAEMON_JSON, text.to_owned())).into_iter().collect());
+    let existing =
+        Existing(existing.map(|text| (files::DAEMON_JSON.to_owned(), text.to_owned())).into_iter().collect());
     let ground = Ground {
         facts: &Facts::default(),
         parameters: &Parameters::default(),

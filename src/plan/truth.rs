@@ -7,7 +7,7 @@ use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::{Facts, Layer, State};
 use crate::host::Host;
-use crate::probe::{Context, Want, sysctl, thp};
+use crate::probe::{Context, Want, service, sysctl, thp};
 
 use super::files;
 
@@ -49,7 +49,14 @@ impl BootTruth for HostTruth<'_> {
                         .filter(|(file, _)| file == "enabled")
                         .map(|(_, line)| ("thp:enabled".to_owned(), "thp.enabled".to_owned(), line.value)),
                 ),
-                _ => {}
+                path => {
+                    let service = path.and_then(files::drop_in_service);
+                    let limit = service::assignments(&step.after).last().and_then(|(_, limit)| limit);
+                    if let (Some(service), Some(limit)) = (service, limit) {
+                        let id = format!("limits.service-nofile.{service}");
+                        expected.push((format!("unit:{service}"), id, limit.to_string()));
+                    }
+                }
             }
         }
         let facts = self.facts(expected.iter().map(|(_, id, _)| id.clone()));
@@ -77,6 +84,7 @@ impl HostTruth<'_> {
         let cx = Context::new(self.host, &want, &parameters, self.os);
         sysctl::probe(&cx, &mut facts);
         thp::probe(&cx, &mut facts);
+        service::probe(&cx, &mut facts);
         facts
     }
 }

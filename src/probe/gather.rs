@@ -6,7 +6,7 @@ use super::containers::Containers;
 use super::docker::{self, Docker};
 use super::{
     Context, Probe, Want, clocksource, conntrack, cpu, deep, disk, host_container, identity, kernel, memory,
-    os_release, pam_limits, port, sysctl, thp, time, tools,
+    os_release, pam_limits, port, service, sysctl, thp, time, tools,
 };
 use crate::catalog::check::Check;
 use crate::catalog::os::OsProfile;
@@ -44,6 +44,7 @@ const PROBES: &[Probe] = &[
     sysctl::probe,
     thp::probe,
     pam_limits::probe,
+    service::probe,
     conntrack::probe,
     host_container::probe,
     tools::probe,

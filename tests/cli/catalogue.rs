@@ -129,6 +129,7 @@ fn the_ids_of_the_catalogue() {
     kernel.cpu-steal recommended
     kernel.conntrack recommended
     limits.container-nofile required
+    limits.service-nofile required
     limits.nr-open recommended
     limits.pam-lockout required
     time.synchronized required

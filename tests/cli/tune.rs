@@ -442,6 +442,59 @@ fn a_later_file_is_a_conflict_that_can_be_allowed() {
     assert_eq!(tune(&lab, &root, &allow).code, 0);
 }
 
+/// With `Standing::Accepted` not looked at in `Planner::service_nofile`, the better limit of the second service is lowered;
+/// without the arm for drop-ins in `HostTruth::overridden`, the file that wins goes unnoticed and the apply exits 0.
+#[test]
+fn services_get_their_limit_from_a_drop_in() {
+    let lab = Lab::new();
+    let root = image(&lab, "debian-12");
+    let unit = |name: &str, limit: &str| {
+        let folder = root.join("usr/lib/systemd/system");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), format!("[Service]\nExecStart=/bin/true\nLimitNOFILE={limit}\n")).unwrap();
+    };
+    unit("redis-server.service", "10240");
+    unit("redis-sentinel.service", "1000000");
+    let only = ["--only", "limits.service-nofile*", "--set", "services=redis-server,redis-sentinel,none"];
+    let before = tree(&root);
+    let plan = plan(&lab, &root, &only);
+    let changes = plan["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 1, "{plan:#}");
+    assert_eq!(changes[0]["layer"], "boot");
+    assert_eq!(changes[0]["restarts"], serde_json::json!(["redis-server.service"]));
+    let text = after(&plan, "etc/systemd/system/redis-server.service.d/99-zz-preflight.conf");
+    assert!(text.ends_with("[Service]\n# limits.service-nofile.redis-server\nLimitNOFILE=65535\n"), "{text}");
+
+    let applied = tune(&lab, &root, &[&["--apply", "--yes"], &only[..]].concat());
+    assert_eq!(applied.code, 0, "{applied:?}");
+    let again = tune(&lab, &root, &[&["--format", "json"], &only[..]].concat());
+    assert_eq!(json(&again.stdout)["changes"], serde_json::json!([]), "{again:?}");
+    assert_eq!(on(&lab, "verify", &root, &[]).code, 0);
+    // A later drop-in wins: `verify` tells which.
+    let late = root.join("etc/systemd/system/redis-server.service.d/zzz.conf");
+    fs::write(&late, "[Service]\nLimitNOFILE=4096\n").unwrap();
+    let drift = on(&lab, "verify", &root, &[]);
+    assert_eq!(drift.code, 1, "{drift:?}");
+    assert!(drift.stdout.contains("/etc/systemd/system/redis-server.service.d/zzz.conf:2"), "{drift:?}");
+    fs::remove_file(&late).unwrap();
+    let back = on(&lab, "rollback", &root, &[]);
+    assert_eq!(back.code, 0, "{back:?}");
+    assert_eq!(tree(&root), before);
+
+    // The same where it stood there before: the apply fails loudly and leaves nothing.
+    fs::create_dir_all(late.parent().unwrap()).unwrap();
+    fs::write(&late, "[Service]\nLimitNOFILE=4096\n").unwrap();
+    let lost = tune(&lab, &root, &[&["--apply", "--yes"], &only[..]].concat());
+    assert_eq!(lost.code, 4, "{lost:?}");
+    assert!(lost.stdout.contains("zzz.conf:2"), "{lost:?}");
+    let names: Vec<_> = fs::read_dir(late.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["zzz.conf"]);
+
+    let bad = tune(&lab, &root, &["--set", "services=../x"]);
+    assert_eq!(bad.code, 2);
+    assert!(bad.stderr.contains("`../x` is no name of a service"), "{bad:?}");
+}
+
 #[test]
 fn an_unknown_consent_is_a_mistake() {
     let lab = Lab::new();

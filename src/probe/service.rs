@@ -1,0 +1,237 @@
+//! `limits.service-nofile.*`: the open-file limit of a service, as its process has it and as systemd will start it.
+//!
+//! systemd reads the unit file from the first folder that has it, and then the drop-ins of all folders in the order of
+//! their names; the last assignment wins (systemd.unit(5), `unit_file_find_dropin_paths` in src/shared/dropin.c).
+
+use std::time::Instant;
+
+use super::Context;
+use super::conf_dirs::{self, Hidden};
+use super::docker::nofile::hard_limit;
+use crate::facts::{Fact, Facts, Layer, Value};
+use crate::host::{Host, ReadError};
+
+const FAMILY: &str = "limits.service-nofile.";
+
+/// In the order in which systemd looks (systemd.unit(5)).
+const UNIT_FOLDERS: [&str; 5] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
+/// Where control groups of system services are, by the version and the layout of cgroups.
+const GROUPS: [&str; 3] =
+    ["/sys/fs/cgroup/system.slice", "/sys/fs/cgroup/systemd/system.slice", "/sys/fs/cgroup/unified/system.slice"];
+
+/// The hard limit where nothing sets one: `DefaultLimitNOFILE` is 1024:524288 since systemd 240 (systemd-system.conf(5)).
+const DEFAULT_HARD: i64 = 524_288;
+
+/// Gathers the limits of the services that the profile names.
+pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
+    for name in cx.want.family(FAMILY) {
+        let started = Instant::now();
+        let boot = at_start(cx.host, name);
+        let live = match running(cx.host, name) {
+            Some(fact) => fact,
+            None if !cx.host.is_live() => Fact::not_running("/proc/PID/limits"),
+            // Whatever starts it next reads the same files as a boot.
+            None => boot.clone().note("it does not run; this is what its next start gets"),
+        };
+        facts.insert(format!("{FAMILY}{name}"), Layer::Boot, boot);
+        facts.live(format!("{FAMILY}{name}"), live.took(started.elapsed()));
+    }
+}
+
+/// Whether a text can be a service's name (`VALID_CHARS` in systemd's src/basic/unit-name.c), with or without the suffix.
+pub fn is_name(text: &str) -> bool {
+    text.len() <= 200
+        && text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.@".contains(&byte))
+        && !text.ends_with('.')
+}
+
+/// `redis-server` and `redis-server.service` are the same service.
+pub fn unit(name: &str) -> String {
+    if name.ends_with(".service") { name.to_owned() } else { format!("{name}.service") }
+}
+
+/// The limit of a process of the service; `None` when none runs.
+fn running(host: &Host, name: &str) -> Option<Fact> {
+    if !host.is_live() {
+        return None;
+    }
+    let unit = unit(name);
+    let processes = GROUPS.iter().find_map(|folder| host.read_text(format!("{folder}/{unit}/cgroup.procs")).ok())?;
+    let pid: i32 = processes.lines().next()?.trim().parse().ok()?;
+    let path = format!("/proc/{pid}/limits");
+    Some(match host.read_text(&path) {
+        Ok(text) => match hard_limit(&text) {
+            Some(limit) => Fact::known(Value::Int(limit), path),
+            None => Fact::unknown("its open-file limit is not understood", None, path),
+        },
+        Err(error) => Fact::unreadable(&error, "the service ended while it was looked at"),
+    })
+}
+
+/// The limit that systemd gives the service at its next start.
+fn at_start(host: &Host, name: &str) -> Fact {
+    let unit = unit(name);
+    match decide(host, &unit) {
+        Ok(Some((limit, source))) => Fact::known(Value::Int(limit), source),
+        Ok(None) => Fact::absent(format!("there is no service {unit} here"), UNIT_FOLDERS[0]),
+        Err(error) => Fact::unreadable(&error, "it is gone"),
+    }
+}
+
+fn decide(host: &Host, unit: &str) -> Result<Option<(i64, String)>, ReadError> {
+    // An instance is made from its template: redis@6380.service from redis@.service.
+    let template = unit.split_once('@').map(|(prefix, _)| format!("{prefix}@.service"));
+    let names: Vec<&str> = std::iter::once(unit).chain(template.as_deref()).collect();
+    let mut file = None;
+    'found: for name in &names {
+        for folder in UNIT_FOLDERS {
+            let path = format!("{folder}/{name}");
+            if let Some(text) = host.read_optional(&path)? {
+                file = Some((path, text));
+                break 'found;
+            }
+        }
+    }
+    let Some((path, text)) = file else { return Ok(None) };
+    let mut winner = assignments(&text).last().map(|(line, limit)| (limit, format!("{path}:{line}")));
+    // redis-server.service also reads redis-.service.d, and every service service.d.
+    let mut stems: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut stem = unit.trim_end_matches(".service");
+    while let Some(dash) = stem.trim_end_matches('-').rfind('-') {
+        stem = &stem[..=dash];
+        stems.push(format!("{stem}.service"));
+    }
+    let of_unit = UNIT_FOLDERS.iter().flat_map(|folder| stems.iter().map(move |stem| format!("{folder}/{stem}.d")));
+    let of_all = UNIT_FOLDERS.iter().map(|folder| format!("{folder}/service.d"));
+    let folders: Vec<String> = of_unit.chain(of_all).collect();
+    for file in conf_dirs::read(host, &folders, Hidden::Skipped)? {
+        if let Some((line, limit)) = assignments(&file.text?).last() {
+            winner = Some((limit, format!("{}:{line}", file.path)));
+        }
+    }
+    match winner {
+        Some((Some(limit), source)) => Ok(Some((limit, source))),
+        _ => default(host).map(Some),
+    }
+}
+
+/// What services get that say nothing: system.conf and its drop-ins.
+fn default(host: &Host) -> Result<(i64, String), ReadError> {
+    let main = "/etc/systemd/system.conf";
+    let mut found = (DEFAULT_HARD, "systemd's own default".to_owned());
+    let mut take = |path: &str, text: &str| {
+        let key = "DefaultLimitNOFILE";
+        if let Some((line, Some(limit))) = settings(text, "Manager", key).last() {
+            found = (limit, format!("{path}:{line}"));
+        }
+    };
+    take(main, &host.read_optional(main)?.unwrap_or_default());
+    for file in conf_dirs::read(host, &conf_dirs::directories(host, "systemd/system.conf.d"), Hidden::Skipped)? {
+        take(&file.path, &file.text?);
+    }
+    Ok(found)
+}
+
+/// The lines of a unit file that set the limit, with their numbers; `None` where the assignment is empty, which takes the
+/// earlier ones back.
+pub fn assignments(text: &str) -> impl Iterator<Item = (usize, Option<i64>)> {
+    settings(text, "Service", "LimitNOFILE")
+}
+
+fn settings<'a>(text: &'a str, section: &'a str, key: &'a str) -> impl Iterator<Item = (usize, Option<i64>)> + use<'a> {
+    let mut inside = false;
+    text.lines().enumerate().filter_map(move |(index, line)| {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix('[') {
+            inside = name.strip_suffix(']') == Some(section);
+            return None;
+        }
+        let (name, value) = line.split_once('=').filter(|_| inside)?;
+        (name.trim() == key).then(|| (index + 1, hard(value.trim())))
+    })
+}
+
+/// The hard part of `65535`, `1024:524288` or `infinity`.
+fn hard(value: &str) -> Option<i64> {
+    match value.rsplit(':').next().unwrap_or(value).trim() {
+        "infinity" => Some(i64::MAX),
+        number => number.parse::<i64>().ok().filter(|limit| *limit >= 0),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests build the files they read")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decided(files: &[(&str, &str)]) -> Option<(i64, String)> {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path.trim_start_matches('/'));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        decide(&Host::at_root(root.path()), "redis-server.service").unwrap()
+    }
+
+    const UNIT: (&str, &str) = ("/usr/lib/systemd/system/redis-server.service", "[Service]\nLimitNOFILE=65535\n");
+
+    #[test]
+    fn the_last_drop_in_by_name_wins_whatever_its_folder() {
+        let own = ("/etc/systemd/system/redis-server.service.d/10.conf", "[Service]\nLimitNOFILE=1024:4096\n");
+        let late = ("/run/systemd/system/redis-server.service.d/99-zzz.conf", "[Service]\nLimitNOFILE=infinity\n");
+        assert_eq!(decided(&[UNIT]).unwrap().0, 65535);
+        assert_eq!(decided(&[UNIT, own]).unwrap(), (4096, format!("{}:2", own.0)));
+        assert_eq!(decided(&[UNIT, own, late]).unwrap(), (i64::MAX, format!("{}:2", late.0)));
+        // The same name in /etc hides the one in /run.
+        let mask = ("/etc/systemd/system/redis-server.service.d/99-zzz.conf", "");
+        assert_eq!(decided(&[UNIT, own, late, mask]).unwrap().0, 4096);
+    }
+
+    #[test]
+    fn drop_ins_of_the_prefix_and_of_all_services_count() {
+        let prefix = ("/etc/systemd/system/redis-.service.d/20.conf", "[Service]\nLimitNOFILE=2000\n");
+        let all = ("/etc/systemd/system/service.d/30.conf", "[Service]\nLimitNOFILE=3000\n");
+        assert_eq!(decided(&[UNIT, prefix]).unwrap().0, 2000);
+        assert_eq!(decided(&[UNIT, prefix, all]).unwrap().0, 3000);
+    }
+
+    #[test]
+    fn without_a_line_the_default_holds_and_without_a_unit_there_is_no_service() {
+        let bare = (UNIT.0, "[Service]\nExecStart=/bin/true\n[Install]\nLimitNOFILE=5\n");
+        assert_eq!(decided(&[bare]).unwrap(), (DEFAULT_HARD, "systemd's own default".into()));
+        let main = ("/etc/systemd/system.conf", "[Manager]\nDefaultLimitNOFILE=1024:9000\n");
+        assert_eq!(decided(&[bare, main]).unwrap(), (9000, "/etc/systemd/system.conf:2".into()));
+        let empty = ("/etc/systemd/system/redis-server.service.d/1.conf", "[Service]\nLimitNOFILE=\n");
+        assert_eq!(decided(&[UNIT, empty]).unwrap().0, DEFAULT_HARD);
+        assert_eq!(decided(&[main]), None);
+    }
+
+    #[test]
+    fn names_are_data() {
+        for name in ["redis-server", "redis@6380.service", "a.b:c_d", "9p"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", "-x", ".x", "a/b", "a b", "../x", "x\n", "x.", "\u{e4}"] {
+            assert!(!is_name(name), "{name:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_unit_file_is_read(text in "(?s).{0,200}|(\\[Service\\]\n)?(LimitNOFILE=[0-9a-z:]{0,22}\n){0,4}") {
+            for (_, limit) in assignments(&text) {
+                prop_assert!(limit.is_none_or(|limit| limit >= 0));
+            }
+        }
+    }
+}

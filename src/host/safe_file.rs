@@ -15,9 +15,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat, renameat};
+use nix::fcntl::{OFlag, open, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, geteuid, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, geteuid, symlinkat, unlinkat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -234,6 +234,25 @@ impl Tree {
     /// show here, before anything has changed.
     pub fn stage(&self, path: &Path, stage: &OsStr, bytes: &[u8], attributes: Attributes) -> Result<(), FileError> {
         stage_in(&self.open_dir(parent(path)?)?, path, stage, bytes, attributes)
+    }
+
+    /// The same for a symbolic link; what it leads to is text and need not exist.
+    pub fn stage_link(&self, path: &Path, stage: &OsStr, leads_to: &Path) -> Result<(), FileError> {
+        let folder = self.open_dir(parent(path)?)?;
+        symlinkat(leads_to, &folder, stage).map_err(|errno| error("stage", path, errno))
+    }
+
+    /// What stands in a symbolic link; `None` when there is nothing. Anything else under that name is an error.
+    pub fn read_link(&self, path: &Path) -> Result<Option<String>, FileError> {
+        let folder = match self.open_dir(parent(path)?) {
+            Err(error) if error.is_absent() => return Ok(None),
+            other => other?,
+        };
+        match readlinkat(&folder, name(path)?) {
+            Ok(text) => Ok(Some(text.to_string_lossy().into_owned())),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(error("read the link", path, errno)),
+        }
     }
 
     /// Renames a staged file over its target and syncs the folder.

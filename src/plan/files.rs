@@ -16,6 +16,8 @@ pub const OPENRC_LINKS: [&str; 3] = [
     "/etc/runlevels/default/preflight-thp",
     "/etc/runlevels/sysinit/preflight-thp",
 ];
+/// The one that preflight makes.
+pub const OPENRC_LINK: &str = OPENRC_LINKS[0];
 /// A profile of tuned that includes the one that was active.
 pub const TUNED: &str = "/etc/tuned/preflight/tuned.conf";
 pub const DAEMON_JSON: &str = "/etc/docker/daemon.json";

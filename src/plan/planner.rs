@@ -364,7 +364,6 @@ impl Planner<'_> {
                 self.conflict(&owner_id(&by), &format!("sysctl:{name}"), &reason);
             }
         }
-        self.runlevel();
         for (path, checks) in std::mem::take(&mut self.boot) {
             let after = match path.as_str() {
                 files::SYSCTL => sysctl.clone(),
@@ -379,18 +378,25 @@ impl Planner<'_> {
                 self.live.push(self.file(&path, after, checks));
             }
         }
+        self.runlevel();
         Plan::new(self.live, self.conflicts, self.manual)
     }
 
-    /// OpenRC runs a script only when it is linked into a runlevel, and those links are the host's own.
+    /// OpenRC runs a script only when it is linked into a runlevel.
     fn runlevel(&mut self) {
         let is_linked = files::OPENRC_LINKS.iter().any(|path| self.ground.existing.text(path).is_some());
         if self.is_openrc() && !self.thp.is_empty() && !is_linked {
             let checks = self.thp.values().map(|line| line.check.clone()).collect::<BTreeSet<_>>();
-            self.manual.push(Manual {
+            self.live.push(Change {
                 id: checks.into_iter().collect::<Vec<_>>().join(","),
-                reason: format!("OpenRC runs {} only when it is in a runlevel", files::OPENRC),
-                text: "rc-update add preflight-thp boot   # before a rollback: rc-update del preflight-thp boot".into(),
+                layer: Layer::Boot,
+                target: format!("link:{}", files::OPENRC_LINK),
+                before: None,
+                after: files::OPENRC.to_owned(),
+                kind: Kind::Needed,
+                undo: "remove the link".to_owned(),
+                restarts: Vec::new(),
+                connectivity_risk: false,
             });
         }
     }

@@ -229,6 +229,11 @@ pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<(
             )?;
             continue;
         }
+        if let Some(path) = change.target.strip_prefix("link:") {
+            writeln!(out, "\n# {} ({})", escape::text(&change.id), change.layer.name())?;
+            writeln!(out, "mkdir -p {}\nln -sfn {} {}", quote(parent(path)), quote(&change.after), quote(path))?;
+            continue;
+        }
         writeln!(out, "\n# {} ({}): was {}", escape::text(&change.id), change.layer.name(), escape::text(before))?;
         if let Some(name) = change.target.strip_prefix("sysctl:") {
             writeln!(out, "sysctl -w {}", quote(&format!("{name}={}", change.after)))?;

@@ -137,7 +137,7 @@ fn debian_12_gets_a_drop_in_and_a_tmpfiles_line() {
 }
 
 #[test]
-fn alpine_gets_an_openrc_script_and_is_told_to_enable_it() {
+fn alpine_gets_an_openrc_script_that_is_enabled() {
     let lab = Lab::new();
     let root = image(&lab, "alpine-3.22");
     assert_snapshot!(tune(&lab, &root, &[]).stdout, @r#"
@@ -189,6 +189,12 @@ fn alpine_gets_an_openrc_script_and_is_told_to_enable_it() {
            +vm.swappiness = 1
          undo: remove the file
 
+      3. boot: link:/etc/runlevels/boot/preflight-thp (none) →
+         /etc/init.d/preflight-thp (needed)
+         kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
+         4 KiB.
+         undo: remove the link
+
     The reasons in full: preflight explain ID
 
     LEFT TO YOU
@@ -200,18 +206,18 @@ fn alpine_gets_an_openrc_script_and_is_told_to_enable_it() {
         host's value
           sysctls:
             net.ipv4.tcp_max_syn_backlog: 65535
-      kernel.thp: OpenRC runs /etc/init.d/preflight-thp only when it is in a
-        runlevel
-          rc-update add preflight-thp boot   # before a rollback: rc-update del preflight-thp boot
 
-    2 changes (1 needed, 1 target). Nothing was changed.
+    3 changes (2 needed, 1 target). Nothing was changed.
     To carry them out: preflight tune --apply
     "#);
-    // Enabled as `rc-update` does it, nothing is left to say about it.
+    let link = root.join("etc/runlevels/boot/preflight-thp");
     assert_eq!(tune(&lab, &root, &["--apply"]).code, 0);
-    symlink("/etc/init.d/preflight-thp", root.join("etc/runlevels/boot/preflight-thp")).unwrap();
-    let plan = plan(&lab, &root, &[]);
-    assert!(!plan["manual"].to_string().contains("rc-update"), "{plan:#}");
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("/etc/init.d/preflight-thp"));
+    // What somebody enabled by hand, in another runlevel, is enough.
+    fs::remove_file(&link).unwrap();
+    symlink("/etc/init.d/preflight-thp", root.join("etc/runlevels/default/preflight-thp")).unwrap();
+    assert_eq!(plan(&lab, &root, &[])["changes"], serde_json::json!([]));
+    fs::remove_file(root.join("etc/runlevels/default/preflight-thp")).unwrap();
     let script = fs::read_to_string(root.join("etc/init.d/preflight-thp")).unwrap();
     assert_eq!(fs::metadata(root.join("etc/init.d/preflight-thp")).unwrap().permissions().mode() & 0o777, 0o755);
     shell_reads(&script);
@@ -554,9 +560,14 @@ fn the_script_does_what_the_apply_does() {
         let file = lab.write("script", &script);
         let before = tree(&root);
         assert!(Command::new("sh").arg(file).status().unwrap().success(), "{name}");
+        let content = |path: &Path| match fs::read_link(path) {
+            // The script's paths, and so what its links lead to, had the folder put before them.
+            Ok(to) => (0, to.display().to_string().replace(&root.display().to_string(), "").into_bytes()),
+            Err(_) => (fs::metadata(path).unwrap().mode(), fs::read(path).unwrap()),
+        };
         let contents = |root: &Path| -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
-            let files = tree(root).into_keys().filter(|path| !before.contains_key(path) && path.is_file());
-            files.map(|path| (path.clone(), (fs::metadata(&path).unwrap().mode(), fs::read(&path).unwrap()))).collect()
+            let new = tree(root).into_keys().filter(|path| !before.contains_key(path) && !path.is_dir());
+            new.map(|path| (path.clone(), content(&path))).collect()
         };
         let by_script = contents(&root);
         assert!(!by_script.is_empty(), "{name}");

@@ -5,6 +5,7 @@
 //! refuses it, so that no journal, however made, can point a write anywhere else.
 
 pub mod file;
+pub mod link;
 pub mod number_set;
 pub mod sysctl;
 pub mod thp;
@@ -184,13 +185,14 @@ impl Knobs for HostKnobs<'_> {
     fn resolve(&self, target: &str) -> Result<Box<dyn Knob + '_>, KnobError> {
         let (family, name) =
             target.split_once(':').ok_or_else(|| KnobError::UnknownTarget(target.escape_default().to_string()))?;
-        if family != "file" && !self.is_live {
+        if !matches!(family, "file" | "link") && !self.is_live {
             return Err(KnobError::Unavailable { target: target.to_owned(), reason: "not a running host".to_owned() });
         }
         let knob: Option<Box<dyn Knob + '_>> = match family {
             "sysctl" if number_set::is_set(name) => Some(Box::new(number_set::NumberSet::new(self.tree, name)?)),
             "sysctl" => Some(Box::new(sysctl::Sysctl::new(self.tree, name)?)),
             "thp" => thp::Thp::new(self.tree, name).map(|knob| Box::new(knob) as _),
+            "link" => link::Link::new(self.tree, name).map(|knob| Box::new(knob) as _),
             "file" => file::ManagedFile::new(self.tree, name).map(|knob| Box::new(knob) as _),
             _ => None,
         };

@@ -1,0 +1,152 @@
+//! A symbolic link by which an init system finds what it is to start. Ours alone, and only the ones in the table.
+
+use std::path::{Path, PathBuf};
+
+use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
+use crate::apply::id::TxId;
+use crate::facts::Layer;
+use crate::host::safe_file::{FileError, Tree, stage_name};
+
+/// Where a link may be, and where it leads: `rc-update add preflight-thp boot` makes the same.
+const LINKS: [(&str, &str); 1] = [("/etc/runlevels/boot/preflight-thp", "/etc/init.d/preflight-thp")];
+
+/// One link of the table. Its value is what stands in it.
+#[derive(Debug)]
+pub struct Link<'a> {
+    tree: &'a Tree,
+    target: String,
+    path: PathBuf,
+    leads_to: &'static str,
+}
+
+impl<'a> Link<'a> {
+    /// `None` for a path that is not in the table.
+    pub fn new(tree: &'a Tree, path: &str) -> Option<Self> {
+        let (path, leads_to) = LINKS.iter().find(|(known, _)| *known == path)?;
+        Some(Self { tree, target: format!("link:{path}"), path: PathBuf::from(path), leads_to })
+    }
+
+    fn failed(&self, source: FileError) -> KnobError {
+        KnobError::File { target: self.target.clone(), source }
+    }
+
+    fn stage_beside(&self, tx: &TxId) -> Result<(), FileError> {
+        let stage = stage_name(&self.path, tx.word());
+        self.tree.unstage(&self.path, &stage)?;
+        self.tree.stage_link(&self.path, &stage, Path::new(self.leads_to))
+    }
+}
+
+impl Knob for Link<'_> {
+    fn target(&self) -> &str {
+        &self.target
+    }
+
+    fn layer(&self) -> Layer {
+        Layer::Boot
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            atomic: true,
+            revertable: true,
+            persists_as_it_applies: true,
+            connectivity_risk: false,
+            footprint: Vec::new(),
+        }
+    }
+
+    fn read(&self) -> Result<Reading, KnobError> {
+        let found = self.tree.read_link(&self.path).map_err(|error| self.failed(error))?;
+        Ok(Reading { value: found, ..Reading::default() })
+    }
+
+    fn validate(&self, after: &str) -> Result<(), KnobError> {
+        if after == self.leads_to {
+            return Ok(());
+        }
+        let (target, value) = (self.target.clone(), after.escape_default().to_string());
+        Err(KnobError::BadValue { target, value, reason: format!("it leads to {}", self.leads_to) })
+    }
+
+    fn stage(&self, tx: &TxId, _: &str) -> Result<(), KnobError> {
+        self.stage_beside(tx).map_err(|error| self.failed(error))
+    }
+
+    fn unstage(&self, tx: &TxId) -> Result<(), KnobError> {
+        self.tree.unstage(&self.path, &stage_name(&self.path, tx.word())).map_err(|error| self.failed(error))
+    }
+
+    fn write(&self, tx: &TxId, _: &str) -> Result<(), KnobError> {
+        let put = || {
+            self.stage_beside(tx)?;
+            self.tree.publish(&self.path, &stage_name(&self.path, tx.word()))
+        };
+        put().map_err(|error| self.failed(error))
+    }
+
+    fn restore(&self, tx: &TxId, to: &Reading) -> Result<(), KnobError> {
+        match &to.value {
+            // What stood there before was the same name leading elsewhere.
+            Some(_) => self.write(tx, self.leads_to),
+            None => self.tree.remove(&self.path).map(drop).map_err(|error| self.failed(error)),
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// The name is ours alone: whatever became of it, it goes.
+    fn undo(&self, case: Undoing<'_>) -> Undo {
+        if case.current.value == case.before.value {
+            return Undo::Already;
+        }
+        let drifted = case.current.value.clone().filter(|value| value != case.wrote);
+        Undo::Restore { to: case.before.clone(), drifted }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = "/etc/runlevels/boot/preflight-thp";
+
+    fn root() -> (tempfile::TempDir, Tree) {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("etc/runlevels/boot")).unwrap();
+        let tree = Tree::open(root.path()).unwrap();
+        (root, tree)
+    }
+
+    fn tx() -> TxId {
+        "20261122T101500Z-7f3a9c01".parse().unwrap()
+    }
+
+    #[test]
+    fn a_link_is_made_read_and_taken_away() {
+        let (_root, tree) = root();
+        let knob = Link::new(&tree, PATH).unwrap();
+        let before = knob.read().unwrap();
+        assert_eq!(before, Reading::default());
+        knob.stage(&tx(), LINKS[0].1).unwrap();
+        knob.write(&tx(), LINKS[0].1).unwrap();
+        assert_eq!(knob.read().unwrap().value.as_deref(), Some(LINKS[0].1));
+        assert_eq!(tree.list(Path::new("/etc/runlevels/boot")).unwrap().len(), 1, "the stage is left");
+        knob.restore(&tx(), &before).unwrap();
+        assert!(tree.list(Path::new("/etc/runlevels/boot")).unwrap().is_empty());
+    }
+
+    /// With `LINKS` not asked in `Link::new`, or the value not compared in `validate`, a journal could point anywhere.
+    #[test]
+    fn only_the_links_of_the_table_are_made() {
+        let (_root, tree) = root();
+        for path in ["/etc/runlevels/boot/sshd", "/etc/passwd", "/etc/runlevels/boot/../boot/preflight-thp", ""] {
+            assert!(Link::new(&tree, path).is_none(), "{path}");
+        }
+        let knob = Link::new(&tree, PATH).unwrap();
+        assert!(knob.validate("/etc/init.d/sshd").is_err());
+        knob.validate("/etc/init.d/preflight-thp").unwrap();
+    }
+}

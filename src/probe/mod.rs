@@ -22,6 +22,7 @@ pub mod mounts;
 pub mod os_release;
 pub mod pam_limits;
 pub mod port;
+pub mod process_limits;
 pub mod service;
 pub mod sysctl;
 pub mod thp;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Context;
 use super::conf_dirs::{self, Hidden};
-use super::docker::nofile::hard_limit;
+use super::process_limits::hard_limit;
 use crate::facts::{Fact, Facts, Layer, Value};
 use crate::host::{Host, ReadError};
 

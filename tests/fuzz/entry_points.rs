@@ -27,13 +27,13 @@ use preflight::probe::cgroup::{self, Controller};
 use preflight::probe::docker::{
     answers,
     client::{Answer, Answers, Failure, inspected, listed},
-    compose, daemon, endpoint, nofile, store,
+    compose, daemon, endpoint, store,
 };
 use preflight::probe::sysctl::winner::{self, SettingsFile};
 use preflight::probe::sysctl::{files, kernel};
 use preflight::probe::{
-    conntrack, deep, gather, host_container, identity, memory, mounts, os_release, pam_limits, port, thp, tmpfiles,
-    tuned, tuned_profile,
+    conntrack, deep, gather, host_container, identity, memory, mounts, os_release, pam_limits, port, process_limits,
+    thp, tmpfiles, tuned, tuned_profile,
 };
 use preflight::report::{json, terminal};
 
@@ -286,7 +286,7 @@ fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
 #[cfg(feature = "docker")]
 pub fn docker_files(bytes: &[u8]) {
     let text = text(bytes);
-    let _ = nofile::hard_limit(&text);
+    let _ = process_limits::hard_limit(&text);
     let _ = daemon::parse(&text).map(|daemon| daemon.logs_are_bounded());
     let _ = daemon::parse_command_line(&text);
     let _ = endpoint::current_context(&text);

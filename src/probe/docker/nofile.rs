@@ -12,6 +12,7 @@ use super::sysctls::belongs;
 use crate::facts::{Fact, Value};
 use crate::host::Host;
 use crate::probe::containers::Container;
+use crate::probe::process_limits::hard_limit;
 
 /// Files that hold the process id of the containerd that starts containers: dockerd's own, then the system's.
 const PID_FILES: [&str; 2] = ["/run/docker/containerd/containerd.pid", "/run/containerd/containerd.pid"];
@@ -159,24 +160,12 @@ pub fn process_name(host: &Host, pid: i32) -> Option<String> {
     host.read_text(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned())
 }
 
-/// The hard limit on open files in `/proc/PID/limits`; "unlimited" is the largest number. Not procfs-core's parser: it
-/// panics (subtraction overflow) on text that is no such table, and a fixture root can hold anything.
-pub fn hard_limit(text: &str) -> Option<i64> {
-    // `Max open files            1024                 524288               files     `
-    let row = text.lines().find_map(|line| line.strip_prefix("Max open files "))?;
-    match row.split_whitespace().nth(1)? {
-        "unlimited" => Some(i64::MAX),
-        number => Some(i64::try_from(number.parse::<u64>().ok()?).unwrap_or(i64::MAX)),
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the tests build the files they read")]
 mod tests {
     use super::*;
     use crate::facts::State;
     use crate::probe::docker::daemon::Daemon;
-    use proptest::prelude::*;
     use std::fs;
 
     fn limits(hard: &str) -> String {
@@ -205,16 +194,6 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "what the code is given")]
     fn nothing() -> Configuration {
         Ok((Daemon::default(), "/etc/docker/daemon.json".into()))
-    }
-
-    #[test]
-    fn the_hard_limit_is_read_from_the_kernels_table() {
-        assert_eq!(hard_limit(&limits("524288")), Some(524_288));
-        assert_eq!(hard_limit(&limits("unlimited")), Some(i64::MAX));
-        assert_eq!(hard_limit("Max open files 1"), None);
-        let own = hard_limit(&fs::read_to_string("/proc/self/limits").unwrap());
-        let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
-        assert_eq!(own, Some(i64::try_from(hard).unwrap_or(i64::MAX)), "getrlimit(2) says otherwise");
     }
 
     #[test]
@@ -282,13 +261,5 @@ mod tests {
         assert_eq!(fact.value(), Some(&Value::Int(64_000)));
         let fact = predicted(&ground(&host), &Err("daemon.json is not valid JSON".into()), "");
         assert!(matches!(fact.state, State::Unknown { .. }));
-    }
-
-    proptest! {
-        #[test]
-        fn any_table_is_read_or_refused(text in "[\\PC\n]{0,200}", line in "\\PC{0,60}") {
-            let _ = hard_limit(&text);
-            let _ = hard_limit(&limits("7").replace("Max open files", &line));
-        }
     }
 }

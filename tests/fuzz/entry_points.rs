@@ -29,11 +29,13 @@ use preflight::probe::docker::{
     client::{Answer, Answers, Failure, inspected, listed},
     compose, daemon, endpoint, store,
 };
+#[cfg(feature = "docker")]
+use preflight::probe::process_limits;
 use preflight::probe::sysctl::winner::{self, SettingsFile};
 use preflight::probe::sysctl::{files, kernel};
 use preflight::probe::{
-    conntrack, deep, gather, host_container, identity, memory, mounts, os_release, pam_limits, port, process_limits,
-    thp, tmpfiles, tuned, tuned_profile,
+    conntrack, deep, gather, host_container, identity, memory, mounts, os_release, pam_limits, port, thp, tmpfiles,
+    tuned, tuned_profile,
 };
 use preflight::report::{json, terminal};
 

@@ -413,7 +413,7 @@ impl Planner<'_> {
             before,
             after,
             kind: if needed { Kind::Needed } else { Kind::Target },
-            restarts: files::drop_in_service(path).map(str::to_owned).into_iter().collect(),
+            restarts: files::drop_in_service(path).map(reload_first).into_iter().collect(),
             connectivity_risk: false,
         }
     }
@@ -461,6 +461,11 @@ impl Planner<'_> {
 
 fn kind(wish: &Wish) -> Kind {
     if wish.finding.result == Outcome::Pass { Kind::Target } else { Kind::Needed }
+}
+
+/// Without the reload, systemd starts a service by what it read before.
+fn reload_first(service: &str) -> String {
+    format!("{service} (after `systemctl daemon-reload`)")
 }
 
 /// What must be restarted before Redis profits.

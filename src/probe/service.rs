@@ -58,12 +58,19 @@ pub fn unit(name: &str) -> String {
     if name.ends_with(".service") { name.to_owned() } else { format!("{name}.service") }
 }
 
+/// The unit that an alias stands for: `redis.service` is a link to redis-server.service on Debian.
+fn real(host: &Host, unit: &str) -> String {
+    let link = UNIT_FOLDERS.iter().find_map(|folder| host.link_target(format!("{folder}/{unit}")));
+    let name = link.as_deref().and_then(|target| target.file_name()).and_then(|name| name.to_str());
+    name.filter(|name| name.ends_with(".service")).unwrap_or(unit).to_owned()
+}
+
 /// The limit of a process of the service; `None` when none runs.
 fn running(host: &Host, name: &str) -> Option<Fact> {
     if !host.is_live() {
         return None;
     }
-    let unit = unit(name);
+    let unit = real(host, &unit(name));
     let processes = GROUPS.iter().find_map(|folder| host.read_text(format!("{folder}/{unit}/cgroup.procs")).ok())?;
     let pid: i32 = processes.lines().next()?.trim().parse().ok()?;
     let path = format!("/proc/{pid}/limits");
@@ -89,18 +96,26 @@ fn at_start(host: &Host, name: &str) -> Fact {
 fn decide(host: &Host, unit: &str) -> Result<Option<(i64, String)>, ReadError> {
     // An instance is made from its template: redis@6380.service from redis@.service.
     let template = unit.split_once('@').map(|(prefix, _)| format!("{prefix}@.service"));
-    let names: Vec<&str> = std::iter::once(unit).chain(template.as_deref()).collect();
+    // Drop-ins count under every name that a unit has.
+    let real = real(host, unit);
+    let mut names: Vec<&str> = vec![unit];
+    names.extend(Some(real.as_str()).filter(|real| *real != unit));
+    names.extend(template.as_deref());
     let mut file = None;
     'found: for name in &names {
         for folder in UNIT_FOLDERS {
             let path = format!("{folder}/{name}");
+            if host.link_target(&path).is_some_and(|target| target.as_os_str() == "/dev/null") {
+                return Ok(None);
+            }
             if let Some(text) = host.read_optional(&path)? {
                 file = Some((path, text));
                 break 'found;
             }
         }
     }
-    let Some((path, text)) = file else { return Ok(None) };
+    // An empty file is a mask, too.
+    let Some((path, text)) = file.filter(|(_, text)| !text.trim().is_empty()) else { return Ok(None) };
     let mut winner = assignments(&text).last().map(|(line, limit)| (limit, format!("{path}:{line}")));
     // redis-server.service also reads redis-.service.d, and every service service.d.
     let mut stems: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -214,6 +229,28 @@ mod tests {
         let empty = ("/etc/systemd/system/redis-server.service.d/1.conf", "[Service]\nLimitNOFILE=\n");
         assert_eq!(decided(&[UNIT, empty]).unwrap().0, DEFAULT_HARD);
         assert_eq!(decided(&[main]), None);
+    }
+
+    /// Without `real`, the drop-in of the real name is not seen; without the look for empty text, the mask is a service.
+    #[test]
+    fn an_alias_is_its_unit_and_a_masked_unit_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path.trim_start_matches('/'));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write(UNIT.0, UNIT.1);
+        write("/etc/systemd/system/redis-server.service.d/10.conf", "[Service]\nLimitNOFILE=4096\n");
+        let etc = root.path().join("etc/systemd/system");
+        std::os::unix::fs::symlink(UNIT.0, etc.join("redis.service")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", etc.join("masked.service")).unwrap();
+        write("/usr/lib/systemd/system/masked.service", UNIT.1);
+        write("/etc/systemd/system/empty.service", "\n");
+        let host = Host::at_root(root.path());
+        assert_eq!(decide(&host, "redis.service").unwrap().unwrap().0, 4096);
+        assert_eq!(decide(&host, "masked.service").unwrap(), None);
+        assert_eq!(decide(&host, "empty.service").unwrap(), None);
     }
 
     #[test]

@@ -467,7 +467,7 @@ fn services_get_their_limit_from_a_drop_in() {
     let changes = plan["changes"].as_array().unwrap();
     assert_eq!(changes.len(), 1, "{plan:#}");
     assert_eq!(changes[0]["layer"], "boot");
-    assert_eq!(changes[0]["restarts"], serde_json::json!(["redis-server.service"]));
+    assert_eq!(changes[0]["restarts"], serde_json::json!(["redis-server.service (after `systemctl daemon-reload`)"]));
     let text = after(&plan, "etc/systemd/system/redis-server.service.d/99-zz-preflight.conf");
     assert!(text.ends_with("[Service]\n# limits.service-nofile.redis-server\nLimitNOFILE=65535\n"), "{text}");
 

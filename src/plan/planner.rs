@@ -364,6 +364,9 @@ impl Planner<'_> {
                 self.conflict(&owner_id(&by), &format!("sysctl:{name}"), &reason);
             }
         }
+        // As weighty as the script; where only the link is missing, nothing runs.
+        let script = self.boot.get(files::OPENRC);
+        let weight = script.map_or(Kind::Needed, |checks| heaviest(checks));
         for (path, checks) in std::mem::take(&mut self.boot) {
             let after = match path.as_str() {
                 files::SYSCTL => sysctl.clone(),
@@ -378,12 +381,12 @@ impl Planner<'_> {
                 self.live.push(self.file(&path, after, checks));
             }
         }
-        self.runlevel();
+        self.runlevel(weight);
         Plan::new(self.live, self.conflicts, self.manual)
     }
 
     /// OpenRC runs a script only when it is linked into a runlevel.
-    fn runlevel(&mut self) {
+    fn runlevel(&mut self, kind: Kind) {
         let is_linked = files::OPENRC_LINKS.iter().any(|path| self.ground.existing.text(path).is_some());
         if self.is_openrc() && !self.thp.is_empty() && !is_linked {
             let checks = self.thp.values().map(|line| line.check.clone()).collect::<BTreeSet<_>>();
@@ -393,7 +396,7 @@ impl Planner<'_> {
                 target: format!("link:{}", files::OPENRC_LINK),
                 before: None,
                 after: files::OPENRC.to_owned(),
-                kind: Kind::Needed,
+                kind,
                 undo: "remove the link".to_owned(),
                 restarts: Vec::new(),
                 connectivity_risk: false,
@@ -403,7 +406,7 @@ impl Planner<'_> {
 
     fn file(&self, path: &str, after: String, checks: Vec<(String, Kind)>) -> Change {
         let before = self.ground.existing.text(path).map(str::to_owned);
-        let needed = checks.iter().any(|(_, kind)| *kind == Kind::Needed);
+        let kind = heaviest(&checks);
         let ids: Vec<String> = checks.into_iter().map(|(id, _)| id).collect();
         Change {
             id: ids.join(","),
@@ -412,7 +415,7 @@ impl Planner<'_> {
             undo: if before.is_some() { "write the old content back".into() } else { "remove the file".into() },
             before,
             after,
-            kind: if needed { Kind::Needed } else { Kind::Target },
+            kind,
             restarts: files::drop_in_service(path).map(reload_first).into_iter().collect(),
             connectivity_risk: false,
         }
@@ -457,6 +460,11 @@ impl Planner<'_> {
             _ => None,
         }
     }
+}
+
+/// Of the checks that change one file, the one that matters most.
+fn heaviest(checks: &[(String, Kind)]) -> Kind {
+    if checks.iter().any(|(_, kind)| *kind == Kind::Needed) { Kind::Needed } else { Kind::Target }
 }
 
 fn kind(wish: &Wish) -> Kind {

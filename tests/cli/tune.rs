@@ -190,7 +190,7 @@ fn alpine_gets_an_openrc_script_that_is_enabled() {
          undo: remove the file
 
       3. boot: link:/etc/runlevels/boot/preflight-thp (none) →
-         /etc/init.d/preflight-thp (needed)
+         /etc/init.d/preflight-thp (target: it passes, the profile wants more)
          kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
          4 KiB.
          undo: remove the link
@@ -207,7 +207,7 @@ fn alpine_gets_an_openrc_script_that_is_enabled() {
           sysctls:
             net.ipv4.tcp_max_syn_backlog: 65535
 
-    3 changes (2 needed, 1 target). Nothing was changed.
+    3 changes (1 needed, 2 target). Nothing was changed.
     To carry them out: preflight tune --apply
     "#);
     let link = root.join("etc/runlevels/boot/preflight-thp");

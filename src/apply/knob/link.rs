@@ -6,9 +6,10 @@ use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
 use crate::apply::id::TxId;
 use crate::facts::Layer;
 use crate::host::safe_file::{FileError, Tree, stage_name};
+use crate::plan::files;
 
 /// Where a link may be, and where it leads: `rc-update add preflight-thp boot` makes the same.
-const LINKS: [(&str, &str); 1] = [("/etc/runlevels/boot/preflight-thp", "/etc/init.d/preflight-thp")];
+const LINKS: [(&str, &str); 1] = [(files::OPENRC_LINK, files::OPENRC)];
 
 /// One link of the table. Its value is what stands in it.
 #[derive(Debug)]
@@ -47,13 +48,7 @@ impl Knob for Link<'_> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            atomic: true,
-            revertable: true,
-            persists_as_it_applies: true,
-            connectivity_risk: false,
-            footprint: Vec::new(),
-        }
+        Capabilities::on_disk()
     }
 
     fn read(&self) -> Result<Reading, KnobError> {
@@ -69,7 +64,12 @@ impl Knob for Link<'_> {
         Err(KnobError::BadValue { target, value, reason: format!("it leads to {}", self.leads_to) })
     }
 
+    /// A link of that name that leads elsewhere is somebody's: it could not be given back, since only the table's are made.
     fn stage(&self, tx: &TxId, _: &str) -> Result<(), KnobError> {
+        if let Some(elsewhere) = self.read()?.value.filter(|found| found != self.leads_to) {
+            let reason = format!("it leads to {}: remove it first", elsewhere.escape_default());
+            return Err(KnobError::Unavailable { target: self.target.clone(), reason });
+        }
         self.stage_beside(tx).map_err(|error| self.failed(error))
     }
 
@@ -87,8 +87,8 @@ impl Knob for Link<'_> {
 
     fn restore(&self, tx: &TxId, to: &Reading) -> Result<(), KnobError> {
         match &to.value {
-            // What stood there before was the same name leading elsewhere.
-            Some(_) => self.write(tx, self.leads_to),
+            // Only the table's: no journal, however made, points a link elsewhere.
+            Some(before) => self.validate(before).and_then(|()| self.write(tx, before)),
             None => self.tree.remove(&self.path).map(drop).map_err(|error| self.failed(error)),
         }
     }
@@ -136,6 +136,18 @@ mod tests {
         assert_eq!(tree.list(Path::new("/etc/runlevels/boot")).unwrap().len(), 1, "the stage is left");
         knob.restore(&tx(), &before).unwrap();
         assert!(tree.list(Path::new("/etc/runlevels/boot")).unwrap().is_empty());
+    }
+
+    /// Without the look in `stage`, the link of somebody else is overwritten, and a rollback cannot bring it back.
+    #[test]
+    fn somebody_elses_link_of_that_name_is_left_alone() {
+        let (root, tree) = root();
+        std::os::unix::fs::symlink("/etc/init.d/mine", root.path().join(&PATH[1..])).unwrap();
+        let knob = Link::new(&tree, PATH).unwrap();
+        let error = knob.stage(&tx(), LINKS[0].1).unwrap_err().to_string();
+        assert!(error.ends_with("it leads to /etc/init.d/mine: remove it first"), "{error}");
+        assert_eq!(knob.read().unwrap().value.as_deref(), Some("/etc/init.d/mine"));
+        assert!(knob.restore(&tx(), &Reading::of("/etc/init.d/mine")).is_err(), "a journal pointed a link elsewhere");
     }
 
     /// With `LINKS` not asked in `Link::new`, or the value not compared in `validate`, a journal could point anywhere.

@@ -35,6 +35,19 @@ pub struct Capabilities {
     pub footprint: Vec<String>,
 }
 
+impl Capabilities {
+    /// What lies on the disk under a name: replaced by a rename, and there until somebody takes it away.
+    pub(super) const fn on_disk() -> Self {
+        Self {
+            atomic: true,
+            revertable: true,
+            persists_as_it_applies: true,
+            connectivity_risk: false,
+            footprint: Vec::new(),
+        }
+    }
+}
+
 /// A knob as it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

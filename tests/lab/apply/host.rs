@@ -27,12 +27,31 @@ pub(crate) const SOMAXCONN: &str = "sysctl:net.core.somaxconn";
 pub(crate) const PORTS: &str = "sysctl:net.ipv4.ip_local_reserved_ports";
 pub(crate) const DROP_IN: &str = "file:/etc/sysctl.d/99-zz-preflight.conf";
 const BACKLOG: &str = "sysctl:net.ipv4.tcp_max_syn_backlog";
-const WANTED: [(&str, &str); 3] =
-    [(SOMAXCONN, "65535"), (PORTS, "6379-6381"), (DROP_IN, "net.core.somaxconn = 65535\n")];
+const LINK: &str = "link:/etc/runlevels/boot/preflight-thp";
+const WANTED: [(&str, &str); 4] = [
+    (SOMAXCONN, "65535"),
+    (PORTS, "6379-6381"),
+    (DROP_IN, "net.core.somaxconn = 65535\n"),
+    (LINK, "/etc/init.d/preflight-thp"),
+];
 
 /// The calls that a transaction is made of.
-const CALLS: [&str; 9] =
-    ["write", "fsync", "fdatasync", "renameat", "unlinkat", "openat2", "mkdirat", "fallocate", "ftruncate"];
+const CALLS: [&str; 10] = [
+    "write",
+    "fsync",
+    "fdatasync",
+    "renameat",
+    "unlinkat",
+    "symlinkat",
+    "openat2",
+    "mkdirat",
+    "fallocate",
+    "ftruncate",
+];
+
+fn is_on_disk(target: &str) -> bool {
+    target.starts_with("file:") || target == LINK
+}
 
 /// A network namespace for the settings, entered by this thread, and a folder for the files.
 #[derive(Debug)]
@@ -51,7 +70,7 @@ struct LabKnobs<'a> {
 
 impl Knobs for LabKnobs<'_> {
     fn resolve(&self, target: &str) -> Result<Box<dyn Knob + '_>, KnobError> {
-        let knobs = if target.starts_with("file:") { &self.files } else { &self.live };
+        let knobs = if is_on_disk(target) { &self.files } else { &self.live };
         knobs.resolve(target)
     }
 }
@@ -146,6 +165,7 @@ impl Lab {
         for name in ["etc", "var", "run"] {
             let _ = std::fs::remove_dir_all(self.root().join(name));
         }
+        std::fs::create_dir_all(self.root().join("etc/runlevels/boot")).unwrap();
         std::fs::create_dir_all(self.root().join("etc/sysctl.d")).unwrap();
         std::fs::create_dir_all(self.root().join("var/lib")).unwrap();
         std::fs::create_dir_all(self.root().join("run")).unwrap();
@@ -169,6 +189,10 @@ impl Lab {
                 let path = self.root().join(path.trim_start_matches('/'));
                 std::fs::read_to_string(path).unwrap_or("(absent)".into())
             }
+            None if target == LINK => {
+                let path = self.root().join(LINK.trim_start_matches("link:/"));
+                std::fs::read_link(path).map_or("(absent)".into(), |to| to.display().to_string())
+            }
             None => std::fs::read_to_string(path(target)).unwrap().trim().to_owned(),
         };
         WANTED.iter().map(|(target, _)| (*target, read(target))).collect()
@@ -179,7 +203,7 @@ impl Lab {
     }
 
     pub(crate) fn is_old(&self) -> bool {
-        let old = [(SOMAXCONN, "4096"), (PORTS, ""), (DROP_IN, "(absent)")];
+        let old = [(SOMAXCONN, "4096"), (PORTS, ""), (DROP_IN, "(absent)"), (LINK, "(absent)")];
         self.values() == old.iter().map(|(target, value)| (*target, (*value).to_owned())).collect()
     }
 
@@ -187,7 +211,7 @@ impl Lab {
         let values = self.values();
         let change = |(target, after): &(&str, &str)| Change {
             id: "test".into(),
-            layer: if target.starts_with("file:") { Layer::Boot } else { Layer::Live },
+            layer: if is_on_disk(target) { Layer::Boot } else { Layer::Live },
             target: (*target).to_owned(),
             before: Some(values[target].clone()).filter(|value| value != "(absent)"),
             after: (*after).to_owned(),

@@ -9,9 +9,8 @@ use super::predicate;
 use super::reader::{Fields, Placed, wrong_type};
 use super::tree::{Kind as Tree, Node};
 use crate::facts::network::{Allowed, DOCKER_NETWORKS};
-use crate::facts::{Kind, Value};
+use crate::facts::{Kind, Value, service};
 use crate::judge::compare;
-use crate::probe::service;
 
 /// What values a parameter takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,6 +314,26 @@ impl Definition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Seen failing with `Words::admit` taking any word.
+    #[test]
+    fn the_words_of_a_list_are_of_its_kind() {
+        for (kind, good, bad, told) in [
+            (Words::Addresses, &["127.0.0.1", "::"][..], "localhost", "no address such as"),
+            (Words::Networks, &["10.0.0.0/8", "fd00::/8", "::1", "docker:networks"], "10.0.0.1/8", "10.0.0.0/8"),
+            (Words::Networks, &[], "docker:network", "did you mean `docker:networks`?"),
+            (Words::Services, &["redis-server", "redis@6380.service"], "../x", "no name of a service"),
+            (Words::Any, &["../x"], "", ""),
+        ] {
+            for word in good {
+                assert_eq!(kind.admit(word), Ok(()), "{word}");
+            }
+            match kind.admit(bad) {
+                Ok(()) => assert_eq!(kind, Words::Any, "{bad}"),
+                Err(message) => assert!(message.contains(told) && message.contains(bad), "{message}"),
+            }
+        }
+    }
 
     #[test]
     fn ports_and_ranges() {

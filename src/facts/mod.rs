@@ -7,6 +7,7 @@ pub mod derived;
 pub mod network;
 pub mod ranges;
 pub mod registry;
+pub mod service;
 pub mod snapshot;
 pub mod value;
 pub mod version;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::probe::service;
+use crate::facts::service;
 
 /// Sorts after everything that distributions and people use; never anybody else's file.
 pub const SYSCTL: &str = "/etc/sysctl.d/99-zz-preflight.conf";

@@ -1,6 +1,8 @@
 //! The planner: pure, from wishes to changes, conflicts and manual steps. It never lowers a value that is as good as the
 //! target or better, and it never plans what is already so.
 
+mod limits;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::{self, Existing, Line};
@@ -11,7 +13,6 @@ use crate::catalog::parameters::Parameters;
 use crate::facts::registry::{self, Scope};
 use crate::facts::{Facts, Layer, State, Value};
 use crate::judge::wish::{Standing, Wish};
-use crate::probe::service;
 use crate::report::model::Outcome;
 
 /// Tells whether our file would not decide a setting at the next boot: the value then, and the file and line that win.
@@ -172,7 +173,7 @@ impl Planner<'_> {
             self.boot.entry(files::SYSCTL.to_owned()).or_default().push((check, kind(wish)));
         } else if let Standing::Off(found) = &wish.boot {
             // Our line is there, and something else decides.
-            self.owner_conflict(name, found);
+            self.owner_conflict(&format!("sysctl.{name}"), name, files::SYSCTL, found);
         }
     }
 
@@ -279,81 +280,6 @@ impl Planner<'_> {
         self.manual(wish, &reason, text);
     }
 
-    /// The limit of containers is theirs: a Compose fragment, or with consent the daemon's default.
-    fn nofile(&mut self, wish: &Wish) {
-        if matches!(wish.container, Standing::Accepted(_)) {
-            return;
-        }
-        let limit = text(&wish.to);
-        if self.ground.allow.iter().any(|id| id == ALLOW_DAEMON_JSON) && !limit.is_empty() {
-            match daemon_json(self.ground.existing.text(files::DAEMON_JSON), &limit) {
-                Ok(Some(after)) => return self.daemon_json(wish, after),
-                Ok(None) => {
-                    let reason = format!("{} is as it should be; Docker has not read it yet", files::DAEMON_JSON);
-                    let service =
-                        if self.is_openrc() { "rc-service docker restart" } else { "systemctl restart docker" };
-                    return self.manual(wish, &reason, service.to_owned());
-                }
-                Err(error) => return self.manual(wish, &error, format!("# mend {} first", files::DAEMON_JSON)),
-            }
-        }
-        let reason =
-            "a container's limits are set where it is started; `--allow docker.daemon-json` sets Docker's default";
-        self.manual(wish, reason, format!("ulimits:\n  nofile:\n    soft: {limit}\n    hard: {limit}"));
-    }
-
-    /// A service of systemd gets its limit from a drop-in, and has it once it is restarted.
-    fn service_nofile(&mut self, wish: &Wish, service: &str) {
-        let limit = text(&wish.to);
-        match &wish.boot {
-            // Enough after a restart: what runs may not have it yet, which `check` says.
-            Standing::Accepted(_) => {
-                if let Standing::Off(now) = &wish.live {
-                    let reason = format!("it runs with {now} and gets the new limit with its next start");
-                    self.manual(
-                        wish,
-                        &reason,
-                        format!("systemctl daemon-reload\nsystemctl restart {}", service::unit(service)),
-                    );
-                }
-            }
-            Standing::Off(found) => {
-                let path = files::unit_drop_in(service);
-                let line = Line { value: limit, check: wish.finding.id.clone() };
-                if self.ground.existing.text(&path) == Some(files::unit_text(&line).as_str()) {
-                    let source = self.ground.facts.get(&wish.fact, Layer::Boot).map(|fact| fact.source.clone());
-                    let by = source.unwrap_or_default();
-                    let reason = format!("{by} sets LimitNOFILE to {found}, after our file");
-                    return self.manual.push(Manual {
-                        id: owner_id(&by),
-                        reason,
-                        text: format!("# {by} wins over {path}: remove its LimitNOFILE"),
-                    });
-                }
-                self.units.insert(path.clone(), line);
-                self.boot.entry(path).or_default().push((wish.finding.id.clone(), kind(wish)));
-            }
-            Standing::Absent(_) | Standing::Unknown(_) | Standing::NotGathered => {}
-        }
-    }
-
-    fn daemon_json(&mut self, wish: &Wish, after: String) {
-        let before = self.ground.existing.text(files::DAEMON_JSON).map(Into::into);
-        let target = format!("file:{}", files::DAEMON_JSON);
-        self.conflict(ALLOW_DAEMON_JSON, &target, "the default of all containers changes with Docker's next restart");
-        self.live.push(Change {
-            id: wish.finding.id.clone(),
-            layer: Layer::Boot,
-            target,
-            undo: if before.is_some() { "write the old content back".into() } else { "remove the file".into() },
-            before,
-            after,
-            kind: kind(wish),
-            restarts: vec!["docker".into()],
-            connectivity_risk: false,
-        });
-    }
-
     fn finish(mut self) -> Plan {
         let sysctl = files::sysctl_text(&self.sysctl);
         for (name, line) in self.sysctl.clone() {
@@ -421,11 +347,12 @@ impl Planner<'_> {
         }
     }
 
-    fn owner_conflict(&mut self, name: &str, found: &Value) {
-        let source = self.ground.facts.get(&format!("sysctl.{name}"), Layer::Boot).map(|fact| fact.source.clone());
+    /// Our line for a setting is in our file, and another file decides what the fact is at the next boot.
+    fn owner_conflict(&mut self, fact: &str, name: &str, file: &str, found: &Value) {
+        let source = self.ground.facts.get(fact, Layer::Boot).map(|fact| fact.source.clone());
         let by = source.unwrap_or_default();
         let reason = format!("{by} sets {name} to `{found}` at the next boot, after our file");
-        let text = format!("# {by} wins over {}: remove its line for {name}", files::SYSCTL);
+        let text = format!("# {by} wins over {file}: remove its line for {name}");
         self.manual.push(Manual { id: owner_id(&by), reason, text });
     }
 
@@ -490,24 +417,6 @@ fn text(value: &Value) -> String {
         Value::Text(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// The daemon's file with the default limit put in, everything else kept; `None` when it says so already.
-fn daemon_json(existing: Option<&str>, limit: &str) -> Result<Option<String>, String> {
-    let number: i64 = limit.parse().map_err(|_| format!("`{limit}` is no limit"))?;
-    let text = existing.filter(|text| !text.trim().is_empty()).unwrap_or("{}");
-    let mut root: serde_json::Value = serde_json::from_str(text)
-        .map_err(|error| format!("{}:{}:{}: not JSON", files::DAEMON_JSON, error.line(), error.column()))?;
-    let Some(object) = root.as_object_mut() else { return Err(format!("{} holds no object", files::DAEMON_JSON)) };
-    let ulimits = object.entry("default-ulimits").or_insert_with(|| serde_json::json!({}));
-    let Some(ulimits) = ulimits.as_object_mut() else {
-        return Err(format!("default-ulimits of {} is no object", files::DAEMON_JSON));
-    };
-    let wanted = serde_json::json!({ "Name": "nofile", "Hard": number, "Soft": number });
-    if ulimits.insert("nofile".into(), wanted.clone()) == Some(wanted) {
-        return Ok(None);
-    }
-    serde_json::to_string_pretty(&root).map(|text| Some(text + "\n")).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -51,8 +51,8 @@ impl BootTruth for HostTruth<'_> {
                 ),
                 path => {
                     let service = path.and_then(files::drop_in_service);
-                    let limit = service::assignments(&step.after).last().and_then(|(_, limit)| limit);
-                    if let (Some(service), Some(limit)) = (service, limit) {
+                    let limit = service::assignments(&step.after).last();
+                    if let (Some(service), Some((_, limit))) = (service, limit) {
                         let id = format!("limits.service-nofile.{service}");
                         expected.push((format!("unit:{service}"), id, limit.to_string()));
                     }

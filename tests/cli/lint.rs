@@ -111,6 +111,13 @@ fn every_class_of_mistake_has_its_code() {
                 one(&format!("{sysctl}pass = {{ equals = 1 }}"))
             ),
         ),
+        (
+            "wrong-type",
+            format!(
+                "{}[[parameter]]\nname = \"p\"\nkind = \"networks\"\ndefault = [\"10.0.0.1/8\"]\nabout = \"x\"\n",
+                one(&format!("{sysctl}pass = {{ equals = 1 }}"))
+            ),
+        ),
         ("extends-cycle", format!("extends = \"p\"\n{}", one(&format!("{sysctl}pass = {{ equals = 1 }}")))),
         ("bad-waiver", "[[waiver]]\nid = \"a.*\"\nowner = \"x\"\nreason = \"x\"\nexpires = \"soon\"\n".to_owned()),
     ];

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::facts::Value;
-use crate::facts::network::Allowed;
 
 /// The transport a port is published on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,11 +111,6 @@ impl Parameters {
             _ => &[],
         };
         ports.iter().filter(|port| port.publish)
-    }
-
-    /// Who may reach the workload's ports.
-    pub fn allow(&self) -> impl Iterator<Item = Allowed> {
-        self.list("allow").iter().filter_map(|text| text.parse().ok())
     }
 
     /// The addresses the workload publishes on: `publish_address`, by default both wildcards.

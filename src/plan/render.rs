@@ -143,15 +143,18 @@ const CONTEXT_LINES: usize = 2;
 
 /// A unified diff of a file, without the header lines that name it and the places in it.
 fn diff(change: &Change) -> String {
-    let before: Vec<&str> = change.before.as_deref().unwrap_or_default().lines().collect();
-    let after: Vec<&str> = change.after.lines().collect();
+    // With their ends, so that a missing last one is a difference.
+    let before: Vec<&str> = change.before.as_deref().unwrap_or_default().split_inclusive('\n').collect();
+    let after: Vec<&str> = change.after.split_inclusive('\n').collect();
     let mut capture = Replace::new(Capture::new());
     // Not by `similar::TextDiff`, which brings every algorithm there is into the binary.
-    if myers::diff(&mut capture, &before, 0..before.len(), &after, 0..after.len()).is_err() {
-        return change.after.clone();
-    }
+    let Ok(()) = myers::diff(&mut capture, &before, 0..before.len(), &after, 0..after.len());
     let mut text = String::new();
-    let mut add = |mark: char, lines: &[&str]| lines.iter().for_each(|line| text.push_str(&format!("{mark}{line}\n")));
+    let mut add = |mark: char, lines: &[&str]| {
+        for line in lines {
+            text.push_str(&format!("{mark}{}\n", line.trim_end_matches('\n')));
+        }
+    };
     for op in group_diff_ops(capture.into_inner().into_ops(), CONTEXT_LINES).iter().flatten() {
         let (tag, old, new) = op.as_tag_tuple();
         if tag == DiffTag::Equal {

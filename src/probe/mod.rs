@@ -32,10 +32,8 @@ pub mod tools;
 pub mod tuned;
 pub mod tuned_profile;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::panic::resume_unwind;
-use std::sync::OnceLock;
-use std::thread;
 
 use self::mounts::Mount;
 use self::tuned::Tuned;
@@ -79,13 +77,13 @@ pub struct Context<'a> {
     pub parameters: &'a Parameters,
     pub os: &'a OsProfile,
     // What several probes look at, read when the first one asks: each run has a context of its own.
-    mounts: OnceLock<Result<Vec<Mount>, ReadError>>,
-    tuned: OnceLock<Result<Option<Tuned>, ReadError>>,
+    mounts: OnceCell<Result<Vec<Mount>, ReadError>>,
+    tuned: OnceCell<Result<Option<Tuned>, ReadError>>,
 }
 
 impl<'a> Context<'a> {
     pub fn new(host: &'a Host, want: &'a Want, parameters: &'a Parameters, os: &'a OsProfile) -> Self {
-        Self { host, want, parameters, os, mounts: OnceLock::new(), tuned: OnceLock::new() }
+        Self { host, want, parameters, os, mounts: OnceCell::new(), tuned: OnceCell::new() }
     }
 
     /// The mount table of this process; empty without /proc.
@@ -103,18 +101,6 @@ impl<'a> Context<'a> {
             Err(error) => Err(error.clone()),
         }
     }
-}
-
-/// Runs `aside` on a thread of its own while `here` runs on this one; where no thread is to be had, one after the other.
-fn beside<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
-    let aside = &aside;
-    thread::scope(|scope| match thread::Builder::new().name("beside".into()).spawn_scoped(scope, aside) {
-        Ok(running) => {
-            let done = here();
-            (running.join().unwrap_or_else(|panic| resume_unwind(panic)), done)
-        }
-        Err(_) => (aside(), here()),
-    })
 }
 
 /// A probe: inserts the wanted facts of its family.

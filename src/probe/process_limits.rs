@@ -13,12 +13,13 @@ pub fn hard_limit(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the tests compare with this process's own limits")]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::fs;
 
-    fn limits(hard: &str) -> String {
+    /// This process's table with another hard limit.
+    pub(crate) fn limits(hard: &str) -> String {
         let own = fs::read_to_string("/proc/self/limits").unwrap();
         own.lines()
             .map(|line| {

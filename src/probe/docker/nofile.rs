@@ -166,20 +166,8 @@ mod tests {
     use super::*;
     use crate::facts::State;
     use crate::probe::docker::daemon::Daemon;
+    use crate::probe::process_limits::tests::limits;
     use std::fs;
-
-    fn limits(hard: &str) -> String {
-        let own = fs::read_to_string("/proc/self/limits").unwrap();
-        own.lines()
-            .map(|line| {
-                if line.starts_with("Max open files") {
-                    format!("Max open files            1024                 {hard:<20} files     \n")
-                } else {
-                    format!("{line}\n")
-                }
-            })
-            .collect()
-    }
 
     fn write(root: &std::path::Path, path: &str, text: &str) {
         let path = root.join(path);

@@ -16,6 +16,8 @@ pub mod verdict;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -23,8 +25,8 @@ use nix::errno::Errno;
 use crate::catalog::parameters::{Port, Protocol};
 use crate::facts::{Fact, Facts};
 use crate::host::socket;
+use crate::probe::Context;
 use crate::probe::containers::Containers;
-use crate::probe::{Context, beside};
 
 use holder::{Holders, short};
 use judge::Judge;
@@ -107,6 +109,18 @@ pub fn bind_all(cx: &Context<'_>) -> Vec<Outcome> {
 
 /// From how many ports on half of them are asked on another thread: as many as take longer than starting it.
 const WORTH_A_THREAD: usize = 32;
+
+/// Runs `aside` on a thread of its own while `here` runs on this one; where no thread is to be had, one after the other.
+fn beside<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
+    let aside = &aside;
+    thread::scope(|scope| match thread::Builder::new().name("ports".into()).spawn_scoped(scope, aside) {
+        Ok(running) => {
+            let done = here();
+            (running.join().unwrap_or_else(|panic| resume_unwind(panic)), done)
+        }
+        Err(_) => (aside(), here()),
+    })
+}
 
 /// `publish_address`; by default both wildcards. An IPv4 address written in IPv6's clothes is an IPv4 address.
 fn addresses(cx: &Context<'_>) -> Vec<IpAddr> {

@@ -23,7 +23,7 @@ pub enum Standing {
     Taken(String),
 }
 
-/// One address of a port, and how it stands.
+/// How an address of a port stands; where another address is what holds it, that one is named.
 pub type Address = (IpAddr, Standing);
 
 impl Standing {

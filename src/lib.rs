@@ -7,6 +7,7 @@ pub mod apply;
 pub mod catalog;
 pub mod cli;
 pub mod facts;
+pub mod firewall;
 pub mod host;
 pub mod judge;
 pub mod plan;

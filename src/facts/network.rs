@@ -26,6 +26,27 @@ impl Network {
         let width = width(address);
         (prefix <= width).then(|| Self { address: from_bits(bits(address) & mask(width, prefix), address), prefix })
     }
+
+    /// The first address: all bits behind the prefix are zero.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many leading bits count.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether an address of the same family lies in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.address.is_ipv4() == address.is_ipv4()
+            && bits(address) & mask(width(address), self.prefix) == bits(self.address)
+    }
+
+    /// Whether all of another network lies in it.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.prefix <= other.prefix && self.contains(other.address)
+    }
 }
 
 fn width(address: IpAddr) -> u8 {

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod catalog;
 pub mod cli;
+pub mod exit;
 pub mod facts;
 pub mod firewall;
 pub mod host;

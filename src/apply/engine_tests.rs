@@ -6,9 +6,9 @@ use super::progress::{Progress, State};
 use super::store::StoreError;
 use super::world::{DAEMON, DROP_IN, MOVED, MOVER, World};
 use super::{
-    ApplyError, Connection, Exit, Options, Recovery, Selection, TxId, apply, confirm, history, recover, rollback,
-    verify,
+    ApplyError, Connection, Options, Recovery, Selection, TxId, apply, confirm, history, recover, rollback, verify,
 };
+use crate::exit::ExitCode;
 
 fn options(window: Option<u64>) -> Options {
     Options { confirm_within: window.map(Duration::from_secs), settle: Duration::ZERO, ..Options::default() }
@@ -19,21 +19,21 @@ fn an_unconfirmed_change_is_taken_back_at_its_deadline_and_a_confirm_then_comes_
     let world = World::new();
     let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
     let outcome = world.process(|env| apply(&plan, &options(Some(120)), env)).unwrap().unwrap();
-    assert_eq!((outcome.exit(), outcome.deadline_in_s), (Exit::Pending, Some(120)));
+    assert_eq!((outcome.exit(), outcome.deadline_in_s), (ExitCode::Pending, Some(120)));
     assert_eq!(world.value("fake:a").as_deref(), Some("p1"));
     assert_eq!(world.value(DROP_IN), None, "on the disk before the confirm");
 
     // In time, neither another apply nor a recovery touches it.
     let other = world.plan(&[("fake:b", "p1")]);
     let error = world.process(|env| apply(&other, &options(None), env)).unwrap().unwrap_err();
-    assert_eq!(error.exit(), Exit::Busy);
+    assert_eq!(error.exit(), ExitCode::Busy);
     assert!(error.to_string().contains(outcome.tx.as_ref().unwrap().as_str()), "{error}");
     world.process(|env| recover(env, None, Recovery::Unfinished)).unwrap().unwrap();
     assert_eq!(world.value("fake:a").as_deref(), Some("p1"));
 
     world.advance(Duration::from_secs(121));
     let late = world.process(|env| confirm(env, None, Connection::Any)).unwrap().unwrap();
-    assert_eq!((late.exit(), late.state), (Exit::RolledBack, Some(State::RolledBack)));
+    assert_eq!((late.exit(), late.state), (ExitCode::RolledBack, Some(State::RolledBack)));
     assert_eq!(late.reason.as_deref(), Some("the time for the confirm ran out"));
     assert_eq!(world.value("fake:a").as_deref(), Some("d"));
     let again = world.process(|env| confirm(env, outcome.tx.as_ref(), Connection::Any)).unwrap().unwrap_err();
@@ -52,7 +52,7 @@ fn a_power_cut_before_the_confirm_leaves_nothing_behind() {
     let outcomes = world.process(|env| recover(env, None, Recovery::Unfinished)).unwrap().unwrap();
     assert_eq!(outcomes[0].state, Some(State::RolledBack));
     assert_eq!(outcomes[0].reason.as_deref(), Some("the machine was restarted before the confirm"));
-    assert_eq!(outcomes[0].exit(), Exit::Success);
+    assert_eq!(outcomes[0].exit(), ExitCode::Success);
     assert_eq!(world.value("fake:a").as_deref(), Some("f9"));
     assert_eq!(world.files(), files);
 }
@@ -64,7 +64,7 @@ fn a_fighter_is_noticed_while_the_values_settle() {
     let plan = world.plan(&[("fake:a", "p1"), ("fake:b", "p1"), (DROP_IN, "p1")]);
     let options = Options { settle: Duration::from_secs(3), ..Options::default() };
     let outcome = world.process(|env| apply(&plan, &options, env)).unwrap().unwrap();
-    assert_eq!(outcome.exit(), Exit::Conflicts);
+    assert_eq!(outcome.exit(), ExitCode::Conflicts);
     assert_eq!(outcome.conflicts.len(), 1);
     assert_eq!(outcome.conflicts[0].target, "fake:b");
     assert_eq!((world.value("fake:a").as_deref(), world.value("fake:b").as_deref()), (Some("d"), Some("f1")));
@@ -79,7 +79,7 @@ fn a_timer_that_cannot_be_set_changes_nothing() {
     world.is_timer_broken.set(true);
     let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
     let outcome = world.process(|env| apply(&plan, &options(Some(120)), env)).unwrap().unwrap();
-    assert_eq!(outcome.exit(), Exit::RolledBack);
+    assert_eq!(outcome.exit(), ExitCode::RolledBack);
     assert!(!outcome.changed);
     assert_eq!((world.values(), world.files()), (old, files));
 }
@@ -90,7 +90,7 @@ fn a_signal_takes_everything_back() {
     world.is_interrupted.set(true);
     let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
     let outcome = world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap();
-    assert_eq!((outcome.exit(), outcome.reason.as_deref()), (Exit::RolledBack, Some("interrupted")));
+    assert_eq!((outcome.exit(), outcome.reason.as_deref()), (ExitCode::RolledBack, Some("interrupted")));
     assert_eq!(world.value("fake:a").as_deref(), Some("d"));
 }
 
@@ -100,7 +100,7 @@ fn a_waiting_apply_ends_with_the_deadline() {
     let plan = world.plan(&[("fake:a", "p1")]);
     let options = Options { wait: true, ..options(Some(30)) };
     let outcome = world.process(|env| apply(&plan, &options, env)).unwrap().unwrap();
-    assert_eq!((outcome.exit(), outcome.state), (Exit::RolledBack, Some(State::RolledBack)));
+    assert_eq!((outcome.exit(), outcome.state), (ExitCode::RolledBack, Some(State::RolledBack)));
     assert_eq!(world.value("fake:a").as_deref(), Some("d"));
 }
 
@@ -118,11 +118,11 @@ fn a_confirm_needs_a_new_connection_only_where_one_can_be_cut() {
     assert!(matches!(unknown, ApplyError::UnknownConnection), "{unknown}");
     *world.ssh.borrow_mut() = ssh("1001");
     let outcome = world.process(|env| confirm(env, None, Connection::New)).unwrap().unwrap();
-    assert_eq!(outcome.exit(), Exit::Success);
+    assert_eq!(outcome.exit(), ExitCode::Success);
 
     let harmless = world.plan(&[("fake:a", "p1")]);
     world.process(|env| apply(&harmless, &options(Some(100)), env)).unwrap().unwrap();
-    assert_eq!(world.process(|env| confirm(env, None, Connection::New)).unwrap().unwrap().exit(), Exit::Success);
+    assert_eq!(world.process(|env| confirm(env, None, Connection::New)).unwrap().unwrap().exit(), ExitCode::Success);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn rollbacks_go_newest_first_and_keep_what_somebody_made_of_our_file() {
         world.advance(Duration::from_secs(1));
     }
     let error = world.process(|env| rollback(env, &Selection::Only(ids[0].clone()))).unwrap().unwrap_err();
-    assert_eq!(error.exit(), Exit::Refused);
+    assert_eq!(error.exit(), ExitCode::Refused);
     world.edit(DROP_IN, "edited by hand\n");
     let outcomes = world.process(|env| rollback(env, &Selection::DownTo(ids[1].clone()))).unwrap().unwrap();
     assert_eq!(
@@ -162,14 +162,14 @@ fn verify_tells_what_drifted() {
     let plan = world.plan(&[("fake:a", "p1"), ("fake:b", "p1"), (DROP_IN, "p1"), (DAEMON, "p1")]);
     world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap();
     let verified = world.process(verify).unwrap().unwrap();
-    assert_eq!((verified.checked, verified.exit()), (4, Exit::Success));
+    assert_eq!((verified.checked, verified.exit()), (4, ExitCode::Success));
     world.edit("fake:b", "f1");
     world.edit(DAEMON, "f1");
     world.env().knobs.resolve(DROP_IN).unwrap().restore(&plan_tx(), &super::knob::Reading::default()).unwrap();
     let verified = world.process(verify).unwrap().unwrap();
     let kinds: Vec<_> = verified.drifts.iter().map(|drift| (drift.target.as_str(), drift.kind)).collect();
     assert_eq!(kinds, [("fake:b", DriftKind::Live), (DAEMON, DriftKind::ForeignEdit), (DROP_IN, DriftKind::Boot)]);
-    assert_eq!(verified.exit(), Exit::Drift);
+    assert_eq!(verified.exit(), ExitCode::NotReady);
 }
 
 fn plan_tx() -> TxId {
@@ -194,7 +194,7 @@ fn a_damaged_journal_stops_everything() {
     ];
     for error in errors {
         assert!(matches!(error, ApplyError::Store(StoreError::Corrupt { .. })), "{error}");
-        assert_eq!(error.exit(), Exit::CannotTell);
+        assert_eq!(error.exit(), ExitCode::CannotTell);
     }
     assert_eq!(world.values(), before);
     std::fs::write(&path, format!("{good}{{\"seq\":99,\"at\":\"torn")).unwrap();
@@ -213,7 +213,7 @@ fn a_plan_for_what_is_not_ours_is_refused() {
         let mut plan = world.plan(&[("fake:a", "p1")]);
         plan.changes[0].target = target.into();
         let error = world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap_err();
-        assert_eq!(error.exit(), Exit::Refused, "{target}");
+        assert_eq!(error.exit(), ExitCode::Refused, "{target}");
     }
     assert!(world.store().transactions().unwrap().is_empty());
 }
@@ -230,7 +230,7 @@ fn a_stale_plan_and_a_conflict_that_is_not_allowed_change_nothing() {
     let error = world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap_err();
     assert_eq!(error.to_string(), "the plan has conflicts that are not allowed: owner:tuned");
     let allowed = Options { allow: vec!["owner:tuned".into()], ..options(None) };
-    assert_eq!(world.process(|env| apply(&plan, &allowed, env)).unwrap().unwrap().exit(), Exit::Success);
+    assert_eq!(world.process(|env| apply(&plan, &allowed, env)).unwrap().unwrap().exit(), ExitCode::Success);
 }
 
 /// The summary is only a summary: without it the journals tell the same.
@@ -257,7 +257,7 @@ fn a_shared_file_that_somebody_edits_before_the_confirm_is_left_alone() {
     world.process(|env| apply(&plan, &options(Some(100)), env)).unwrap().unwrap();
     world.edit(DAEMON, "{\"debug\": true}");
     let outcome = world.process(|env| confirm(env, None, Connection::Any)).unwrap().unwrap();
-    assert_eq!(outcome.exit(), Exit::RolledBack);
+    assert_eq!(outcome.exit(), ExitCode::RolledBack);
     assert!(outcome.reason.unwrap().contains("was changed by somebody else meanwhile"));
     assert_eq!(world.value(DAEMON).as_deref(), Some("{\"debug\": true}"));
     assert_eq!(world.value("fake:a").as_deref(), Some("d"));
@@ -276,7 +276,7 @@ fn what_the_kernel_moved_along_goes_back_too() {
             world.edit(MOVED, value);
         }
         let outcomes = world.process(|env| rollback(env, &Selection::Newest)).unwrap().unwrap();
-        assert_eq!(outcomes[0].exit(), Exit::Success);
+        assert_eq!(outcomes[0].exit(), ExitCode::Success);
         assert_eq!(world.value(MOVER).as_deref(), Some("d"));
         assert_eq!(world.value(MOVED).as_deref(), Some(edit.unwrap_or("d")));
     }
@@ -302,7 +302,7 @@ fn a_boot_value_that_another_file_overrides_fails_the_apply() {
     let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
     let env = super::Env { boot: &LaterFile, ..world.env() };
     let outcome = apply(&plan, &options(None), &env).unwrap();
-    assert_eq!(outcome.exit(), Exit::RolledBack);
+    assert_eq!(outcome.exit(), ExitCode::RolledBack);
     let reason = "at the next boot sysctl:vm.swappiness will be 60, not 10: /etc/sysctl.d/99-zzz.conf:3 wins";
     assert_eq!(outcome.reason.as_deref(), Some(reason));
     assert_eq!(world.values(), old);
@@ -321,7 +321,7 @@ fn an_image_is_set_up_on_its_boot_layer_only() {
     let env = machine.env(&knobs, &super::NoBootTruth, &super::Unwatched);
     let world = World::new();
     let file = world.plan(&[(DROP_IN, "vm.swappiness = 10\n")]);
-    assert_eq!(apply(&file, &options(None), &env).unwrap().exit(), Exit::Success);
+    assert_eq!(apply(&file, &options(None), &env).unwrap().exit(), ExitCode::Success);
     let path = image.path().join("etc/sysctl.d/99-zz-preflight.conf");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "vm.swappiness = 10\n");
     let mut live = file.clone();
@@ -329,7 +329,7 @@ fn an_image_is_set_up_on_its_boot_layer_only() {
     live.changes[0].layer = crate::facts::Layer::Live;
     let error = apply(&live, &options(None), &env).unwrap_err();
     assert_eq!(error.to_string(), "sysctl:vm.swappiness cannot be set here: not a running host");
-    assert_eq!(rollback(&env, &Selection::All).unwrap()[0].exit(), Exit::Success);
+    assert_eq!(rollback(&env, &Selection::All).unwrap()[0].exit(), ExitCode::Success);
     assert!(!path.exists());
 }
 

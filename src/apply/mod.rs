@@ -49,7 +49,7 @@ use std::time::Duration;
 pub use confirm::{Connection, confirm};
 pub use history::{Entry, history};
 pub use id::TxId;
-pub use outcome::{ApplyError, Exit, Outcome};
+pub use outcome::{ApplyError, Outcome};
 pub use progress::State;
 pub use recover::{Recovery, recover};
 pub use rollback::{Selection, rollback};

@@ -8,9 +8,8 @@ use proptest::prelude::*;
 
 use super::progress::{Progress, State};
 use super::world::{DAEMON, DROP_IN, World};
-use super::{
-    ApplyError, Connection, Exit, Options, Outcome, Recovery, Selection, TxId, apply, confirm, recover, rollback,
-};
+use super::{ApplyError, Connection, Options, Outcome, Recovery, Selection, TxId, apply, confirm, recover, rollback};
+use crate::exit::ExitCode;
 
 const TARGETS: [&str; 5] = ["fake:a", "fake:b", "fake:c", DROP_IN, DAEMON];
 
@@ -191,7 +190,7 @@ fn history_of(ops: Vec<Op>) {
                                 Some(State::RolledBack | State::RolledBackWithConflicts | State::RollbackFailed)
                             );
                             if failed && matches!(command, Command::Apply { .. }) {
-                                assert_ne!(outcome.exit(), Exit::Success);
+                                assert_ne!(outcome.exit(), ExitCode::Success);
                             }
                         }
                         if let Command::Apply { window: false, .. } = &command

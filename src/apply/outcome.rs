@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::id::TxId;
 use super::progress::{Progress, State, StepProgress};
 use super::store::StoreError;
+use crate::exit::ExitCode;
 use crate::facts::Layer;
 
 /// The name and version of the format.
@@ -19,29 +20,6 @@ pub enum Verb {
     Confirm,
     Rollback,
     Recover,
-}
-
-/// The exit codes that a change of the host can end with; the numbers are those of the manual.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// Done, or there was nothing to do.
-    Success = 0,
-    /// `verify` found drift.
-    Drift = 1,
-    /// Refused: nothing was changed.
-    Refused = 2,
-    /// Not permitted, or the state cannot be believed.
-    CannotTell = 3,
-    /// The apply failed and was rolled back.
-    RolledBack = 4,
-    /// Another transaction is pending, or the lock is held.
-    Busy = 5,
-    /// Not everything could be restored.
-    Conflicts = 6,
-    /// Applied, waiting for the confirm.
-    Pending = 7,
-    Internal = 70,
 }
 
 /// What came of one change.
@@ -158,16 +136,16 @@ impl Outcome {
 
     /// The exit code. An *apply* or a *confirm* that ends rolled back is never a success; a rollback that was asked for
     /// is one when it restored everything.
-    pub fn exit(&self) -> Exit {
+    pub fn exit(&self) -> ExitCode {
         let asked_back = matches!(self.verb, Verb::Rollback | Verb::Recover);
         match self.state {
-            None => Exit::Success,
-            Some(State::Committed) if self.conflicts.is_empty() => Exit::Success,
-            Some(State::Committed | State::RolledBackWithConflicts | State::RollbackFailed) => Exit::Conflicts,
-            Some(State::RolledBack) if asked_back => Exit::Success,
-            Some(State::RolledBack) => Exit::RolledBack,
-            Some(State::PendingConfirm) => Exit::Pending,
-            Some(_) => Exit::Internal,
+            None => ExitCode::Success,
+            Some(State::Committed) if self.conflicts.is_empty() => ExitCode::Success,
+            Some(State::Committed | State::RolledBackWithConflicts | State::RollbackFailed) => ExitCode::Conflicts,
+            Some(State::RolledBack) if asked_back => ExitCode::Success,
+            Some(State::RolledBack) => ExitCode::RolledBack,
+            Some(State::PendingConfirm) => ExitCode::Pending,
+            Some(_) => ExitCode::Internal,
         }
     }
 }
@@ -229,18 +207,18 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
-    pub fn exit(&self) -> Exit {
+    pub fn exit(&self) -> ExitCode {
         match self {
             Self::NotAllowed(_)
             | Self::Refused(_)
             | Self::SameConnection
             | Self::UnknownConnection
-            | Self::Store(StoreError::NoTransaction(_)) => Exit::Refused,
-            Self::Pending { .. } | Self::Locked(_) => Exit::Busy,
-            Self::Store(error) | Self::NotBegun(error) if error.is_denied() => Exit::CannotTell,
-            Self::Store(StoreError::Corrupt { .. }) => Exit::CannotTell,
-            Self::NotBegun(_) => Exit::RolledBack,
-            Self::Store(_) => Exit::Internal,
+            | Self::Store(StoreError::NoTransaction(_)) => ExitCode::Refused,
+            Self::Pending { .. } | Self::Locked(_) => ExitCode::Busy,
+            Self::Store(error) | Self::NotBegun(error) if error.is_denied() => ExitCode::CannotTell,
+            Self::Store(StoreError::Corrupt { .. }) => ExitCode::CannotTell,
+            Self::NotBegun(_) => ExitCode::RolledBack,
+            Self::Store(_) => ExitCode::Internal,
         }
     }
 }

@@ -7,7 +7,8 @@ use super::Env;
 use super::id::TxId;
 use super::journal::Step;
 use super::managed::Held;
-use super::outcome::{ApplyError, Exit};
+use super::outcome::ApplyError;
+use crate::exit::ExitCode;
 use crate::facts::Layer;
 
 /// How something differs from what was committed.
@@ -51,12 +52,12 @@ pub struct Verified {
 
 impl Verified {
     /// Drift, or 3 when something could not be read and nothing is known to have drifted.
-    pub fn exit(&self) -> Exit {
+    pub fn exit(&self) -> ExitCode {
         let is_unknown = |drift: &Drift| drift.kind == DriftKind::Unknown;
         match self.drifts.as_slice() {
-            [] => Exit::Success,
-            drifts if drifts.iter().all(is_unknown) => Exit::CannotTell,
-            _ => Exit::Drift,
+            [] => ExitCode::Success,
+            drifts if drifts.iter().all(is_unknown) => ExitCode::CannotTell,
+            _ => ExitCode::NotReady,
         }
     }
 }

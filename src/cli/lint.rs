@@ -21,7 +21,7 @@ pub(super) fn run(args: &LintArgs) -> Result<ExitCode, Stop> {
     }
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{} in {}", count(total), files(args.files.len()))?;
-    Ok(if total == 0 { ExitCode::Success } else { ExitCode::Usage })
+    Ok(if total == 0 { ExitCode::Success } else { ExitCode::Refused })
 }
 
 /// `no mistakes`, `1 mistake`, `3 mistakes`.

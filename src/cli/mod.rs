@@ -19,9 +19,10 @@ use std::io::{self, Write as _};
 
 use clap::Parser as _;
 
+pub use crate::exit::ExitCode;
 pub use args::Cli;
 use args::{ColorWhen, Command};
-pub use exit::{ExitCode, FailOn};
+pub use exit::FailOn;
 
 /// What ends a command early.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl From<crate::catalog::load::LoadError> for Stop {
 
 impl From<crate::apply::ApplyError> for Stop {
     fn from(error: crate::apply::ApplyError) -> Self {
-        Self::Change(error.exit().into(), error.into())
+        Self::Change(error.exit(), error.into())
     }
 }
 
@@ -86,7 +87,7 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // `--help` and `--version` come here too; they are no mistake.
-            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success };
+            let code = if error.use_stderr() { ExitCode::Refused } else { ExitCode::Success };
             return match error.print() {
                 // Asked for, and not delivered: a full disk is no success, a reader who left is.
                 Err(lost) if code == ExitCode::Success && lost.kind() != io::ErrorKind::BrokenPipe => {
@@ -125,12 +126,12 @@ fn report_stop(stop: &Stop) -> ExitCode {
         Stop::BrokenPipe => ExitCode::Success,
         Stop::Usage(error) => {
             let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&format!("{error:#}")));
-            ExitCode::Usage
+            ExitCode::Refused
         }
         Stop::Files(diagnostics) => {
             let _ = write!(stderr, "{}", diagnostics.render(true));
             let _ = writeln!(stderr, "error: {}", lint::count(diagnostics.list.len()));
-            ExitCode::Usage
+            ExitCode::Refused
         }
         Stop::Change(code, error) => {
             let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&format!("{error:#}")));

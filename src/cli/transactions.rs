@@ -161,7 +161,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
         }
     }
     print(&bytes)?;
-    Ok(verified.exit().into())
+    Ok(verified.exit())
 }
 
 /// Gauges for node_exporter: how many knobs are kept, and how many of them drifted, by kind.
@@ -200,7 +200,7 @@ pub(super) fn show_one(outcome: &Outcome, as_json: bool) -> Result<ExitCode, Sto
         lines(outcome, &mut bytes)?;
     }
     print(&bytes)?;
-    Ok(outcome.exit().into())
+    Ok(outcome.exit())
 }
 
 /// Shows what came of a command that may end any number of transactions, as JSON always a list, and returns the worst of
@@ -218,7 +218,7 @@ fn show(outcomes: &[Outcome], as_json: bool) -> Result<ExitCode, Stop> {
     }
     print(&bytes)?;
     let worst = outcomes.iter().map(Outcome::exit).max_by_key(|exit| *exit as u8);
-    Ok(worst.map_or(ExitCode::Success, Into::into))
+    Ok(worst.unwrap_or(ExitCode::Success))
 }
 
 fn lines(outcome: &Outcome, out: &mut dyn Write) -> std::io::Result<()> {

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use host::{DROP_IN, Lab, PORTS, SOMAXCONN};
-use preflight::apply::{Exit, Options, Recovery, Selection, State, apply, confirm, recover, rollback};
+use preflight::apply::{Options, Recovery, Selection, State, apply, confirm, recover, rollback};
+use preflight::exit::ExitCode;
 
 /// G3 and G7: killed at each system call from `begin` on, and recovered twice, everything is old or everything is new.
 ///
@@ -59,14 +60,14 @@ fn real_settings_change_and_come_back() {
     lab.run(|env| {
         let outcome =
             apply(&lab.plan(), &Options { settle: Duration::from_millis(50), ..Options::default() }, env).unwrap();
-        assert_eq!(outcome.exit(), Exit::Success, "{outcome:?}");
+        assert_eq!(outcome.exit(), ExitCode::Success, "{outcome:?}");
     });
     assert!(lab.is_new(), "{:?}", lab.values());
     // Somebody else reserves a port meanwhile, and edits our file.
     lab.set(PORTS, "6379-6381,9000");
     lab.run(|env| {
         let outcomes = rollback(env, &Selection::Newest).unwrap();
-        assert_eq!(outcomes[0].exit(), Exit::Success, "{outcomes:?}");
+        assert_eq!(outcomes[0].exit(), ExitCode::Success, "{outcomes:?}");
     });
     assert_eq!(lab.values()[PORTS], "9000", "only ours is given back");
     assert_eq!(lab.values()[SOMAXCONN], "4096");
@@ -81,7 +82,7 @@ fn a_setting_that_somebody_changed_since_is_left_alone_and_named() {
     lab.set(SOMAXCONN, "777");
     lab.run(|env| {
         let outcomes = rollback(env, &Selection::Newest).unwrap();
-        assert_eq!(outcomes[0].exit(), Exit::Conflicts);
+        assert_eq!(outcomes[0].exit(), ExitCode::Conflicts);
         assert_eq!(outcomes[0].conflicts[0].target, SOMAXCONN);
         assert_eq!(outcomes[0].conflicts[0].found.as_deref(), Some("777"));
     });
@@ -122,10 +123,10 @@ fn what_cannot_be_written_shows_before_anything_changes() {
         };
         lab.run(|env| match apply(&lab.plan(), &host::at_once(), env) {
             Ok(outcome) => {
-                assert_eq!(outcome.exit(), Exit::RolledBack, "{case}: {outcome:?}");
+                assert_eq!(outcome.exit(), ExitCode::RolledBack, "{case}: {outcome:?}");
                 assert!(outcome.changes.iter().all(|change| change.before.is_none()), "{case}: a change was begun");
             }
-            Err(error) => assert_eq!(error.exit(), Exit::RolledBack, "{case}: {error}"),
+            Err(error) => assert_eq!(error.exit(), ExitCode::RolledBack, "{case}: {error}"),
         });
         nix::mount::umount(&mounted).unwrap();
         assert!(lab.is_old(), "{case}: {:?}", lab.values());
@@ -165,7 +166,7 @@ fn a_waiting_apply_that_is_asked_to_stop_takes_everything_back() {
     host::eventually(Duration::from_secs(20), || lab.is_pending());
     let process = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(host::code(Exit::RolledBack)));
+    assert_eq!(child.wait().unwrap().code(), Some(host::code(ExitCode::RolledBack)));
     assert!(lab.is_old(), "{:?}", lab.values());
     // The watchdog looks every second, and leaves when there is nothing to watch.
     let watchdog = lab.newest().unwrap().timer.unwrap().1;
@@ -182,14 +183,14 @@ fn of_ten_applies_at_once_one_wins() {
     for mut child in children {
         *exits.entry(child.wait().unwrap().code().unwrap()).or_default() += 1;
     }
-    assert_eq!(exits, BTreeMap::from([(host::code(Exit::Pending), 1), (host::code(Exit::Busy), 9)]));
+    assert_eq!(exits, BTreeMap::from([(host::code(ExitCode::Pending), 1), (host::code(ExitCode::Busy), 9)]));
     lab.run(|env| {
         assert_eq!(preflight::apply::history(env, 100).unwrap().len(), 1, "more than one journal");
         let error = apply(&lab.other_plan(), &host::at_once(), env).unwrap_err();
         let tx = env.store.unfinished().unwrap().pop().unwrap();
         assert!(error.to_string().contains(tx.as_str()), "{error}");
         let outcome = confirm(env, None, preflight::apply::Connection::Any).unwrap();
-        assert_eq!(outcome.exit(), Exit::Success);
+        assert_eq!(outcome.exit(), ExitCode::Success);
     });
     assert!(lab.is_new());
 }

@@ -16,7 +16,8 @@ use std::time::Duration;
 use host::{DROP_IN, Lab, SOMAXCONN, at_once, code, with_env};
 use preflight::apply::signals::Interrupt;
 use preflight::apply::timer::watch;
-use preflight::apply::{ApplyError, Connection, Exit, Options, Outcome, Selection, apply, confirm, rollback};
+use preflight::apply::{ApplyError, Connection, Options, Outcome, Selection, apply, confirm, rollback};
+use preflight::exit::ExitCode;
 
 fn main() {
     let var = |name: &str| std::env::var(name).unwrap_or_default();
@@ -47,14 +48,14 @@ fn main() {
             }
             "confirm" => one(confirm(env, None, Connection::Any)),
             "rollback" => match rollback(env, &Selection::Newest) {
-                Ok(mut outcomes) => outcomes.pop().map_or(Exit::Success, |outcome| outcome.exit()),
+                Ok(mut outcomes) => outcomes.pop().map_or(ExitCode::Success, |outcome| outcome.exit()),
                 Err(error) => error.exit(),
             },
             "watch" => {
                 let tx = var("PREFLIGHT_LAB_TX").parse().unwrap();
                 let deadline = Duration::from_micros(number("PREFLIGHT_LAB_DEADLINE_US"));
                 assert!(env.clock.boottime() < deadline);
-                watch(env, &tx, deadline).map_or_else(|error| error.exit(), |_| Exit::Success)
+                watch(env, &tx, deadline).map_or_else(|error| error.exit(), |_| ExitCode::Success)
             }
             verb => panic!("no driver for `{verb}`"),
         }

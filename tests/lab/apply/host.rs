@@ -17,7 +17,8 @@ use preflight::apply::signals::Interrupt;
 use preflight::apply::store::Store;
 use preflight::apply::timer::{Armed, Timer, TimerError, start_watchdog};
 use preflight::apply::who::Who;
-use preflight::apply::{Env, Exit, NoBootTruth, Options, Recovery, State, TxId, Watch, apply, recover};
+use preflight::apply::{Env, NoBootTruth, Options, Recovery, State, TxId, Watch, apply, recover};
+use preflight::exit::ExitCode;
 use preflight::facts::Layer;
 use preflight::host::Host;
 use preflight::host::safe_file::Tree;
@@ -126,7 +127,7 @@ pub(crate) fn at_once() -> Options {
 }
 
 /// The exit code of a driver: 0 and 101 are what a program ends with that never came to it.
-pub(crate) fn code(exit: Exit) -> i32 {
+pub(crate) fn code(exit: ExitCode) -> i32 {
     i32::from(exit as u8) + 10
 }
 
@@ -375,7 +376,7 @@ fn disturb(lab: &Lab, verb: &str, call: &str, at: usize, disturbance: &str) {
     let inject = format!("inject={call}:{disturbance}:when={at}");
     let (exit, _) = lab.strace(verb, &["-e", &format!("trace={call}"), "-e", &inject]);
     // G7: whoever says success must mean it.
-    if exit == Some(code(Exit::Success)) {
+    if exit == Some(code(ExitCode::Success)) {
         let done = if verb == "rollback" { lab.is_old() } else { lab.is_new() };
         assert!(done, "{point}: success was reported and {:?} is the case", lab.values());
     }
@@ -386,7 +387,7 @@ fn disturb(lab: &Lab, verb: &str, call: &str, at: usize, disturbance: &str) {
         assert!(round == 0 || outcomes.is_empty(), "{point}: the second recovery found {outcomes:?}");
         assert!(lab.is_old() || lab.is_new(), "{point}, round {round}: {:?} after {outcomes:?}", lab.values());
     }
-    if exit == Some(code(Exit::RolledBack)) {
+    if exit == Some(code(ExitCode::RolledBack)) {
         assert!(lab.is_old(), "{point}: rolled back was reported and {:?} is the case", lab.values());
     }
     lab.run(|env| {

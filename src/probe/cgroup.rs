@@ -3,12 +3,16 @@
 //! Every ancestor's limit binds, so all that can be seen are read. A container with its own cgroup namespace sees
 //! itself as `/`; one without sees its full path, while only its own folder is mounted. Both end at the mount point.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::mounts::Mount;
 use crate::host::{Host, ReadError};
 
 const MEMBERSHIP: &str = "/proc/self/cgroup";
+
+/// Where they are mounted by convention; for people.
+const MOUNT_POINT: &str = "/sys/fs/cgroup";
 
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +46,12 @@ pub struct Hierarchy {
     pub groups: Vec<Group>,
 }
 
-/// The hierarchies that may limit `controller`: in hybrid mode the v1 one and the (then powerless) unified one.
-pub fn hierarchies(controller: Controller, membership: &str, mounts: &[Mount]) -> Vec<Hierarchy> {
-    membership
+/// The hierarchies that may limit `controller`: in hybrid mode the v1 one and the (then powerless) unified one. `None`
+/// when this process is in one whose files cannot be seen: what its groups allow is then not known. The kernel lists
+/// only hierarchies that were mounted once, so that not to find one is a matter of this mount namespace.
+pub fn hierarchies(controller: Controller, membership: &str, mounts: &[Mount]) -> Option<Vec<Hierarchy>> {
+    let mut hidden = [false; 2];
+    let found: Vec<Hierarchy> = membership
         .lines()
         .filter_map(|line| {
             let mut fields = line.splitn(3, ':');
@@ -60,10 +67,16 @@ pub fn hierarchies(controller: Controller, membership: &str, mounts: &[Mount]) -
                     mount.filesystem == "cgroup" && mount.super_options.split(',').any(|name| name == controller.name())
                 }
             };
-            let groups = mounts.iter().filter(ours).map(|mount| visible(path, mount)).max_by_key(Vec::len)?;
-            Some(Hierarchy { unified, groups })
+            let groups = mounts.iter().filter(ours).map(|mount| visible(path, mount)).max_by_key(Vec::len);
+            let groups = groups.filter(|groups| !groups.is_empty());
+            hidden[usize::from(unified)] |= groups.is_none();
+            Some(Hierarchy { unified, groups: groups? })
         })
-        .collect()
+        .collect();
+    let [v1_hidden, unified_hidden] = hidden;
+    // A controller is in one hierarchy only: where a v1 one has it, the unified one has nothing to say.
+    let has_v1 = found.iter().any(|hierarchy| !hierarchy.unified);
+    if v1_hidden || (unified_hidden && !has_v1) { None } else { Some(found) }
 }
 
 /// The group `path` and its ancestors, as far as they lie under the mount.
@@ -92,7 +105,18 @@ fn visible(path: &str, mount: &Mount) -> Vec<Group> {
 /// The hierarchies around this process. A kernel without control groups has none.
 pub fn read(host: &Host, controller: Controller, mounts: &[Mount]) -> Result<Vec<Hierarchy>, ReadError> {
     let Some(membership) = host.read_optional(MEMBERSHIP)? else { return Ok(Vec::new()) };
-    Ok(hierarchies(controller, &membership, mounts))
+    hierarchies(controller, &membership, mounts).ok_or_else(|| hidden(MOUNT_POINT))
+}
+
+/// This process is in a group whose files are not there: its limits are not known.
+pub fn hidden(path: impl AsRef<Path>) -> ReadError {
+    let error = "the control groups of this process are hidden from it, so that their limits are not known";
+    ReadError { path: path.as_ref().to_owned(), source: io::Error::other(error) }
+}
+
+/// Whether the folder is that of a group: every group has this file, and nothing that hides them does.
+pub fn is_group(host: &Host, group: &Group) -> bool {
+    host.exists(group.dir.join("cgroup.procs"))
 }
 
 #[cfg(test)]
@@ -103,6 +127,7 @@ mod tests {
 
     fn paths(membership: &str, mountinfo: &str, controller: Controller) -> Vec<(String, String)> {
         hierarchies(controller, membership, &mounts::parse(mountinfo))
+            .unwrap()
             .into_iter()
             .flat_map(|hierarchy| hierarchy.groups)
             .map(|group| (group.path, group.dir.display().to_string()))
@@ -132,8 +157,23 @@ mod tests {
             owned(&[("/docker/abc", "/sys/fs/cgroup/memory/")])
         );
         assert_eq!(paths("4:memory:/docker/abc\n", v1, Controller::Cpu), []);
+    }
+
+    #[test]
+    fn a_hierarchy_that_cannot_be_seen_is_not_taken_for_none() {
+        let v2 = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let v1 = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
+        let is_hidden =
+            |membership, mountinfo| hierarchies(Controller::Memory, membership, &mounts::parse(mountinfo)).is_none();
+        assert!(is_hidden("0::/a\n", ""));
+        assert!(is_hidden("4:memory:/a\n0::/\n", ""));
+        assert!(is_hidden("4:memory:/a\n0::/\n", v2), "the v1 hierarchy has the controller");
         // Moved to a sibling after the mount was made: the mounted folder is no ancestor.
-        assert_eq!(paths("4:memory:/docker/abcd\n", v1, Controller::Memory), []);
+        assert!(is_hidden("4:memory:/docker/abcd\n", v1));
+        assert!(!is_hidden("4:memory:/docker/abc\n0::/\n", v1), "the unified one has nothing to say");
+        assert!(!is_hidden("0::/a\n", v2));
+        assert!(!is_hidden("5:pids:/a\n1:name=systemd:/\n", ""), "nothing limits memory");
+        assert!(!is_hidden("", ""));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::cgroup::{self, Controller, Group};
 use super::mounts::Mount;
+use crate::facts::Fact;
 use crate::host::{Host, ReadError};
 
 /// "No limit": what `max` is read as.
@@ -34,6 +35,13 @@ pub struct CpuQuota {
     pub file: PathBuf,
 }
 
+/// A limit that cannot be read may be the one that binds.
+pub fn unreadable(error: &ReadError) -> Fact {
+    let help =
+        if error.is_denied() { "run as root" } else { "run where /sys/fs/cgroup is mounted: on the host itself" };
+    Fact::unknown(error.to_string(), Some(help), error.path.display().to_string())
+}
+
 /// All memory limits around this process.
 pub fn memory_limits(host: &Host, mounts: &[Mount]) -> Result<Vec<MemoryLimit>, ReadError> {
     let mut limits = Vec::new();
@@ -52,9 +60,10 @@ pub fn memory_limits(host: &Host, mounts: &[Mount]) -> Result<Vec<MemoryLimit>, 
 fn v2_memory(host: &Host, group: &Group) -> Result<Option<MemoryLimit>, ReadError> {
     let file = group.dir.join("memory.max");
     // The root group of the host has no such file.
-    let Some(bytes) = number(host, &file, limit)?.filter(|bytes| *bytes < UNLIMITED) else {
+    let Some(bytes) = number(host, &file, limit)? else { return seen(host, group).map(|()| None) };
+    if bytes == UNLIMITED {
         return Ok(None);
-    };
+    }
     let used = number(host, &group.dir.join("memory.current"), |text| text.parse().ok())?.unwrap_or(0);
     let left = left(bytes, used, statistic(host, group, "inactive_file")?);
     Ok(Some(MemoryLimit { bytes, left, group: group.path.clone(), file }))
@@ -68,7 +77,10 @@ fn v1_memory(host: &Host, groups: &[Group], limits: &mut Vec<MemoryLimit>) -> Re
     let mut tightest = V1_UNLIMITED;
     for group in groups {
         let file = group.dir.join("memory.limit_in_bytes");
-        let Some(bytes) = number(host, &file, |text| text.parse().ok())? else { continue };
+        let Some(bytes) = number(host, &file, |text| text.parse().ok())? else {
+            seen(host, group)?;
+            continue;
+        };
         if bytes >= V1_UNLIMITED || effective.is_some_and(|effective| bytes < effective) {
             continue;
         }
@@ -103,7 +115,7 @@ pub fn cpu_quotas(host: &Host, mounts: &[Mount]) -> Result<Vec<CpuQuota>, ReadEr
         for group in &hierarchy.groups {
             let file = group.dir.join(if hierarchy.unified { "cpu.max" } else { "cpu.cfs_quota_us" });
             let millicpus = if hierarchy.unified {
-                number(host, &file, cpu_max)?.filter(|millicpus| *millicpus < UNLIMITED)
+                number(host, &file, cpu_max)?
             } else {
                 match number(host, &file, |text| text.parse::<i64>().ok())?.map(u64::try_from) {
                     Some(Ok(quota)) => {
@@ -111,13 +123,25 @@ pub fn cpu_quotas(host: &Host, mounts: &[Mount]) -> Result<Vec<CpuQuota>, ReadEr
                         number(host, &period, |text| share(quota, text.parse().ok()?))?
                     }
                     // -1 is "no quota".
-                    Some(Err(_)) | None => None,
+                    Some(Err(_)) => Some(UNLIMITED),
+                    None => None,
                 }
             };
+            let Some(millicpus) = millicpus else {
+                seen(host, group)?;
+                continue;
+            };
+            let millicpus = Some(millicpus).filter(|millicpus| *millicpus < UNLIMITED);
             quotas.extend(millicpus.map(|millicpus| CpuQuota { millicpus, group: group.path.clone(), file }));
         }
     }
     Ok(quotas)
+}
+
+/// A group without a limit's file has no such limit (the root group, a controller that is off), unless the group itself
+/// is not there: something is mounted over the control groups.
+fn seen(host: &Host, group: &Group) -> Result<(), ReadError> {
+    if cgroup::is_group(host, group) { Ok(()) } else { Err(cgroup::hidden(&group.dir)) }
 }
 
 /// `max` (no limit) or bytes.
@@ -200,6 +224,7 @@ mod tests {
         let (_root, host) = root(&[
             ("proc/self/cgroup", "0::/a/b\n"),
             ("proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            ("sys/fs/cgroup/cgroup.procs", ""),
             ("sys/fs/cgroup/a/memory.max", "1000\n"),
             ("sys/fs/cgroup/a/memory.current", "400\n"),
             ("sys/fs/cgroup/a/memory.stat", "inactive_file 100\n"),
@@ -231,6 +256,7 @@ mod tests {
         let (_root, host) = root(&[
             ("proc/self/cgroup", "4:memory:/a/b\n"),
             ("proc/self/mountinfo", "35 31 0:32 / /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"),
+            ("sys/fs/cgroup/memory/cgroup.procs", ""),
             ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1000\n"),
             ("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "4000\n"),
             ("sys/fs/cgroup/memory/a/b/memory.stat", "hierarchical_memory_limit 4000\n"),
@@ -238,6 +264,36 @@ mod tests {
         let bytes: Vec<u64> =
             memory_limits(&host, &mounts::read(&host).unwrap()).unwrap().iter().map(|limit| limit.bytes).collect();
         assert_eq!(bytes, [4000]);
+    }
+
+    /// Fails where a missing file is "no limit" without a look at the group.
+    #[test]
+    fn groups_that_something_is_mounted_over_are_not_without_a_limit() {
+        for (membership, mountinfo) in [
+            ("0::/a\n", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            ("0::/\n", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            ("0::/\n", "30 23 0:26 / /proc rw - proc proc rw\n"),
+            (
+                "4:memory:/\n1:cpu:/\n",
+                "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                 36 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n",
+            ),
+        ] {
+            let (root, host) = root(&[("proc/self/cgroup", membership), ("proc/self/mountinfo", mountinfo)]);
+            let mounts = mounts::read(&host).unwrap();
+            for error in [memory_limits(&host, &mounts).unwrap_err(), cpu_quotas(&host, &mounts).unwrap_err()] {
+                assert!(error.to_string().contains("hidden from it"), "{error}");
+            }
+            for mount in ["", "/memory", "/cpu", "/a"] {
+                let dir = root.path().join(format!("sys/fs/cgroup{mount}"));
+                fs::create_dir_all(&dir).unwrap();
+                fs::write(dir.join("cgroup.procs"), "").unwrap();
+            }
+            if mountinfo.contains("cgroup") {
+                assert_eq!(memory_limits(&host, &mounts).unwrap(), []);
+                assert_eq!(cpu_quotas(&host, &mounts).unwrap(), []);
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Context;
 use super::cgroup_limits::{self, CpuQuota};
 use crate::facts::{Fact, Facts, Value, ranges};
-use crate::host::{Host, ReadError, cpus};
+use crate::host::{Host, cpus};
 
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 const AFFINITY: &str = "sched_getaffinity(2)";
@@ -21,18 +21,12 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
         match (cpus::allowed(), quotas) {
             (Ok(allowed), Ok(quotas)) => count(allowed, online(cx.host), &quotas),
             (Err(error), _) => Fact::unknown(crate::host::describe(&error), None, AFFINITY),
-            (_, Err(error)) => unreadable(&error),
+            (_, Err(error)) => cgroup_limits::unreadable(&error),
         }
     } else {
         Fact::not_running(AFFINITY)
     };
     facts.live("cpu.count", fact.took(started.elapsed()));
-}
-
-/// A quota that cannot be read may be the one that binds.
-fn unreadable(error: &ReadError) -> Fact {
-    let help = error.is_denied().then_some("run as root");
-    Fact::unknown(error.to_string(), help, error.path.display().to_string())
 }
 
 /// How many CPUs are online; `None` without /sys, where the affinity alone (which only holds CPUs in use) decides.

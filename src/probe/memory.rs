@@ -118,7 +118,7 @@ fn total(meminfo: &Meminfo, limits: &Limits) -> Fact {
     let Some(host) = meminfo.total.filter(|bytes| *bytes > 0) else { return missing("MemTotal") };
     let limits = match limits {
         Ok(limits) => limits,
-        Err(error) => return unlimited_unknown(error),
+        Err(error) => return cgroup_limits::unreadable(error),
     };
     match limits.iter().min_by_key(|limit| limit.bytes) {
         None => Fact::known(Value::Bytes(host), MEMINFO),
@@ -139,7 +139,7 @@ fn available(meminfo: &Meminfo, limits: &Limits) -> Fact {
     let Some(host) = meminfo.available.filter(|bytes| *bytes > 0) else { return missing("MemAvailable") };
     let limits = match limits {
         Ok(limits) => limits,
-        Err(error) => return unlimited_unknown(error),
+        Err(error) => return cgroup_limits::unreadable(error),
     };
     match limits.iter().min_by_key(|limit| limit.left).filter(|limit| limit.left < host) {
         None => Fact::known(Value::Bytes(host), MEMINFO),
@@ -151,12 +151,6 @@ fn available(meminfo: &Meminfo, limits: &Limits) -> Fact {
             human_bytes(host)
         )),
     }
-}
-
-/// A limit that cannot be read may be the one that binds.
-fn unlimited_unknown(error: &ReadError) -> Fact {
-    let help = error.is_denied().then_some("run as root");
-    Fact::unknown(error.to_string(), help, error.path.display().to_string())
 }
 
 fn swap(meminfo: &Meminfo) -> Fact {

@@ -205,6 +205,21 @@ fn an_ancestor_outside_of_the_cgroup_namespace_binds() {
     assert!(note(&facts, "memory.total").contains("cgroup around /;"), "{}", note(&facts, "memory.total"));
 }
 
+/// Both ways in which a sandbox hides them: something mounted over them, and no mount at all. Fails where a file that is
+/// not there is taken for no limit.
+#[test]
+fn limits_that_are_hidden_are_unknown() {
+    for hide in ["mount -t tmpfs none /sys/fs/cgroup", "umount -R /sys/fs/cgroup"] {
+        let (facts, _) = facts_with_mounts(hide, &[MEMORY, CPU].concat(), "/");
+        for id in [MEMORY, CPU].concat() {
+            match &facts.get(id, Layer::Live).unwrap().state {
+                State::Unknown { error, .. } => assert!(error.contains("are hidden from it"), "{hide}: {error}"),
+                state => panic!("{hide}: {id} is {state:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn without_a_limit_memory_is_what_the_kernel_says() {
     let group = Group::new("memory", "none");

@@ -23,6 +23,8 @@ const MAX_CHAIN: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     pub name: String,
+    /// The file of the profile, if it is not embedded.
+    pub file: Option<String>,
     pub title: String,
     pub about: String,
     /// The included checks, overrides applied, in the order of the files.
@@ -132,7 +134,8 @@ fn assemble(
         .last()
         .map(|profile| (profile.name.value.clone(), profile.title.clone(), profile.about.clone()))
         .unwrap_or_default();
-    Ok(Catalogue { name, title, about, checks, definitions, parameters, set: set.clone(), sources })
+    let file = library.profile(profile).map(|file| file.path).filter(|path| !path.starts_with(EMBEDDED));
+    Ok(Catalogue { name, file, title, about, checks, definitions, parameters, set: set.clone(), sources })
 }
 
 /// Reads a profile and, before it, the ones it extends. The chain ends with the asked profile.

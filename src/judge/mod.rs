@@ -85,6 +85,8 @@ pub fn judge(
             name: catalogue.name.clone(),
             title: catalogue.title.clone(),
             set: catalogue.set.clone(),
+            file: catalogue.file.clone(),
+            files: catalogue.sources.iter().map(|source| source.path.clone()).collect(),
         },
         summary: Summary::of(&findings),
         findings,

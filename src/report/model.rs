@@ -201,6 +201,13 @@ pub struct ProfileView {
     /// Parameters given with `--set`, as given.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
+    /// The file that it is from; missing for a profile of preflight's own. A profile of a file may bear the name of one
+    /// of preflight's own, and then is another one all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// All files of checks and profiles that were read besides preflight's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
 }
 
 /// Host identity, findings, verdict.

@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use owo_colors::{OwoColorize as _, Style as Paint};
 
 use super::escape;
-use super::model::{Finding, LayerView, Outcome, Report, Verdict};
+use super::model::{Finding, LayerView, Outcome, ProfileView, Report, Verdict};
 use crate::catalog::check::Severity;
+use crate::catalog::embedded;
 
 /// The width of a pipe or a file.
 pub const DEFAULT_WIDTH: usize = 80;
@@ -89,7 +90,24 @@ impl Terminal<'_> {
             report.preflight, report.profile.name, host.name, host.os, host.kernel
         );
         let line = if self.style.unicode { line } else { line.replace(" · ", " - ") };
-        self.paragraph("", "", &line, Paint::new())
+        self.paragraph("", "", &line, Paint::new())?;
+        self.own_files(report)
+    }
+
+    /// A profile of one's own may bear the name of an embedded one: a reader must not take it for that.
+    fn own_files(&mut self, report: &Report) -> io::Result<()> {
+        let ProfileView { name, file, files, .. } = &report.profile;
+        if let Some(file) = file {
+            let hides = embedded::PROFILES.iter().any(|embedded| embedded.name == name);
+            let hides = if hides { ", which is not preflight's own of that name" } else { "" };
+            self.paragraph("", "", &format!("profile {name} from {file}{hides}"), Paint::new())?;
+        }
+        let others: Vec<&str> =
+            files.iter().filter(|other| Some(*other) != file.as_ref()).map(String::as_str).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        self.paragraph("", "", &format!("also read: {}", others.join(", ")), Paint::new())
     }
 
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {

@@ -135,6 +135,7 @@ fn people_get_the_reason_the_source_and_the_next_step() {
     let ran = lab.run(["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap()]);
     insta::assert_snapshot!(ran.stdout, @"
     preflight 0.1.0 - lab - lab (Debian of the test, kernel 6.1.0)
+    profile lab from @LAB@/p.toml
 
     CHECKS OF THE PROFILE
       [FAIL] a.b is right: 3

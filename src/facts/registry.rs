@@ -70,7 +70,8 @@ pub const FACTS: &[Spec] = facts! {
     "docker.root-space.*" Bytes Live "what an unprivileged writer has left under the root of the instance: `docker` (DockerRootDir) or `containerd`" "statvfs(3)";
     "docker.root-inodes.*" Percent Live "percent of inodes free under the same roots; absent where the file system does not count them" "statvfs(3)";
 
-    "port.state.*" Text Live "`free`, `ours` (held by the workload itself; `taken` when ports_expected is free), `taken`, `not-our-address`; the note names the holder" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
+    "port.state.*" Text Live "`free`, `ours` (held by the workload itself), `taken`, `not-our-address`; the note names the holder" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
+    "port.in-use.*" Bool Live "whether anybody holds the port, the workload or somebody who cannot be seen included; the note says who" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
 
     "memory.total" Bytes Live "memory this host or the tightest cgroup around this process grants" "/proc/meminfo MemTotal, cgroup memory.max";
     "memory.available" Bytes Live "memory that can be had now without swapping, within the tightest cgroup" "/proc/meminfo MemAvailable, cgroup memory.current";
@@ -103,6 +104,7 @@ pub const FACTS: &[Spec] = facts! {
     "derived.memory.tight" Bytes Live "nodes_here × 1.5 × maxmemory + 512 MiB: room for a fork under moderate writes" "maxmemory, nodes_here";
     "derived.disk.needed" Bytes Live "nodes_here × 3 × maxmemory: snapshot, append-only file and its rewrite" "maxmemory, nodes_here";
     "derived.nofile.needed" Int Live "maxclients + 32: what Redis asks for" "maxclients";
+    "derived.port.state.*" Text Live "`port.state`, but `taken` for whatever is in use when `ports_expected` is `free`" "port.state.*, port.in-use.*, ports_expected";
     "derived.port.ephemeral-overlap" Set Live "workload ports inside ip_local_port_range that ip_local_reserved_ports does not keep free" "sysctl.net.ipv4.ip_local_port_range, sysctl.net.ipv4.ip_local_reserved_ports, ports";
 };
 

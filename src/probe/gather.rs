@@ -141,7 +141,7 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
 fn add(id: String, ids: &mut BTreeSet<String>) {
     if id.starts_with("derived.") {
         for input in derived::inputs(&id) {
-            add((*input).to_owned(), ids);
+            add(input, ids);
         }
     } else {
         ids.insert(id);

@@ -42,6 +42,54 @@ fn a_snapshot_carries_the_profile_it_was_gathered_for() {
     assert_eq!((json(&ran.stdout)["findings"][0]["id"].as_str(), ran.code), (Some("a.b"), 0), "{}", ran.stderr);
 }
 
+/// What is expected of the ports is asked when a snapshot is judged, not when it is taken. Fails where the probe decides.
+#[test]
+fn a_snapshot_is_judged_by_what_is_expected_of_the_ports_now() {
+    let lab = Lab::new();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("ports=own:{}", socket.local_addr().unwrap().port());
+    let own = format!("workload_processes={}", std::fs::read_to_string("/proc/self/comm").unwrap().trim_end());
+    let address = "publish_address=127.0.0.1";
+    let facts = lab.run(["facts", "--only", "port.free", "--set", &port, "--set", &own, "--set", address]);
+    assert_eq!(facts.code, 0, "{}", facts.stderr);
+    for (expected, result) in [("free_or_ours", "pass"), ("free", "fail")] {
+        let set = format!("ports_expected={expected}");
+        let args = ["check", "--snapshot", "-", "--only", "port.free", "--set", &set, "--format", "json"];
+        let ran = lab.run_with_input(args, &facts.stdout);
+        let report = json(&ran.stdout);
+        assert_eq!(report["findings"][0]["result"].as_str(), Some(result), "{report}");
+    }
+}
+
+/// Whoever reads the report must see that it is not the profile that everybody has under this name.
+#[test]
+fn an_own_profile_of_an_embedded_name_is_told_apart() {
+    let lab = Lab::new();
+    let root = lab.root();
+    lab.write("root/proc/sys/vm/x", "7");
+    let text = profile(&check("a.b", "required", "fact = \"sysctl.vm.x\"\npass = { equals = 7 }"));
+    let text = text.replace("name = \"lab\"", "name = \"redis-sentinel\"");
+    assert!(text.contains("redis-sentinel"), "{text}");
+    let local = "/etc/preflight/profiles.d/redis-sentinel.toml";
+    for (path, given) in [(local, "redis-sentinel"), ("own.toml", "own.toml")] {
+        let file = lab.write(&if path == local { format!("root{path}") } else { path.to_owned() }, &text);
+        let facts = lab.run(["facts", "--root", root.to_str().unwrap(), "--profile", given]);
+        std::fs::remove_file(&file).unwrap();
+        for args in [&["check", "--snapshot", "-"][..], &["check", "--snapshot", "-", "--profile", "redis-sentinel"]] {
+            let ran = lab.run_with_input(args.iter().copied(), &facts.stdout);
+            let shown = ran.stdout.replace('\n', " ");
+            assert_eq!(ran.code, 0, "{shown}");
+            assert!(shown.contains("which is not preflight's own of that name"), "{shown}");
+            assert!(shown.contains(path), "{shown}");
+        }
+        let ran = lab.run_with_input(["check", "--snapshot", "-", "--format", "json"], &facts.stdout);
+        let shown = json(&ran.stdout)["profile"]["file"].take();
+        assert_eq!(shown.as_str(), Some(path));
+    }
+    let ran = lab.run(["check", "--root", root.to_str().unwrap(), "--format", "json"]);
+    assert_eq!(json(&ran.stdout)["profile"].get("file"), None);
+}
+
 /// Seen failing with a missing layer judged as not applicable.
 #[test]
 fn a_fact_that_was_not_gathered_is_unknown() {

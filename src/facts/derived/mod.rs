@@ -13,15 +13,19 @@ use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 
 /// The facts that a derived fact needs, so that they are gathered before it.
-pub fn inputs(id: &str) -> &'static [&'static str] {
-    match id {
+pub fn inputs(id: &str) -> Vec<String> {
+    if let Some(instance) = id.strip_prefix(port::STATE) {
+        return port::state_inputs(instance).into();
+    }
+    let inputs: &[&str] = match id {
         "derived.os.support" => &["os.id", "os.version"],
         "derived.docker.api-overlap" => &["docker.api", "docker.api-min"],
         "derived.port.ephemeral-overlap" => {
             &["sysctl.net.ipv4.ip_local_port_range", "sysctl.net.ipv4.ip_local_reserved_ports"]
         }
         _ => &[],
-    }
+    };
+    inputs.iter().map(|input| (*input).to_owned()).collect()
 }
 
 /// Computes a derived fact. `today` is the snapshot's day, `YYYY-MM-DD`. An id that nobody registered is unknown.
@@ -34,6 +38,7 @@ pub fn derive(id: &str, facts: &Facts, parameters: &Parameters, os: &OsProfile, 
         "derived.disk.needed" => memory::disk_needed(parameters),
         "derived.nofile.needed" => memory::nofile_needed(parameters),
         "derived.port.ephemeral-overlap" => port::ephemeral_overlap(facts, parameters),
+        _ if id.starts_with(port::STATE) => port::state(&id[port::STATE.len()..], facts, parameters),
         _ => Err(Fact::unknown(format!("`{id}` is not a derived fact"), None, "preflight")),
     };
     result.unwrap_or_else(|fact| fact)
@@ -75,8 +80,8 @@ mod tests {
             };
             assert!(!error.contains("is not a derived fact"), "{} is registered but not computed", spec.id);
             for input in inputs(spec.id) {
-                assert!(registry::spec(input).is_some(), "{input}");
-                assert!(spec.source.contains(input), "{} does not name {input}", spec.id);
+                assert!(registry::spec(&input).is_some(), "{input}");
+                assert!(spec.source.contains(&input), "{} does not name {input}", spec.id);
             }
         }
     }

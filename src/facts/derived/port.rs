@@ -1,13 +1,46 @@
-//! Workload ports that the kernel may hand to any client first.
+//! How a port of the workload stands to what is expected of it, and which ones the kernel may hand to any client first.
 
 use std::ops::RangeInclusive;
 
-use super::{Fact, Facts, State, Value, input};
+use super::{Fact, Facts, Layer, State, Value, input};
 use crate::catalog::parameters::{Parameters, Port};
 use crate::facts::ranges;
 
 const RANGE: &str = "sysctl.net.ipv4.ip_local_port_range";
 const RESERVED: &str = "sysctl.net.ipv4.ip_local_reserved_ports";
+
+/// The start of the ids: `derived.port.state.6379`.
+pub(super) const STATE: &str = "derived.port.state.";
+
+pub(super) fn state_inputs(instance: &str) -> [String; 2] {
+    [format!("port.state.{instance}"), format!("port.in-use.{instance}")]
+}
+
+/// How the port was found, unless nothing at all may hold it: then whoever does is in the way, seen or not.
+pub(super) fn state(instance: &str, facts: &Facts, parameters: &Parameters) -> Result<Fact, Fact> {
+    let [id, in_use] = state_inputs(instance);
+    let Some(fact) = facts.get(&id, Layer::Live) else {
+        return Err(Fact::unknown(format!("{id} was not gathered"), None, id));
+    };
+    if parameters.text("ports_expected") != Some("free") {
+        return Ok(fact.clone());
+    }
+    let ours = matches!(fact.value(), Some(Value::Text(word)) if word == "ours");
+    let held = facts.get(&in_use, Layer::Live).filter(|held| held.value() == Some(&Value::Bool(true)));
+    let taken = |note: &str| Fact {
+        state: State::Known(Value::Text("taken".into())),
+        note: Some(note.to_owned()).filter(|note| !note.is_empty()),
+        ..fact.clone()
+    };
+    Ok(match held {
+        _ if ours => {
+            let note = fact.note.as_deref().map(|note| format!("{note}; ")).unwrap_or_default();
+            taken(&format!("{note}the workload itself holds it, but `ports_expected` says that nothing may"))
+        }
+        Some(held) if fact.value().is_none() => taken(held.note.as_deref().unwrap_or_default()),
+        _ => fact.clone(),
+    })
+}
 
 /// The host's values count whatever the topology: published ports are bound in the host's network namespace.
 pub(super) fn ephemeral_overlap(facts: &Facts, parameters: &Parameters) -> Result<Fact, Fact> {
@@ -64,6 +97,42 @@ mod tests {
         let mut parameters = Parameters::default();
         parameters.insert("ports", Setting::Ports(ports));
         ephemeral_overlap(&facts, &parameters)
+    }
+
+    fn state_of(found: Fact, in_use: Option<bool>, expected: &str) -> Fact {
+        let mut facts = Facts::default();
+        facts.live("port.state.1", found);
+        if let Some(in_use) = in_use {
+            facts.live("port.in-use.1", Fact::known(Value::Bool(in_use), "bind(2)").note("held by somebody on [::]:1"));
+        }
+        let mut parameters = Parameters::default();
+        parameters.insert("ports_expected", Setting::One(Value::Text(expected.into())));
+        state("1", &facts, &parameters).unwrap()
+    }
+
+    #[test]
+    fn what_holds_a_port_is_in_the_way_only_when_it_is_expected_to_be_free() {
+        let known = |word: &str| Fact::known(Value::Text(word.into()), "bind(2)");
+        let unknown = || Fact::unknown("held by a process that is not visible", Some("run as root"), "bind(2)");
+        for (state, in_use, when_ours_may, when_free) in [
+            (known("free"), Some(false), "free", "free"),
+            (known("ours"), Some(true), "ours", "taken"),
+            (known("taken"), Some(true), "taken", "taken"),
+            (known("not-our-address"), Some(false), "not-our-address", "not-our-address"),
+            (unknown(), Some(true), "unknown", "taken"),
+            (unknown(), Some(false), "unknown", "unknown"),
+            // A snapshot of a version that did not have the second fact.
+            (unknown(), None, "unknown", "unknown"),
+            (known("ours"), None, "ours", "taken"),
+        ] {
+            let word = |fact: &Fact| fact.value().map_or("unknown".to_owned(), ToString::to_string);
+            assert_eq!(word(&state_of(state.clone(), in_use, "free_or_ours")), when_ours_may, "{state:?} {in_use:?}");
+            assert_eq!(word(&state_of(state.clone(), in_use, "free")), when_free, "{state:?} {in_use:?}");
+        }
+        let hidden = state_of(unknown(), Some(true), "free");
+        assert_eq!(hidden.note.as_deref(), Some("held by somebody on [::]:1"));
+        let absent = state_of(Fact::not_running("bind(2)"), None, "free");
+        assert!(matches!(absent.state, State::Absent(_)));
     }
 
     #[test]

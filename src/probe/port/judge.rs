@@ -36,11 +36,11 @@ pub(super) struct Judge<'a> {
     pub(super) table: Table,
     pub(super) holders: Holders,
     pub(super) published: PublishedPorts<'a>,
-    pub(super) expected_free: bool,
 }
 
 impl Judge<'_> {
-    pub(super) fn fact(&self, outcome: &Outcome) -> Fact {
+    /// How the port stands, and whether it is held at all.
+    pub(super) fn facts(&self, outcome: &Outcome) -> (Fact, Fact) {
         let port = &outcome.port;
         let standings: Vec<Address> = outcome
             .answers
@@ -54,7 +54,7 @@ impl Judge<'_> {
         if self.published.has(port.protocol, port.port) {
             source.push_str(", GET /containers/json");
         }
-        verdict::fact(port.port, &standings, self.expected_free, &source)
+        (verdict::fact(port.port, &standings, &source), verdict::in_use(port.port, &standings, &source))
     }
 
     /// How an address stands, under the address of whoever holds it where that is another one: 127.0.0.1 and \[::] are
@@ -148,8 +148,7 @@ impl Judge<'_> {
             }
             return match self.published.unknown() {
                 None => Standing::Taken(format!("{text}, which serves no running container,")),
-                Some(_) if self.expected_free => Standing::Taken(format!("{text} for a container")),
-                Some(why) => Standing::Unknown {
+                Some(why) => Standing::Held {
                     what: format!("{text} for a container that Docker could not name ({})", short(why)),
                     help: Some("run as root with Docker reachable"),
                 },
@@ -161,15 +160,12 @@ impl Judge<'_> {
     }
 
     fn invisible(&self, what: String) -> Standing {
-        if self.expected_free {
-            return Standing::Taken(what);
-        }
         let help = if process::is_root() && !self.holders.some_hidden {
             "its process is outside this PID namespace: run on the host itself"
         } else {
             "run as root to see whether it is the workload itself"
         };
-        Standing::Unknown { what, help: Some(help) }
+        Standing::Held { what, help: Some(help) }
     }
 
     /// The container that publishes this port on an address in the way. Its forwarder's pid is left out: one container

@@ -33,8 +33,9 @@ use judge::Judge;
 use published::PublishedPorts;
 use table::{Ask, Table};
 
-/// The start of the ids: `port.state.6379`.
-const FAMILY: &str = "port.state.";
+/// The starts of the ids: `port.state.6379`, `port.in-use.6379`.
+const STATE: &str = "port.state.";
+const IN_USE: &str = "port.in-use.";
 
 /// What the kernel answered for one port, per address.
 #[derive(Debug, Clone)]
@@ -73,7 +74,7 @@ impl Answer {
     }
 }
 
-/// Gathers `port.state.*` in one go.
+/// Gathers `port.state.*` and `port.in-use.*` in one go.
 pub fn probe(cx: &Context<'_>, containers: &Containers, facts: &mut Facts) {
     conclude(cx, bind_all(cx), containers, facts);
 }
@@ -94,7 +95,10 @@ pub fn bind_all(cx: &Context<'_>) -> Vec<Outcome> {
         };
         Outcome { port: port.clone(), answers, took: started.elapsed() }
     };
-    let wanted = |port: &&Port| cx.want.has("port.state.*") || cx.want.has(&format!("{FAMILY}{}", port.instance()));
+    let wanted = |port: &&Port| {
+        let instance = port.instance();
+        cx.want.has("port.state.*") || [STATE, IN_USE].iter().any(|family| cx.want.has(&format!("{family}{instance}")))
+    };
     let ports: Vec<&Port> = cx.parameters.ports().filter(wanted).collect();
     let ask_all = |ports: &[&Port]| ports.iter().map(|port| ask(port)).collect::<Vec<_>>();
     if ports.len() < WORTH_A_THREAD {
@@ -140,7 +144,7 @@ fn addresses(cx: &Context<'_>) -> Vec<IpAddr> {
 pub fn conclude(cx: &Context<'_>, outcomes: Vec<Outcome>, containers: &Containers, facts: &mut Facts) {
     if !cx.host.is_live() {
         for outcome in outcomes {
-            facts.live(format!("{FAMILY}{}", outcome.port.instance()), Fact::not_running("bind(2)"));
+            insert(&outcome, (Fact::not_running("bind(2)"), Fact::not_running("bind(2)")), facts);
         }
         return;
     }
@@ -151,24 +155,26 @@ pub fn conclude(cx: &Context<'_>, outcomes: Vec<Outcome>, containers: &Container
     let table = Table::gather(cx.host, &refused);
     let sockets: BTreeSet<(u64, u32)> =
         refused.iter().flat_map(|ask| table.holders(*ask)).map(|entry| (entry.inode, entry.uid)).collect();
-    let judge = Judge {
-        cx,
-        holders: Holders::find(cx.host, &sockets),
-        published: PublishedPorts::new(containers),
-        table,
-        expected_free: cx.parameters.text("ports_expected") == Some("free"),
-    };
+    let judge =
+        Judge { cx, holders: Holders::find(cx.host, &sockets), published: PublishedPorts::new(containers), table };
     let naming = started.elapsed();
     for outcome in outcomes {
-        let id = format!("{FAMILY}{}", outcome.port.instance());
         if let Some(text) = unreadable.first() {
             let error = format!("`publish_address` has `{}`, which is not an IP address", short(text));
-            facts.live(id, Fact::unknown(error, Some("write an address such as `0.0.0.0` or `::`"), "bind(2)"));
+            let unknown = Fact::unknown(error, Some("write an address such as `0.0.0.0` or `::`"), "bind(2)");
+            insert(&outcome, (unknown.clone(), unknown), facts);
             continue;
         }
         let took = if refused_any(&outcome) { outcome.took + naming } else { outcome.took };
-        facts.live(id, judge.fact(&outcome).took(took));
+        let (state, in_use) = judge.facts(&outcome);
+        insert(&outcome, (state.took(took), in_use.took(took)), facts);
     }
+}
+
+fn insert(outcome: &Outcome, (state, in_use): (Fact, Fact), facts: &mut Facts) {
+    let instance = outcome.port.instance();
+    facts.live(format!("{STATE}{instance}"), state);
+    facts.live(format!("{IN_USE}{instance}"), in_use);
 }
 
 /// The asks whose holder must be looked for.

@@ -38,7 +38,7 @@ fn fact_at(host: &Host, parameters: &Parameters, containers: &Containers) -> Fac
     let cx = Context::new(host, &want, parameters, &os);
     let mut facts = Facts::default();
     probe(&cx, containers, &mut facts);
-    assert_eq!(facts.len(), 1);
+    assert_eq!(facts.len(), 2, "its state, and whether it is in use");
     facts.get(&id, Layer::Live).unwrap().clone()
 }
 
@@ -151,12 +151,6 @@ fn a_process_of_ours_that_holds_the_port_is_ours() {
     let fact = fact_of(&parameters, &none());
     assert_eq!(word(&fact), "ours");
     assert!(fact.note.unwrap().starts_with(&format!("held by {}", own.trim_end())));
-
-    // With `ports_expected = free` even the workload is in the way.
-    parameters.insert("ports_expected", Setting::One(Value::Text("free".into())));
-    let fact = fact_of(&parameters, &none());
-    assert_eq!(word(&fact), "taken");
-    assert!(fact.note.unwrap().ends_with("but `ports_expected` says that nothing may"));
 }
 
 /// Sentinel's ports lie in the ephemeral range of some hosts: a client of Redis itself can steal one. Fails when
@@ -217,7 +211,6 @@ fn every_errno_has_its_own_standing() {
         table: Table::default(),
         holders: Holders::default(),
         published: PublishedPorts::new(&containers),
-        expected_free: false,
     };
     let standing = |address: &str, answer| judge.standing((Protocol::Tcp, address.parse().unwrap(), 1), answer).1;
     assert_eq!(standing("::", Answer::Free), Standing::Free);
@@ -233,7 +226,7 @@ fn every_errno_has_its_own_standing() {
 
 /// A forwarder is known by what it forwards for; when Docker cannot be asked, nobody knows.
 #[test]
-fn a_forwarder_without_docker_is_unknown_unless_the_port_must_be_free() {
+fn a_forwarder_without_docker_holds_the_port_for_nobody_knows_whom() {
     let parameters = parameters(6379, Protocol::Tcp);
     let (host, want, os) = (Host::live(), Want::default(), os());
     let cx = Context::new(&host, &want, &parameters, &os);
@@ -241,16 +234,15 @@ fn a_forwarder_without_docker_is_unknown_unless_the_port_must_be_free() {
     let holder = Holder { pid: 8, name: "docker-proxy".into(), user: "root".into(), ..Holder::default() };
     let entry =
         Entry { address: ask.1, port: 6379, inode: 1, uid: 0, v6_only: None, listening: true, time_wait: false };
-    let standing = |containers: &Containers, expected_free| {
+    let standing = |containers: &Containers| {
         let (table, holders, published) = (Table::default(), Holders::default(), PublishedPorts::new(containers));
-        Judge { cx: &cx, table, holders, published, expected_free }.held_by_process(ask, &entry, &holder)
+        Judge { cx: &cx, table, holders, published }.held_by_process(ask, &entry, &holder)
     };
     let stopped = Containers::Unknown("docker is stopped".into());
-    assert!(matches!(standing(&stopped, false), Standing::Unknown { what, .. } if what.contains("docker is stopped")));
-    assert!(matches!(standing(&stopped, true), Standing::Taken(_)));
-    assert!(matches!(standing(&none(), false), Standing::Taken(text) if text.contains("serves no running container")));
+    assert!(matches!(standing(&stopped), Standing::Held { what, .. } if what.contains("docker is stopped")));
+    assert!(matches!(standing(&none()), Standing::Taken(text) if text.contains("serves no running container")));
     let ours = published("redis-1", "redis:7", Some("0.0.0.0"), 6379, Protocol::Tcp);
-    assert_eq!(standing(&ours, false), Standing::Ours("published by container redis-1 (image redis:7)".into()));
+    assert_eq!(standing(&ours), Standing::Ours("published by container redis-1 (image redis:7)".into()));
     let theirs = published("web", "nginx", Some("0.0.0.0"), 6379, Protocol::Tcp);
-    assert!(matches!(standing(&theirs, false), Standing::Taken(_)));
+    assert!(matches!(standing(&theirs), Standing::Taken(_)));
 }

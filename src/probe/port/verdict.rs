@@ -12,7 +12,12 @@ pub enum Standing {
     Free,
     /// Held by the workload itself; the text says by what.
     Ours(String),
-    /// Whether it is held, or by whom, could not be seen.
+    /// It is held; whether by the workload could not be seen.
+    Held {
+        what: String,
+        help: Option<&'static str>,
+    },
+    /// Whether it is held could not be seen.
     Unknown {
         what: String,
         help: Option<&'static str>,
@@ -32,15 +37,32 @@ impl Standing {
             Self::Skipped => 0,
             Self::Free => 1,
             Self::Ours(_) => 2,
-            Self::Unknown { .. } => 3,
+            Self::Held { .. } | Self::Unknown { .. } => 3,
             Self::NotOurs => 4,
             Self::Taken(_) => 5,
         }
     }
+
+    fn in_use(&self) -> bool {
+        matches!(self, Self::Ours(_) | Self::Held { .. } | Self::Taken(_))
+    }
+}
+
+/// Whether anybody at all holds the port on any address; the note says who.
+pub fn in_use(port: u16, standings: &[Address], source: &str) -> Fact {
+    let held: Vec<&Address> = standings.iter().filter(|(_, standing)| standing.in_use()).collect();
+    if !held.is_empty() {
+        return Fact::known(Value::Bool(true), source).note(told(&held, port).join("; "));
+    }
+    let unseen = standings.iter().find_map(|(_, standing)| match standing {
+        Standing::Unknown { what, help } => Some(Fact::unknown(what, *help, source)),
+        _ => None,
+    });
+    unseen.unwrap_or_else(|| Fact::known(Value::Bool(false), source))
 }
 
 /// The fact of one port. `standings` holds each address with how it stands.
-pub fn fact(port: u16, standings: &[Address], expected_free: bool, source: &str) -> Fact {
+pub fn fact(port: u16, standings: &[Address], source: &str) -> Fact {
     let Some(worst) = standings.iter().map(|(_, standing)| standing.rank()).max() else {
         return Fact::unknown("no address to publish on", Some("set `publish_address`"), source);
     };
@@ -58,18 +80,15 @@ pub fn fact(port: u16, standings: &[Address], expected_free: bool, source: &str)
         }
         Standing::Ours(_) => {
             notes.extend(told(&deciding, port));
-            if expected_free {
-                notes.push("the workload itself holds it, but `ports_expected` says that nothing may".into());
-                known("taken")
-            } else {
-                known("ours")
-            }
+            known("ours")
         }
         Standing::Taken(_) => {
             notes.extend(told(&deciding, port));
             known("taken")
         }
-        Standing::Unknown { help, .. } => Fact::unknown(told(&deciding, port).join("; "), *help, source),
+        Standing::Held { help, .. } | Standing::Unknown { help, .. } => {
+            Fact::unknown(told(&deciding, port).join("; "), *help, source)
+        }
     };
     if !skipped.is_empty() {
         notes.push(format!("{} was not asked: this host has no IPv6", addresses(&skipped)));
@@ -81,7 +100,11 @@ pub fn fact(port: u16, standings: &[Address], expected_free: bool, source: &str)
 fn told(deciding: &[&Address], port: u16) -> Vec<String> {
     let mut texts: Vec<(&str, Vec<&Address>)> = Vec::new();
     for entry in deciding {
-        let (Standing::Ours(text) | Standing::Taken(text) | Standing::Unknown { what: text, .. }) = &entry.1 else {
+        let (Standing::Ours(text)
+        | Standing::Taken(text)
+        | Standing::Held { what: text, .. }
+        | Standing::Unknown { what: text, .. }) = &entry.1
+        else {
             continue;
         };
         match texts.iter_mut().find(|(known, _)| known == text) {
@@ -123,20 +146,22 @@ mod tests {
     }
 
     fn of(v4: Standing, v6: Standing) -> Fact {
-        fact(6379, &[(V4, v4), (V6, v6)], false, "test")
+        fact(6379, &[(V4, v4), (V6, v6)], "test")
     }
 
     #[test]
     fn the_worst_address_decides() {
         let ours = || Standing::Ours("held by redis".into());
         let taken = || Standing::Taken("held by nginx".into());
-        let unknown = || Standing::Unknown { what: "in use".into(), help: None };
+        let held = || Standing::Held { what: "in use".into(), help: None };
+        let unknown = || Standing::Unknown { what: "not permitted to ask".into(), help: None };
         for (v4, v6, want) in [
             (Standing::Free, Standing::Free, "free"),
             (Standing::Free, Standing::Skipped, "free"),
             (Standing::Skipped, Standing::Skipped, "absent"),
             (Standing::Free, ours(), "ours"),
             (ours(), unknown(), "unknown"),
+            (ours(), held(), "unknown"),
             (unknown(), Standing::NotOurs, "not-our-address"),
             (ours(), taken(), "taken"),
             (taken(), unknown(), "taken"),
@@ -144,6 +169,25 @@ mod tests {
         ] {
             assert_eq!(word(&of(v4.clone(), v6.clone())), want, "{v4:?} {v6:?}");
             assert_eq!(word(&of(v6, v4)), want);
+        }
+    }
+
+    #[test]
+    fn a_port_is_in_use_when_one_address_is_whoever_holds_it() {
+        let of = |v4: Standing, v6: Standing| in_use(6379, &[(V4, v4), (V6, v6)], "test");
+        let unknown = || Standing::Unknown { what: "not permitted to ask".into(), help: None };
+        for held in [
+            Standing::Ours("held by redis".into()),
+            Standing::Taken("held by nginx".into()),
+            Standing::Held { what: "held by somebody".into(), help: None },
+        ] {
+            let fact = of(unknown(), held);
+            assert_eq!(fact.value(), Some(&Value::Bool(true)));
+            assert!(fact.note.unwrap().ends_with(" on [::]:6379"));
+        }
+        for free in [Standing::Free, Standing::Skipped, Standing::NotOurs] {
+            assert_eq!(of(Standing::Free, free.clone()).value(), Some(&Value::Bool(false)));
+            assert_eq!(word(&of(free, unknown())), "unknown");
         }
     }
 

@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setegid, seteuid, setgroups};
 use preflight::catalog::library;
 use preflight::catalog::parameters::{Parameters, Port, Protocol, Setting};
-use preflight::facts::{Fact, Facts, Layer, State, Value};
+use preflight::facts::{Fact, Facts, State, Value, derived};
 use preflight::host::Host;
 use preflight::probe::containers::{Container, Containers, Published};
 use preflight::probe::{Context, Want, port};
@@ -154,7 +154,7 @@ pub(crate) fn redis_port() -> Question<'static> {
 impl Question<'_> {
     pub(crate) fn fact(&self) -> Fact {
         let asked = Port { name: "redis".into(), port: self.port, protocol: self.protocol, publish: true };
-        let id = format!("port.state.{}", asked.instance());
+        let id = format!("derived.port.state.{}", asked.instance());
         let mut parameters = Parameters::default();
         parameters.insert("ports", Setting::Ports(vec![asked]));
         parameters.insert("publish_address", words(self.addresses));
@@ -163,11 +163,11 @@ impl Question<'_> {
         let expected = if self.expected_free { "free" } else { "free_or_ours" };
         parameters.insert("ports_expected", Setting::One(Value::Text(expected.into())));
         let os = library::os_profile("debian", &[]);
-        let (host, want) = (Host::live(), Want::new([id.clone()]));
+        let (host, want) = (Host::live(), Want::new(derived::inputs(&id)));
         let cx = Context::new(&host, &want, &parameters, os);
         let mut facts = Facts::default();
         port::probe(&cx, &self.containers, &mut facts);
-        facts.get(&id, Layer::Live).expect("a fact for the port").clone()
+        derived::derive(&id, &facts, &parameters, os, "2026-11-22")
     }
 
     /// Whether dockerd would get the port.

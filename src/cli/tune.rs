@@ -13,6 +13,7 @@ use crate::catalog::Catalogue;
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::snapshot::Snapshot;
+use crate::facts::{Facts, Layer};
 use crate::host::{self, Host};
 use crate::judge::wish;
 use crate::plan::files::{self, Existing};
@@ -20,7 +21,7 @@ use crate::plan::planner::{self, Ground};
 use crate::plan::render::{self, Head, WhyOf};
 use crate::plan::truth::{self, HostTruth};
 use crate::plan::{Kind, Plan};
-use crate::probe::gather;
+use crate::probe::{gather, tuned};
 use crate::report::terminal::DEFAULT_WIDTH;
 
 pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
@@ -61,7 +62,7 @@ fn plan(
     selection: &Selection,
 ) -> Plan {
     let wishes = wish::wishes(catalogue, snapshot, os, &|id, check| selection.wants(id, check));
-    let existing = existing(host, &catalogue.parameters);
+    let existing = existing(host, &catalogue.parameters, &snapshot.facts);
     let ground = Ground {
         facts: &snapshot.facts,
         parameters: &catalogue.parameters,
@@ -75,10 +76,13 @@ fn plan(
 }
 
 /// The files that a plan may change, as they are. One that cannot be read is left out: staging it will say why.
-fn existing(host: &Host, parameters: &Parameters) -> Existing {
+fn existing(host: &Host, parameters: &Parameters, facts: &Facts) -> Existing {
     let known = [files::SYSCTL, files::TMPFILES, files::OPENRC, files::DAEMON_JSON].into_iter();
     let paths = known.chain(files::OPENRC_LINKS).map(str::to_owned);
     let paths = paths.chain(parameters.list("services").iter().map(|service| files::unit_drop_in(service)));
+    let huge_pages = facts.get("thp.enabled", Layer::Boot);
+    let tuned = huge_pages.filter(|fact| fact.source.contains("/tuned/")).map(|_| tuned::files(host));
+    let paths = paths.chain(tuned.into_iter().flatten());
     let read = |path: String| {
         let text = host.read_optional(&path).ok()??;
         Some((path, text))

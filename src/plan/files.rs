@@ -18,8 +18,16 @@ pub const OPENRC_LINKS: [&str; 3] = [
 ];
 /// The one that preflight makes.
 pub const OPENRC_LINK: &str = OPENRC_LINKS[0];
-/// A profile of tuned that includes the one that was active.
+/// The name of our profile of tuned, which includes the one that was active.
+pub const TUNED_NAME: &str = "preflight";
 pub const TUNED: &str = "/etc/tuned/preflight/tuned.conf";
+/// Since tuned 2.23, which does not look into /etc/tuned any more.
+pub const TUNED_NEW: &str = "/etc/tuned/profiles/preflight/tuned.conf";
+/// Which profiles tuned starts with, and whether it was told or chose them (`save_active_profile` in tuned/utils/commands.py).
+pub const TUNED_ACTIVE: &str = "/etc/tuned/active_profile";
+pub const TUNED_MODE: &str = "/etc/tuned/profile_mode";
+pub const TUNED_POST_LOADED: &str = "/etc/tuned/post_loaded_profile";
+pub const TUNED_MAIN: &str = "/etc/tuned/tuned-main.conf";
 pub const DAEMON_JSON: &str = "/etc/docker/daemon.json";
 
 /// Where the kernel keeps its huge page settings.
@@ -157,11 +165,23 @@ pub fn parse_openrc(text: &str) -> BTreeMap<String, Line> {
     lines
 }
 
-/// A tuned profile that keeps the active one and only overrides the huge pages.
-pub fn tuned_text(active: &str, word: &str) -> String {
+/// A tuned profile that keeps others, separated by commas, and only overrides the huge pages.
+pub fn tuned_text(included: &str, word: &str) -> String {
     format!(
-        "{HEADER}[main]\nsummary=The active profile, with the huge pages that Redis wants\ninclude={active}\n\n[vm]\ntransparent_hugepages={word}\n"
+        "{HEADER}[main]\nsummary=The profile that was active, with the huge pages that Redis wants\ninclude={included}\n\n[vm]\ntransparent_hugepages={word}\n"
     )
+}
+
+/// Reads our own profile back: what it includes, and the word.
+pub fn parse_tuned(text: &str) -> Option<(String, String)> {
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).filter(|value| !value.is_empty());
+    is_ours(text).then(|| Some((value("include=")?.to_owned(), value("transparent_hugepages=")?.to_owned()))).flatten()
+}
+
+/// Whether preflight wrote a file, whatever became of it since.
+pub fn is_ours(text: &str) -> bool {
+    let first = HEADER.lines().next().unwrap_or_default();
+    text.lines().next() == Some(first)
 }
 
 #[cfg(test)]
@@ -181,6 +201,8 @@ mod tests {
             let words: BTreeMap<String, Line> = lines.into_keys().map(|name| (name, line("never"))).collect();
             prop_assert_eq!(parse_openrc(&openrc_text(&words)), words.clone());
             prop_assert_eq!(parse_tmpfiles(&tmpfiles_text(&words)), words);
+            let read = parse_tuned(&tuned_text("virtual-guest,own", "never"));
+            prop_assert_eq!(read, Some(("virtual-guest,own".to_owned(), "never".to_owned())));
         }
 
         #[test]
@@ -188,6 +210,7 @@ mod tests {
             parse_sysctl(&text);
             parse_tmpfiles(&text);
             parse_openrc(&text);
+            parse_tuned(&text);
         }
     }
 }

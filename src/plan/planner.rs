@@ -2,6 +2,7 @@
 //! target or better, and it never plans what is already so.
 
 mod limits;
+mod tuned;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,8 @@ use crate::facts::registry::{self, Scope};
 use crate::facts::{Facts, Layer, State, Value};
 use crate::judge::wish::{Standing, Wish};
 use crate::report::model::Outcome;
+
+pub use tuned::ALLOW_TUNED;
 
 /// Tells whether our file would not decide a setting at the next boot: the value then, and the file and line that win.
 pub type WouldLose<'a> = &'a dyn Fn(&str, &str) -> Option<(String, String)>;
@@ -47,13 +50,13 @@ pub const ALLOW_DAEMON_JSON: &str = "docker.daemon-json";
 /// The id under which a conflict with the owner of a file is named and allowed; `by` is `/etc/sysctl.d/99-zzz.conf:3`.
 pub fn owner_id(by: &str) -> String {
     let path = by.rsplit_once(':').map_or(by, |(path, _)| path);
-    if path.contains("/tuned/") { "owner:tuned".to_owned() } else { format!("owner:{path}") }
+    if path.contains("/tuned/") { ALLOW_TUNED.to_owned() } else { format!("owner:{path}") }
 }
 
 /// Whether an id can stand behind `--allow` at all. A file that decides now may be gone when the plan is made again, so
 /// any path does.
 pub fn is_allowable(id: &str) -> bool {
-    matches!(id, ALLOW_DAEMON_JSON | "owner:tuned") || id.starts_with("owner:/")
+    matches!(id, ALLOW_DAEMON_JSON | ALLOW_TUNED) || id.starts_with("owner:/")
 }
 
 /// Plans what the wishes need.
@@ -269,15 +272,6 @@ impl Planner<'_> {
             self.thp.insert(file.to_owned(), line);
             self.boot.entry(path.to_owned()).or_default().push((check, kind(wish)));
         }
-    }
-
-    /// tuned starts later than tmpfiles and would win: it is respected unless its owner agrees.
-    fn tuned(&mut self, wish: &Wish, word: &str, source: &str) {
-        let reason = format!("tuned sets the huge pages at each start ({source}) and would win over a file");
-        let text = format!(
-            "mkdir -p /etc/tuned/preflight\nprintf '[main]\\ninclude=%s\\n[vm]\\ntransparent_hugepages={word}\\n' \"$(cat /etc/tuned/active_profile)\" > /etc/tuned/preflight/tuned.conf\ntuned-adm profile preflight"
-        );
-        self.manual(wish, &reason, text);
     }
 
     fn finish(mut self) -> Plan {

@@ -49,6 +49,10 @@ impl BootTruth for HostTruth<'_> {
                         .filter(|(file, _)| file == "enabled")
                         .map(|(_, line)| ("thp:enabled".to_owned(), "thp.enabled".to_owned(), line.value)),
                 ),
+                Some(files::TUNED | files::TUNED_NEW) => expected.extend(
+                    files::parse_tuned(&step.after)
+                        .map(|(_, word)| ("thp:enabled".to_owned(), "thp.enabled".to_owned(), word)),
+                ),
                 path => {
                     let service = path.and_then(files::drop_in_service);
                     let limit = service::assignments(&step.after).last();

@@ -88,6 +88,22 @@ fn reapplies(main: &str) -> bool {
     value.is_none_or(|option| !matches!(option.value.to_lowercase().as_str(), "0" | "no" | "false" | "off"))
 }
 
+/// Whether tuned-main.conf has tuned look for profiles in folders of somebody's choice.
+pub fn has_own_directories(main: &str) -> bool {
+    tuned_profile::parse_flat(main).iter().any(|option| option.key == "profile_dirs" && !option.value.is_empty())
+}
+
+/// Everything from which tuned's choice can be told: its own files, and all profiles.
+pub fn files(host: &Host) -> Vec<String> {
+    let own = ["active_profile", "profile_mode", "post_loaded_profile", "tuned-main.conf"];
+    let mut paths: Vec<String> = own.iter().map(|name| format!("/etc/tuned/{name}")).collect();
+    for directory in PROFILE_DIRECTORIES {
+        let names = host.list(directory).unwrap_or_default();
+        paths.extend(names.iter().filter_map(|name| Some(format!("{directory}/{}/tuned.conf", name.to_str()?))));
+    }
+    paths
+}
+
 fn every_profile(host: &Host) -> Result<String, ReadError> {
     let mut text = String::new();
     for directory in PROFILE_DIRECTORIES {

@@ -272,15 +272,20 @@ fn a_tuned_rhel_gets_a_drop_in_that_tuned_itself_applies() {
     "##);
 }
 
+/// RHEL whose tuned sets huge pages, two profiles deep, and chose its profile by itself.
+fn tuned_image(lab: &Lab) -> PathBuf {
+    let root = image(lab, "rhel-9");
+    let profile = root.join("usr/lib/tuned/throughput-performance/tuned.conf");
+    let text = fs::read_to_string(&profile).unwrap() + "\n[vm]\ntransparent_hugepages=always\n";
+    fs::write(&profile, text).unwrap();
+    root
+}
+
 /// tuned starts after systemd-tmpfiles: a line of ours for the huge pages would be written and lost.
 #[test]
 fn huge_pages_that_tuned_sets_are_left_to_tuned() {
     let lab = Lab::new();
-    let root = image(&lab, "rhel-9");
-    let profile = root.join("usr/lib/tuned/virtual-guest/tuned.conf");
-    let text = fs::read_to_string(&profile).unwrap() + "\n[vm]\ntransparent_hugepages=always\n";
-    fs::write(&profile, text).unwrap();
-    let plan = plan(&lab, &root, &["--only", "kernel.thp"]);
+    let plan = plan(&lab, &tuned_image(&lab), &["--only", "kernel.thp"]);
     assert_snapshot!(serde_json::to_string_pretty(&plan).unwrap(), @r#"
     {
       "changes": [],
@@ -288,13 +293,121 @@ fn huge_pages_that_tuned_sets_are_left_to_tuned() {
       "manual": [
         {
           "id": "kernel.thp",
-          "reason": "tuned sets the huge pages at each start (/usr/lib/tuned/virtual-guest/tuned.conf:14) and would win over a file",
-          "text": "mkdir -p /etc/tuned/preflight\nprintf '[main]\\ninclude=%s\\n[vm]\\ntransparent_hugepages=never\\n' \"$(cat /etc/tuned/active_profile)\" > /etc/tuned/preflight/tuned.conf\ntuned-adm profile preflight"
+          "reason": "tuned sets the huge pages at each start (/usr/lib/tuned/throughput-performance/tuned.conf:20) and would win over a file; `--allow owner:tuned` makes a profile for it",
+          "text": "mkdir -p /etc/tuned/preflight\nprintf '[main]\\ninclude=virtual-guest\\n[vm]\\ntransparent_hugepages=never\\n' > /etc/tuned/preflight/tuned.conf\ntuned-adm profile preflight"
         }
       ],
       "schema": "preflight.plan/1"
     }
     "#);
+}
+
+/// With consent it is a transaction like any other. The real tuned is asked by `tests/lab/tune/tuned.rs`.
+#[test]
+fn with_consent_tuned_gets_a_profile_of_ours() {
+    let lab = Lab::new();
+    let root = tuned_image(&lab);
+    let only = ["--only", "kernel.thp", "--allow", "owner:tuned"];
+    assert_snapshot!(tune(&lab, &root, &only).stdout, @"
+    plan for redis-sentinel on rhel9
+
+      1. boot: /etc/tuned/preflight/tuned.conf (needed)
+         kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
+         4 KiB.
+           +# Written by preflight: `preflight verify` compares it with the running
+           +# kernel, `preflight rollback` takes it back. Edits are lost at the next
+           +# `preflight tune --apply`: put settings of your own into your own file.
+           +[main]
+           +summary=The profile that was active, with the huge pages that Redis wants
+           +include=virtual-guest
+           +
+           +[vm]
+           +transparent_hugepages=never
+         undo: remove the file
+
+      2. boot: /etc/tuned/profile_mode (needed)
+         kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
+         4 KiB.
+           -auto
+           +manual
+         undo: write the old content back
+
+      3. boot: /etc/tuned/active_profile (needed)
+         kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
+         4 KiB.
+           -virtual-guest
+           +preflight
+         undo: write the old content back
+
+    The reasons in full: preflight explain ID
+
+    CONFLICTS
+      owner:tuned: tuned's profile becomes `preflight`, which includes
+        `virtual-guest`, and tuned no longer chooses one by itself; a tuned that
+        runs takes it at its next start
+        allowed on the command line
+
+    3 changes (3 needed, 0 target). Nothing was changed.
+    To carry them out: preflight tune --apply
+    ");
+    let before = tree(&root);
+    let refused = tune(&lab, &root, &["--only", "kernel.thp", "--apply", "--yes"]);
+    assert_eq!(refused.code, 0, "{refused:?}");
+    assert!(tree(&root) == before, "without consent it is left alone");
+
+    let applied = tune(&lab, &root, &[&["--apply", "--yes"], &only[..]].concat());
+    assert_eq!(applied.code, 0, "{applied:?}");
+    let read = |name: &str| fs::read_to_string(root.join("etc/tuned").join(name)).unwrap();
+    assert_eq!((read("active_profile"), read("profile_mode")), ("preflight\n".into(), "manual\n".into()));
+    assert_eq!(plan(&lab, &root, &only)["changes"], serde_json::json!([]), "G2");
+    assert_eq!(on(&lab, "verify", &root, &[]).code, 0);
+    fs::write(root.join("etc/tuned/preflight/tuned.conf"), read("preflight/tuned.conf").replace("never", "madvise"))
+        .unwrap();
+    let other = plan(&lab, &root, &[&only[..], &["--set", "thp=never"]].concat());
+    assert_eq!(other["changes"].as_array().unwrap().len(), 1, "{other:#}");
+    let ours = after(&other, "etc/tuned/preflight/tuned.conf");
+    fs::write(root.join("etc/tuned/preflight/tuned.conf"), &ours).unwrap();
+    assert_eq!(on(&lab, "verify", &root, &[]).code, 0, "{ours}");
+
+    // Whoever adds a section that wins is named.
+    let late = root.join("etc/tuned/post_loaded_profile");
+    fs::write(&late, "late\n").unwrap();
+    fs::create_dir(root.join("usr/lib/tuned/late")).unwrap();
+    fs::write(root.join("usr/lib/tuned/late/tuned.conf"), "[vm]\ntransparent_hugepages=always\n").unwrap();
+    let drift = on(&lab, "verify", &root, &[]);
+    assert_eq!(drift.code, 1, "{drift:?}");
+    assert!(drift.stdout.contains("/usr/lib/tuned/late/tuned.conf:2"), "{drift:?}");
+    fs::remove_file(&late).unwrap();
+    fs::remove_dir_all(root.join("usr/lib/tuned/late")).unwrap();
+
+    assert_eq!(on(&lab, "rollback", &root, &["--all"]).code, 0);
+    let (mut now, mut then) = (tree(&root), before);
+    // Written back, so with times of their own.
+    for name in ["active_profile", "profile_mode"] {
+        let path = root.join("etc/tuned").join(name);
+        then.remove(&path);
+        now.remove(&path);
+    }
+    assert!(now == then);
+    assert_eq!((read("active_profile"), read("profile_mode")), ("virtual-guest\n".into(), "auto\n".into()));
+}
+
+/// G6: the profile that somebody chose since stays chosen; and a profile of ours that is still named is not taken from
+/// under tuned. Seen failing without `ManagedFile::is_tuneds_choice`.
+#[test]
+fn a_choice_of_tuneds_that_was_made_since_is_kept() {
+    for (choice, is_profile_kept) in [("throughput-performance\n", false), ("preflight throughput-performance\n", true)]
+    {
+        let lab = Lab::new();
+        let root = tuned_image(&lab);
+        let only = ["--only", "kernel.thp", "--allow", "owner:tuned", "--apply", "--yes"];
+        assert_eq!(tune(&lab, &root, &only).code, 0);
+        fs::write(root.join("etc/tuned/active_profile"), choice).unwrap();
+        let back = on(&lab, "rollback", &root, &[]);
+        assert_eq!(back.code, 6, "{back:?}");
+        assert_eq!(fs::read_to_string(root.join("etc/tuned/active_profile")).unwrap(), choice);
+        assert_eq!(root.join("etc/tuned/preflight").exists(), is_profile_kept, "{choice}: {back:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! `tune --apply` and what follows it, through the real program: real settings of a network namespace, a real `/etc`.
-//! Needs root, util-linux and strace. Global settings (vm.*, huge pages) are the business of the virtual machine.
+//!
+//! packages: bsdutils procps strace tuned util-linux
+//!
+//! Needs root. Global settings (vm.*, huge pages) are the business of the virtual machine.
 
 #![expect(clippy::disallowed_methods, reason = "the tests run the program and stand in its way")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop anywhere, and says what it counted")]
@@ -8,6 +11,8 @@
 mod place;
 #[path = "tune/threats.rs"]
 mod threats;
+#[path = "tune/tuned.rs"]
+mod tuned;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

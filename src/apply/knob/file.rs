@@ -10,6 +10,7 @@ use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
 use crate::apply::id::TxId;
 use crate::facts::Layer;
 use crate::host::safe_file::{Attributes, Digest, FileError, MAX_MANAGED_BYTES, Tree, stage_name};
+use crate::plan::files;
 
 /// Whose a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +32,23 @@ const fn ours(pattern: &'static str, mode: u32) -> Place {
     Place { pattern, mode, owner: Owner::Ours }
 }
 
+const fn shared(pattern: &'static str) -> Place {
+    Place { pattern, mode: 0o644, owner: Owner::Shared }
+}
+
 const PLACES: &[Place] = &[
     ours("/etc/sysctl.d/99-zz-preflight.conf", 0o644),
     // In tmpfiles.d the first line for a path wins, so ours comes first.
     ours("/etc/tmpfiles.d/00-preflight*.conf", 0o644),
     ours("/etc/systemd/system/preflight-*.service", 0o644),
     ours("/etc/systemd/system/*.service.d/99-zz-preflight.conf", 0o644),
-    ours("/etc/tuned/preflight/tuned.conf", 0o644),
-    ours("/etc/tuned/profiles/preflight/tuned.conf", 0o644),
+    ours(files::TUNED, 0o644),
+    ours(files::TUNED_NEW, 0o644),
+    shared(files::TUNED_ACTIVE),
+    shared(files::TUNED_MODE),
     ours("/etc/init.d/preflight-*", 0o755),
     ours("/etc/local.d/preflight-*.start", 0o755),
-    Place { pattern: "/etc/docker/daemon.json", mode: 0o644, owner: Owner::Shared },
+    shared(files::DAEMON_JSON),
 ];
 
 /// A file under one of the known names.
@@ -87,6 +94,16 @@ impl<'a> ManagedFile<'a> {
             Some(content) if self.owner == Owner::Shared => content.attributes,
             _ => Attributes::own(self.mode),
         })
+    }
+
+    /// Whether it is our profile of tuned and somebody still has tuned start with it: without it tuned would start with
+    /// none at all.
+    fn is_tuneds_choice(&self) -> bool {
+        let active = || self.tree.read(Path::new(files::TUNED_ACTIVE)).ok().flatten();
+        let names =
+            |bytes: &[u8]| String::from_utf8_lossy(bytes).split_whitespace().any(|name| name == files::TUNED_NAME);
+        [files::TUNED, files::TUNED_NEW].iter().any(|path| Path::new(path) == self.path)
+            && active().is_some_and(|content| names(&content.bytes))
     }
 
     fn put(&self, tx: &TxId, bytes: &[u8], attributes: Attributes) -> Result<(), KnobError> {
@@ -211,6 +228,9 @@ impl Knob for ManagedFile<'_> {
     }
 
     fn undo(&self, case: Undoing<'_>) -> Undo {
+        if case.before.value.is_none() && case.current.value.is_some() && self.is_tuneds_choice() {
+            return Undo::Conflict { expected: format!("a profile that {} does not name", files::TUNED_ACTIVE) };
+        }
         let same = case.current.value == case.before.value
             && (case.current.value.is_none() || case.current.attributes == case.before.attributes);
         let wrote = case.current.value.as_deref() == Some(case.wrote);
@@ -286,7 +306,7 @@ mod tests {
         fn no_path_outside_the_table_fits(path in ".{0,60}|/etc/[a-z./*-]{0,60}") {
             let fit = PLACES.iter().any(|place| fits(place.pattern, &path));
             prop_assert!(!fit || (path.starts_with("/etc/") && !path.contains("/../") && path.contains("preflight"))
-                || path == "/etc/docker/daemon.json");
+                || [files::DAEMON_JSON, files::TUNED_ACTIVE, files::TUNED_MODE].contains(&path.as_str()));
         }
     }
 

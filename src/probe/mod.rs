@@ -17,6 +17,7 @@ pub mod gather;
 pub mod host_container;
 pub mod identity;
 pub mod kernel;
+pub mod main_process;
 pub mod memory;
 pub mod mounts;
 pub mod os_release;

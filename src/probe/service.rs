@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Context;
 use super::conf_dirs::{self, Hidden};
-use super::process_limits::hard_limit;
+use super::main_process;
 use crate::facts::{Fact, Facts, Layer, Value, service};
 use crate::host::{Host, ReadError};
 
@@ -55,31 +55,15 @@ fn real(host: &Host, unit: &str) -> String {
     name.filter(|name| name.ends_with(".service")).unwrap_or(unit).to_owned()
 }
 
-/// The limit of a process of the service; `None` when none runs.
+/// The limit of the service's main process; `None` when none runs.
 fn running(host: &Host, name: &str) -> Option<Fact> {
     let unit = real(host, &service::unit(name));
     let folder = match group(host, &unit) {
         Ok(folder) => folder?,
         Err(error) => return Some(Fact::unreadable(&error, "it is gone")),
     };
-    let path = format!("{folder}/cgroup.procs");
-    let pid = match host.read_text(&path) {
-        Ok(processes) => processes.lines().next().and_then(|line| line.trim().parse::<i32>().ok()),
-        // It ended in between.
-        Err(error) if error.is_absent() => return None,
-        Err(error) => return Some(Fact::unreadable(&error, "it is gone")),
-    };
-    // A service with groups of its own below has its processes there, and which is the main one only it knows.
-    let Some(pid) = pid else { return Some(Fact::unknown("its group names no process", None, path)) };
-    let path = format!("/proc/{pid}/limits");
-    Some(match host.read_text(&path) {
-        Ok(text) => match hard_limit(&text) {
-            Some(limit) => Fact::known(Value::Int(limit), path),
-            None => Fact::unknown("its open-file limit is not understood", None, path),
-        },
-        Err(error) if error.is_absent() => return None,
-        Err(error) => Fact::unreadable(&error, "it is gone"),
-    })
+    let program = files(host, &unit).ok().flatten().and_then(|files| program(&files));
+    main_process::nofile(host, &folder, program.as_deref())
 }
 
 /// The service's control group. It need not be in system.slice: instances of a template are in a slice of their own there,
@@ -110,6 +94,14 @@ fn at_start(host: &Host, name: &str) -> Fact {
 }
 
 fn decide(host: &Host, unit: &str) -> Result<Option<(i64, String)>, ReadError> {
+    let Some(files) = files(host, unit)? else { return Ok(None) };
+    let lines = files.iter().flat_map(|(path, text)| assignments(text).map(move |(line, limit)| (path, line, limit)));
+    let winner = lines.last().map(|(path, line, limit)| (limit, format!("{path}:{line}")));
+    winner.map_or_else(|| default(host), Ok).map(Some)
+}
+
+/// A unit's file and its drop-ins, in the order in which they count; `None` when there is no such unit, or it is masked.
+fn files(host: &Host, unit: &str) -> Result<Option<Vec<(String, String)>>, ReadError> {
     // An instance is made from its template: redis@6380.service from redis@.service.
     let template = unit.split_once('@').map(|(prefix, _)| format!("{prefix}@.service"));
     // Drop-ins count under every name that a unit has.
@@ -131,19 +123,30 @@ fn decide(host: &Host, unit: &str) -> Result<Option<(i64, String)>, ReadError> {
         }
     }
     // An empty file is a mask, too.
-    let Some((path, text)) = file.filter(|(_, text)| !text.trim().is_empty()) else { return Ok(None) };
-    let mut winner = assignments(&text).last().map(|(line, limit)| (limit, format!("{path}:{line}")));
+    let Some(file) = file.filter(|(_, text)| !text.trim().is_empty()) else { return Ok(None) };
+    let mut files = vec![file];
     // redis-server.service also reads redis-.service.d, and every service service.d.
     let stems: Vec<String> = names.iter().flat_map(|name| with_prefixes(name)).collect();
     let of_unit = UNIT_FOLDERS.iter().flat_map(|folder| stems.iter().map(move |stem| format!("{folder}/{stem}.d")));
     let of_all = UNIT_FOLDERS.iter().map(|folder| format!("{folder}/service.d"));
     let folders: Vec<String> = of_unit.chain(of_all).collect();
     for file in conf_dirs::read(host, &folders, Hidden::Skipped)? {
-        if let Some((line, limit)) = assignments(&file.text?).last() {
-            winner = Some((limit, format!("{}:{line}", file.path)));
+        files.push((file.path, file.text?));
+    }
+    Ok(Some(files))
+}
+
+/// The name of the program that a unit starts; an empty line takes back those before it (systemd.service(5)).
+fn program(files: &[(String, String)]) -> Option<String> {
+    let mut found = None;
+    for (_, text) in files {
+        for (_, value) in lines(text, "Service", "ExecStart") {
+            let path = value.trim_start_matches(['@', '-', ':', '+', '!', '|']).trim_start_matches('"');
+            let path = path.split([' ', '\t', '"']).next().unwrap_or_default();
+            found = path.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
         }
     }
-    winner.map_or_else(|| default(host), Ok).map(Some)
+    found
 }
 
 /// A unit's name, and the names that its drop-ins may have after its dashes.
@@ -181,6 +184,11 @@ pub fn assignments(text: &str) -> impl Iterator<Item = (usize, i64)> {
 }
 
 fn settings<'a>(text: &'a str, section: &'a str, key: &'a str) -> impl Iterator<Item = (usize, i64)> + use<'a> {
+    lines(text, section, key).filter_map(|(line, value)| Some((line, hard(value)?)))
+}
+
+/// The lines of a section that set a key, with their numbers.
+fn lines<'a>(text: &'a str, section: &'a str, key: &'a str) -> impl Iterator<Item = (usize, &'a str)> + use<'a> {
     let mut inside = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
         let line = line.trim();
@@ -189,7 +197,7 @@ fn settings<'a>(text: &'a str, section: &'a str, key: &'a str) -> impl Iterator<
             return None;
         }
         let (name, value) = line.split_once('=').filter(|_| inside)?;
-        (name.trim() == key).then(|| Some((index + 1, hard(value.trim())?))).flatten()
+        (name.trim() == key).then(|| (index + 1, value.trim()))
     })
 }
 
@@ -277,13 +285,18 @@ mod tests {
             std::fs::create_dir_all(root.path().join("proc/70")).unwrap();
             let limits = "Max open files            1024                 4096                 files     \n";
             std::fs::write(root.path().join("proc/70/limits"), limits).unwrap();
+            let stat = "70 (redis-server) S 1 1 1 0 -1 0 1 1 1 1 1 1 1 1 20 0 1 0 4711 1";
+            std::fs::write(root.path().join("proc/70/stat"), stat).unwrap();
             let host = Host::at_root(root.path());
             let fact = running(&host, "redis@6380").unwrap_or_else(|| panic!("not found in {folder}"));
             assert_eq!(fact.value(), Some(&Value::Int(4096)), "{folder}");
             assert_eq!(running(&host, "redis@6381"), None);
-            // Its processes are in groups below: which one counts is not known, and that is not "does not run".
+            // A service that was handed its group over has its processes in groups below.
             std::fs::write(group_of.join("cgroup.procs"), "").unwrap();
-            assert!(running(&host, "redis@6380").unwrap().value().is_none());
+            assert_eq!(running(&host, "redis@6380"), None);
+            std::fs::create_dir(group_of.join("main")).unwrap();
+            std::fs::write(group_of.join("main/cgroup.procs"), "70\n").unwrap();
+            assert_eq!(running(&host, "redis@6380").unwrap().value(), Some(&Value::Int(4096)));
         }
     }
 
@@ -312,9 +325,21 @@ mod tests {
         assert_eq!(decide(&host, "empty.service").unwrap(), None);
     }
 
+    #[test]
+    fn the_program_is_the_last_that_is_started() {
+        let of = |texts: &[&str]| {
+            program(&texts.iter().map(|text| (String::new(), format!("[Service]\n{text}\n"))).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["ExecStart=@-/usr/bin/redis-server redis /etc/redis.conf"]).as_deref(), Some("redis-server"));
+        assert_eq!(of(&["ExecStart=/bin/a", "ExecStart=\nExecStart=\"/opt/b\" x"]).as_deref(), Some("b"));
+        assert_eq!(of(&["ExecStart=/bin/a", "ExecStart="]), None);
+        assert_eq!(of(&["Restart=always"]), None);
+    }
+
     proptest! {
         #[test]
         fn any_unit_file_is_read(text in "(?s).{0,200}|(\\[Service\\]\n)?(LimitNOFILE=[0-9a-z:]{0,22}\n){0,4}") {
+            program(&[(String::new(), text.clone())]);
             for (_, limit) in assignments(&text) {
                 prop_assert!(limit >= 0);
             }

@@ -34,8 +34,8 @@ use preflight::probe::process_limits;
 use preflight::probe::sysctl::winner::{self, SettingsFile};
 use preflight::probe::sysctl::{files, kernel};
 use preflight::probe::{
-    conntrack, deep, gather, host_container, identity, memory, mounts, os_release, pam_limits, port, thp, tmpfiles,
-    tuned, tuned_profile,
+    conntrack, deep, gather, host_container, identity, main_process, memory, mounts, os_release, pam_limits, port, thp,
+    tmpfiles, tuned, tuned_profile,
 };
 use preflight::report::{json, terminal};
 
@@ -219,6 +219,7 @@ pub fn proc_files(bytes: &[u8]) {
     let _ = port::cgroup::parse(&text);
     let _ = port::holder::parse_passwd(&text);
     let _ = process::parse_socket_link(&text);
+    let _ = main_process::parse_stat(&text);
     let _ = conntrack::percent(&text, &text);
     let _ = host_container::container_variable(bytes);
 }

@@ -100,6 +100,7 @@ pub const FACTS: &[Spec] = facts! {
 
     "derived.os.support" Text Live "`supported`, `end-of-life`, `too-old`, `unknown-release` or `unknown-os`, by the OS profile and the day of the snapshot" "os.id, os.version, profiles/os";
     "derived.docker.api-overlap" Bool Live "preflight and the engine share an API version" "docker.api, docker.api-min";
+    "derived.docker.ip-forward" Text Live "`on`, `off`, or `on until the next boot` where Docker's backend does not switch it on by itself" "sysctl.net.ipv4.ip_forward, docker.firewall-backend";
     "derived.memory.needed" Bytes Live "nodes_here × 2 × maxmemory + 1 GiB: room for a fork that copies every page" "maxmemory, nodes_here";
     "derived.memory.tight" Bytes Live "nodes_here × 1.5 × maxmemory + 512 MiB: room for a fork under moderate writes" "maxmemory, nodes_here";
     "derived.disk.needed" Bytes Live "nodes_here × 3 × maxmemory: snapshot, append-only file and its rewrite" "maxmemory, nodes_here";

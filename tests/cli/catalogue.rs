@@ -103,6 +103,7 @@ fn the_ids_of_the_catalogue() {
     docker.log-rotation recommended
     docker.live-restore info
     docker.firewall-backend required
+    docker.ip-forward blocker
     docker.warnings recommended
     port.free blocker
     port.ephemeral-overlap recommended

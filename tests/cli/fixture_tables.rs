@@ -27,7 +27,7 @@ fn acme_linux() {
     fail kernel.conntrack: 93 %
     fail limits.nr-open: 32768 | boot 32768 @ /etc/sysctl.d/60-acme.conf:5
     fail limits.pam-lockout: /etc/security/limits.conf:9 65535
-    not applicable: 34
+    not applicable: 35
     ");
 }
 
@@ -55,7 +55,7 @@ fn alpine_3_22() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 34
+    not applicable: 35
     ");
 }
 
@@ -84,7 +84,7 @@ fn amazon_2023() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 33
+    not applicable: 34
     ");
 }
 
@@ -112,7 +112,7 @@ fn arch() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 34
+    not applicable: 35
     ");
 }
 
@@ -140,7 +140,7 @@ fn debian_12() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 34
+    not applicable: 35
     ");
 }
 
@@ -169,7 +169,7 @@ fn debian_13() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 33
+    not applicable: 34
     ");
 }
 
@@ -196,7 +196,7 @@ fn fedora_43() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 35
+    not applicable: 36
     ");
 }
 
@@ -219,7 +219,7 @@ fn mystery_os() {
     pass kernel.swappiness: 60 | boot 60 by default
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 39
+    not applicable: 40
     ");
 }
 
@@ -247,7 +247,7 @@ fn opensuse_leap_15_6() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 34
+    not applicable: 35
     ");
 }
 
@@ -275,7 +275,7 @@ fn rhel_9() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 34
+    not applicable: 35
     ");
 }
 
@@ -303,7 +303,7 @@ fn rocky_8() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 34
+    not applicable: 35
     ");
 }
 
@@ -332,6 +332,6 @@ fn ubuntu_22_04() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 33
+    not applicable: 34
     ");
 }

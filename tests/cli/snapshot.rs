@@ -61,6 +61,32 @@ fn a_snapshot_is_judged_by_what_is_expected_of_the_ports_now() {
     }
 }
 
+/// The same setting is worth a warning with one backend of Docker and stops its networks with the other.
+#[test]
+fn forwarding_that_is_off_weighs_by_dockers_backend() {
+    let lab = Lab::new();
+    let text = std::fs::read_to_string(crate::support::repository().join("docs/example/host.json")).unwrap();
+    let known = |value: serde_json::Value| serde_json::json!({"live": {"state": {"known": value}, "source": "test"}});
+    for (backend, forward, expected) in [
+        ("iptables", 1, "pass"),
+        ("iptables", 0, "warn"),
+        ("nftables", 1, "pass"),
+        ("nftables", 0, "fail"),
+        ("none", 0, "not_applicable"),
+    ] {
+        let mut snapshot = json(&text);
+        let facts = &mut snapshot["facts"];
+        facts["docker.state"] = known(serde_json::json!({"text": "running"}));
+        facts["docker.firewall-backend"] = known(serde_json::json!({"text": backend}));
+        facts["sysctl.net.ipv4.ip_forward"] = known(serde_json::json!({"int": forward}));
+        let args = ["check", "--snapshot", "-", "--only", "docker.ip-forward", "--format", "json"];
+        let report = json(&lab.run_with_input(args, &snapshot.to_string()).stdout);
+        let finding = &report["findings"][0];
+        assert_eq!(finding["result"].as_str(), Some(expected), "{backend} {forward}: {finding}");
+        assert_eq!(finding["severity"].as_str(), Some("blocker"));
+    }
+}
+
 /// Whoever reads the report must see that it is not the profile that everybody has under this name.
 #[test]
 fn an_own_profile_of_an_embedded_name_is_told_apart() {

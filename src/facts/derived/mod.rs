@@ -20,6 +20,7 @@ pub fn inputs(id: &str) -> Vec<String> {
     let inputs: &[&str] = match id {
         "derived.os.support" => &["os.id", "os.version"],
         "derived.docker.api-overlap" => &["docker.api", "docker.api-min"],
+        "derived.docker.ip-forward" => &["sysctl.net.ipv4.ip_forward", "docker.firewall-backend"],
         "derived.port.ephemeral-overlap" => {
             &["sysctl.net.ipv4.ip_local_port_range", "sysctl.net.ipv4.ip_local_reserved_ports"]
         }
@@ -33,6 +34,7 @@ pub fn derive(id: &str, facts: &Facts, parameters: &Parameters, os: &OsProfile, 
     let result = match id {
         "derived.os.support" => os::support(facts, os, today),
         "derived.docker.api-overlap" => docker::api_overlap(facts),
+        "derived.docker.ip-forward" => docker::ip_forward(facts),
         "derived.memory.needed" => memory::needed(parameters),
         "derived.memory.tight" => memory::tight(parameters),
         "derived.disk.needed" => memory::disk_needed(parameters),

@@ -38,7 +38,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// The check that asks for it: `kernel.overcommit`.
+    /// The check that asks for it: `kernel.overcommit`. Where several share a file, all of them, joined by commas.
     pub id: String,
     pub layer: Layer,
     /// `sysctl:vm.overcommit_memory`, `thp:enabled`, `thp:hugepages-2048kB`, `file:/etc/sysctl.d/99-zz-preflight.conf`.
@@ -54,6 +54,13 @@ pub struct Change {
     pub restarts: Vec<String>,
     /// Whether it can cut the connection of the person who applies it.
     pub connectivity_risk: bool,
+}
+
+impl Change {
+    /// The checks that ask for it.
+    pub fn checks(&self) -> impl Iterator<Item = &str> {
+        self.id.split(',')
+    }
 }
 
 /// Another owner of a knob, or a change of such weight that it needs a consent of its own.

@@ -76,7 +76,7 @@ impl Page<'_> {
         };
         writeln!(self.out)?;
         self.wrap(&format!("{number:>3}. "), "     ", &format!("{} ({})", line, word(change.kind)))?;
-        for id in change.id.split(',') {
+        for id in change.checks() {
             let why = head.why.why(id).map(|why| first_sentence(&why)).unwrap_or_default();
             self.wrap("     ", "     ", &format!("{id}: {why}"))?;
         }

@@ -123,7 +123,7 @@ proptest! {
         prop_assert!(journal.valid_bytes <= at as u64);
     }
 
-    /// With the crc comparison taken out this fails: a flipped digit in a value goes unnoticed.
+    /// Seen failing with the crc comparison taken out: a flipped digit in a value goes unnoticed.
     #[test]
     fn a_flipped_byte_before_the_last_line_is_noticed(events in events(), at in any::<prop::sample::Index>(), bit in 0..7_u32) {
         let text = text(events);

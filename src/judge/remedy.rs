@@ -82,9 +82,8 @@ mod tests {
         assert_eq!(quoted("x = 1'; reboot; '"), r"'x = 1'\''; reboot; '\'''");
     }
 
-    /// Seen failing with the drop-in offered whatever wins: it would change nothing.
     #[test]
-    fn a_drop_in_that_would_lose_is_not_offered() {
+    fn whatever_is_applied_after_the_drop_in_has_the_last_word() {
         let drop_in = drop_in("vm.overcommit_memory");
         for (source, before) in [
             ("/etc/sysctl.d/50-redis.conf:1", true),

@@ -124,6 +124,24 @@ fn the_first_case_that_holds_decides() {
     assert_eq!((finding["result"].as_str(), finding["notes"][0].as_str()), (Some("pass"), Some("new kernel")));
 }
 
+/// Seen failing with the drop-in offered whatever wins: it would change nothing.
+#[test]
+fn a_drop_in_that_would_lose_is_not_offered() {
+    for (winner, offered) in [("/etc/sysctl.d/99-zz.conf", false), ("/etc/sysctl.d/50-redis.conf", true)] {
+        let lab = Lab::new();
+        let root = lab.root();
+        lab.write("root/proc/sys/vm/overcommit_memory", "2\n");
+        lab.write("root/usr/lib/systemd/systemd-sysctl", "");
+        lab.write(&format!("root{winner}"), "vm.overcommit_memory = 2\n");
+        let args = ["check", "--only", "kernel.overcommit", "--format", "json", "--root"].map(Into::into);
+        let ran = lab.run(args.into_iter().chain([root.into_os_string()]));
+        let commands = json(&ran.stdout)["findings"][0]["remedy"]["commands"].to_string();
+        assert!(commands.contains(&format!("# {winner}:1 sets it at boot: change it there")), "{commands}");
+        let drop_in = "/etc/sysctl.d/99-z-vm.overcommit_memory.conf";
+        assert_eq!(commands.contains(drop_in), offered, "{commands}");
+    }
+}
+
 #[test]
 fn people_get_the_reason_the_source_and_the_next_step() {
     let lab = Lab::new();

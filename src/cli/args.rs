@@ -10,7 +10,7 @@ use crate::facts::value::parse_duration;
 
 /// Is this Linux host ready for a workload? Checks it truthfully, in milliseconds, without changing anything.
 #[derive(Debug, Parser)]
-#[command(name = "preflight", version, arg_required_else_help = true, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "preflight", version, arg_required_else_help = true, max_term_width = 80, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -24,7 +24,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   ready enough, or the command did what it was asked
   1   not ready, or verify found drift
-  2   wrong usage, a bad profile or snapshot, or a plan conflict that was not allowed: nothing changed
+  2   nothing changed: wrong usage, bad profile or snapshot, conflict not allowed
   3   cannot tell, or not permitted
   4   an apply failed and was rolled back
   5   another transaction is pending, or the lock is held
@@ -59,6 +59,8 @@ pub enum Command {
     Facts(FactsArgs),
     /// Explain a check: what it asks, why, and how to mend it
     Explain(ExplainArgs),
+    /// Show reports that `check --format json` wrote
+    Report(ReportArgs),
     /// List what there is
     List(ListArgs),
     /// Find mistakes in profiles, files of checks and waivers
@@ -120,24 +122,32 @@ pub struct CheckArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "What is looked at")]
     pub wait: Option<Duration>,
 
-    /// How to show the report
-    #[arg(long, short = 'f', value_enum, default_value_t = Format::Terminal, value_name = "FORMAT", help_heading = "Output")]
-    pub format: Format,
-
-    /// Write the report to a file instead of standard output
-    #[arg(long, short = 'o', value_name = "FILE", help_heading = "Output")]
-    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub show: ShowArgs,
 
     /// From which level on the exit code is not 0
     #[arg(long, value_enum, default_value_t = FailOn::Required, value_name = "LEVEL", help_heading = "Output")]
     pub fail_on: FailOn,
+}
+
+/// How a report is shown.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct ShowArgs {
+    /// How to show the report
+    #[arg(long, short = 'f', value_enum, default_value_t = Format::Terminal, value_name = "FORMAT")]
+    pub format: Format,
+
+    /// Write the report to a file instead of standard output
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub output: Option<PathBuf>,
 
     /// Leave out what passes and what does not apply
-    #[arg(long, short = 'q', help_heading = "Output", conflicts_with = "verbose")]
+    #[arg(long, short = 'q', conflicts_with = "verbose")]
     pub quiet: bool,
 
     /// Show all evidence: every layer, every source, every reason
-    #[arg(long, short = 'v', help_heading = "Output")]
+    #[arg(long, short = 'v')]
     pub verbose: bool,
 }
 
@@ -363,6 +373,25 @@ pub enum Listing {
     Facts,
     /// The profile's parameters, with their defaults and ranges
     Parameters,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    #[command(subcommand)]
+    pub what: ReportCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReportCommand {
+    /// Show reports as `check` would: the findings, the verdict, the next steps
+    Render {
+        /// Reports in JSON; `-` reads standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+
+        #[command(flatten)]
+        show: ShowArgs,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,24 +1,22 @@
 //! `preflight check`: a host or a snapshot in, a report out.
 
-use std::io::{IsTerminal as _, Write};
 use std::mem::{self, ManuallyDrop};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::args::{CheckArgs, Format};
+use super::args::CheckArgs;
 use super::select::Selection;
-use super::{ExitCode, Stop, source};
+use super::{ExitCode, Stop, show, source};
 use crate::catalog::diagnostic::{Diagnostics, Source};
 use crate::catalog::library::Library;
 use crate::catalog::waiver::{self, Waiver};
 use crate::catalog::{self, Catalogue};
 use crate::facts::snapshot::{self, Snapshot};
-use crate::host::{self, Host, env};
+use crate::host::{self, Host};
 use crate::judge;
 use crate::probe::gather;
 use crate::report::model::Report;
-use crate::report::{json, terminal};
 
 /// How long `--wait` rests between two looks.
 const WAIT_INTERVAL: Duration = Duration::from_millis(500);
@@ -30,7 +28,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Stop> {
         None => judge_host(args, &selection)?,
     };
     let code = args.fail_on.exit_code(&report);
-    let written = write(args, &report);
+    let written = show::write(&args.show, std::slice::from_ref(&report));
     // The process ends here: to take the report and, above, the catalogue apart text by text would only take time.
     mem::forget(report);
     match written {
@@ -82,16 +80,7 @@ fn judge(catalogue: &Catalogue, snapshot: &Snapshot, waivers: &[Waiver], selecti
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, Stop> {
     let name = path.display();
-    let text = if path == Path::new("-") {
-        host::input::standard().map_err(|error| Stop::usage(format!("--snapshot -: {}", host::describe(&error))))?
-    } else {
-        host::input::read(path).map_err(Stop::usage)?
-    };
-    let mut snapshot: Snapshot = serde_json::from_str(&text).map_err(|error| {
-        let (line, column, words) = (error.line(), error.column(), error.to_string());
-        let reason = words.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&words);
-        Stop::usage(format!("{name}:{line}:{column}: not a snapshot: {reason}\nhint: `preflight facts` writes one"))
-    })?;
+    let mut snapshot: Snapshot = source::document(path, "a snapshot", "`preflight facts` writes one")?;
     if snapshot.schema != snapshot::SCHEMA {
         let message =
             format!("{name}: schema `{}` is not `{}`, which this version reads", snapshot.schema, snapshot::SCHEMA);
@@ -119,57 +108,4 @@ fn waivers(args: &CheckArgs, catalogue: &Catalogue) -> Result<Vec<Waiver>, Stop>
     let waivers = waiver::read_file(source, &tree, &mut diagnostics);
     waiver::check_ids(&waivers, &catalogue.checks.iter().map(|check| check.id.as_str()), &mut diagnostics);
     if diagnostics.is_empty() { Ok(waivers) } else { Err(Stop::Files(diagnostics)) }
-}
-
-fn write(args: &CheckArgs, report: &Report) -> Result<(), Stop> {
-    let file = source::output_file(args.output.as_deref());
-    let is_terminal = file.is_none() && std::io::stdout().is_terminal();
-    let color = file.is_none() && color_choice() != anstream::ColorChoice::Never;
-    let mut bytes = Vec::new();
-    render(args, report, &mut bytes, is_terminal, color)?;
-    if let Some(path) = file {
-        return host::output::write(path, &bytes).map_err(|error| {
-            Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
-        });
-    }
-    // In one piece: line by line, a report is seventy system calls.
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(&bytes)?;
-    stdout.flush()?;
-    Ok(())
-}
-
-/// Whether standard output gets colours: `--color`, NO_COLOR, CLICOLOR_FORCE, and what it is.
-fn color_choice() -> anstream::ColorChoice {
-    anstream::AutoStream::choice(&std::io::stdout())
-}
-
-fn render(args: &CheckArgs, report: &Report, out: &mut dyn Write, is_terminal: bool, color: bool) -> Result<(), Stop> {
-    match args.format {
-        Format::Json => json::write(report, out)?,
-        Format::Terminal => {
-            let detail = match (args.quiet, args.verbose) {
-                (true, _) => terminal::Detail::Quiet,
-                (_, true) => terminal::Detail::Verbose,
-                _ => terminal::Detail::Normal,
-            };
-            let width = if is_terminal { terminal_width() } else { terminal::DEFAULT_WIDTH };
-            let style = terminal::Style { width, unicode: is_terminal && is_utf8(), color, detail };
-            terminal::write(report, style, out)?;
-        }
-    }
-    Ok(())
-}
-
-/// The terminal's width, within what is readable.
-fn terminal_width() -> usize {
-    let width = terminal_size::terminal_size().map_or(terminal::DEFAULT_WIDTH, |(width, _)| usize::from(width.0));
-    width.clamp(40, 120)
-}
-
-/// Whether the locale can show more than ASCII, as setlocale(3) decides: the first that is set of LC_ALL, LC_CTYPE, LANG.
-fn is_utf8() -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(env::text).unwrap_or_default();
-    let locale = locale.to_ascii_lowercase();
-    locale.ends_with("utf-8") || locale.ends_with("utf8")
 }

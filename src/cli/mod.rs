@@ -9,7 +9,9 @@ mod generate;
 mod lint;
 mod list;
 mod reference;
+mod report;
 mod select;
+mod show;
 mod source;
 mod transactions;
 mod tune;
@@ -112,6 +114,7 @@ pub fn run() -> ExitCode {
         Command::Verify(args) => transactions::verify(args),
         Command::Facts(args) => facts::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Report(args) => report::run(args),
         Command::List(args) => list::run(args),
         Command::Lint(args) => lint::run(args),
         Command::Generate(args) => generate::run(args),

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
+
 use super::Stop;
 use super::select::Selection;
 use crate::catalog::library::Library;
 use crate::catalog::{self, Catalogue};
 use crate::facts::snapshot::Snapshot;
-use crate::host::Host;
+use crate::host::{self, Host, input};
 use crate::probe;
 
 /// The running host, or the directory given with `--root`.
@@ -41,6 +43,21 @@ pub(crate) fn values(set: &[(String, String)]) -> Result<BTreeMap<String, String
         }
     }
     Ok(values)
+}
+
+/// Reads a JSON document of preflight's own from a file, or from standard input for `-`. A mistake has its place.
+pub(crate) fn document<T: DeserializeOwned>(path: &Path, what: &str, hint: &str) -> Result<T, Stop> {
+    let name = path.display();
+    let text = if path == Path::new("-") {
+        input::standard().map_err(|error| Stop::usage(format!("{name}: {}", host::describe(&error))))?
+    } else {
+        input::read(path).map_err(Stop::usage)?
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        let (line, column, words) = (error.line(), error.column(), error.to_string());
+        let reason = words.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&words);
+        Stop::usage(format!("{name}:{line}:{column}: not {what}: {reason}\nhint: {hint}"))
+    })
 }
 
 /// The file given with `--output`; `-` is standard output, as with other programs.

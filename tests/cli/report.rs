@@ -236,3 +236,37 @@ fn a_report_file_is_written_whole_and_never_through_a_link() {
     let ran = lab.run(["check", "--root", root.to_str().unwrap(), "--output", gone.to_str().unwrap()]);
     assert_eq!(ran.code, 70, "{}", ran.stderr);
 }
+
+/// What was written as data is shown later as it would have been then. Seen failing with the check of the verdict taken out.
+#[test]
+fn a_report_in_json_is_rendered_like_the_check() {
+    let lab = Lab::new();
+    let root = lab.root();
+    lab.write("root/proc/sys/vm/overcommit_memory", "2\n");
+    let root = root.to_str().unwrap();
+    let data = lab.run(["check", "--root", root, "--format", "json"]);
+    let file = lab.write("report.json", &data.stdout);
+    let file = file.to_str().unwrap();
+    for detail in [&["-q"][..], &["-v"], &[]] {
+        let direct = lab.run(["check", "--root", root].iter().chain(detail));
+        let rendered = lab.run(["report", "render", file].iter().chain(detail));
+        assert_eq!((rendered.code, rendered.stderr.as_str()), (0, ""));
+        assert_eq!(rendered.stdout, direct.stdout);
+    }
+    let again = lab.run(["report", "render", file, "--format", "json"]);
+    assert_eq!(again.stdout, data.stdout);
+    let twice = lab.run_with_input(["report", "render", file, "-"], &data.stdout);
+    assert_eq!(twice.stdout.matches("NOT READY").count(), 2);
+
+    let forged = data.stdout.replace("\"verdict\": \"not_ready\"", "\"verdict\": \"ready\"");
+    assert_ne!(forged, data.stdout);
+    for (input, reason) in [
+        (forged.as_str(), "its verdict or its counts are not those of its findings: NOT READY"),
+        ("{}", "-:1:2: not a report: missing field"),
+        (&data.stdout.replace("preflight.report/1", "preflight.report/9"), "schema `preflight.report/9` is not"),
+    ] {
+        let ran = lab.run_with_input(["report", "render", "-"], input);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+        assert!(ran.stderr.contains(reason), "{}", ran.stderr);
+    }
+}

@@ -1,0 +1,68 @@
+//! How a report gets to whoever asked: the form, the width, the colours, the file.
+
+use std::io::{IsTerminal as _, Write};
+
+use super::args::{Format, ShowArgs};
+use super::{Stop, source};
+use crate::host::{self, env};
+use crate::report::model::Report;
+use crate::report::{json, terminal};
+
+/// Writes reports, one after the other, to where and in the form that is asked.
+pub(super) fn write(args: &ShowArgs, reports: &[Report]) -> Result<(), Stop> {
+    let file = source::output_file(args.output.as_deref());
+    let is_terminal = file.is_none() && std::io::stdout().is_terminal();
+    let color = file.is_none() && color_choice() != anstream::ColorChoice::Never;
+    let mut bytes = Vec::new();
+    for (index, report) in reports.iter().enumerate() {
+        if index > 0 && args.format == Format::Terminal {
+            bytes.push(b'\n');
+        }
+        render(args, report, &mut bytes, is_terminal, color)?;
+    }
+    if let Some(path) = file {
+        return host::output::write(path, &bytes).map_err(|error| {
+            Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
+        });
+    }
+    // In one piece: line by line, a report is seventy system calls.
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(&bytes)?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Whether standard output gets colours: `--color`, NO_COLOR, CLICOLOR_FORCE, and what it is.
+fn color_choice() -> anstream::ColorChoice {
+    anstream::AutoStream::choice(&std::io::stdout())
+}
+
+fn render(args: &ShowArgs, report: &Report, out: &mut dyn Write, is_terminal: bool, color: bool) -> Result<(), Stop> {
+    match args.format {
+        Format::Json => json::write(report, out)?,
+        Format::Terminal => {
+            let detail = match (args.quiet, args.verbose) {
+                (true, _) => terminal::Detail::Quiet,
+                (_, true) => terminal::Detail::Verbose,
+                _ => terminal::Detail::Normal,
+            };
+            let width = if is_terminal { terminal_width() } else { terminal::DEFAULT_WIDTH };
+            let style = terminal::Style { width, unicode: is_terminal && is_utf8(), color, detail };
+            terminal::write(report, style, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// The terminal's width, within what is readable.
+fn terminal_width() -> usize {
+    let width = terminal_size::terminal_size().map_or(terminal::DEFAULT_WIDTH, |(width, _)| usize::from(width.0));
+    width.clamp(40, 120)
+}
+
+/// Whether the locale can show more than ASCII, as setlocale(3) decides: the first that is set of LC_ALL, LC_CTYPE, LANG.
+fn is_utf8() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(env::text).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    locale.ends_with("utf-8") || locale.ends_with("utf8")
+}

@@ -30,6 +30,7 @@ mod session;
 pub mod signals;
 pub mod store;
 pub mod timer;
+mod tool;
 mod transaction;
 mod undo;
 pub mod verify;

@@ -17,10 +17,11 @@ use super::knob::KnobError;
 use super::outcome::{ApplyError, Outcome};
 use super::recover::{Recovery, recover};
 use super::session::resolve;
+use super::tool;
 use crate::apply::store::StoreError;
 use crate::facts::Layer;
 use crate::host::command::{CommandError, Runner};
-use crate::host::safe_file::{Attributes, FileError, Tree};
+use crate::host::safe_file::{Attributes, Content, FileError, Tree};
 use crate::host::{Host, detached, env};
 
 /// What the watchdog says when it runs on its own.
@@ -106,7 +107,7 @@ impl HostTimer {
         let program = durable_program(&tree)?;
         let run = |arguments: Vec<OsString>| {
             let unit = arguments;
-            Runner::new(tool(&tree, "systemd-run")?, PATIENCE).args(unit).run_checked().map_err(TimerError::from)
+            Runner::new(tool::find(&tree, "systemd-run")?, PATIENCE).args(unit).run_checked().map_err(TimerError::from)
         };
         // A rehearsal by systemd itself: SELinux, a noexec mount or a missing library show now and not at the deadline.
         let mut rehearsal: Vec<OsString> = ["--wait", "--collect", "--quiet"].iter().map(OsString::from).collect();
@@ -127,7 +128,7 @@ impl HostTimer {
         timer.extend(self.arguments(&["recover", "--if-unconfirmed", tx.as_str()]));
         run(timer)?;
         let name = format!("{unit}.timer");
-        Runner::new(tool(&tree, "systemctl")?, PATIENCE).args(["is-active", "--quiet", &name]).run_checked()?;
+        Runner::new(tool::find(&tree, "systemctl")?, PATIENCE).args(["is-active", "--quiet", &name]).run_checked()?;
         Ok(Armed { kind: "systemd", name, weakness: None })
     }
 }
@@ -153,7 +154,7 @@ impl Timer for HostTimer {
             && is_ours
             && self.has_systemd
             && let Ok(tree) = Tree::open(Path::new("/"))
-            && let Ok(tool) = tool(&tree, "systemctl")
+            && let Ok(tool) = tool::find(&tree, "systemctl")
         {
             // A timer that cannot be stopped fires, finds the transaction ended, and leaves.
             let _ = Runner::new(tool, PATIENCE).args(["stop", "--quiet", name]).run();
@@ -229,37 +230,34 @@ pub fn rehearse(env: &Env<'_>, tx: &TxId) -> Result<(), ApplyError> {
 
 /// This program where it will still be at the deadline: itself when it is installed, else a copy. Ansible removes the
 /// folder it runs from, and the timer would point into nothing.
-fn durable_program(tree: &Tree) -> Result<PathBuf, TimerError> {
+pub(super) fn durable_program(tree: &Tree) -> Result<PathBuf, TimerError> {
+    let (durable, content) = plan_durable(tree)?;
+    let Some(content) = content else { return Ok(durable) };
+    if tree.read_up_to(&durable, MAX_PROGRAM_BYTES)?.is_none_or(|found| found.digest() != content.digest()) {
+        tree.create_dirs(durable.parent().unwrap_or(Path::new("/")), 0o700)?;
+        tree.replace(&durable, &content.bytes, Attributes::own(0o755))?;
+    }
+    tree.audit(&durable)?;
+    // A noexec mount shows here.
+    Runner::new(&durable, PATIENCE).args(["--version"]).run_checked()?;
+    Ok(durable)
+}
+
+/// Where that will be. Writes nothing.
+pub fn durable_path() -> Result<PathBuf, TimerError> {
+    Ok(plan_durable(&Tree::open(Path::new("/"))?)?.0)
+}
+
+/// Where the program will be, and what must be copied there, if anything.
+fn plan_durable(tree: &Tree) -> Result<(PathBuf, Option<Content>), TimerError> {
     let own = env::program().map_err(TimerError::Watchdog)?;
     let is_installed = ["/usr", "/opt"].iter().any(|folder| own.starts_with(folder));
     if is_installed && tree.audit(&own).is_ok() {
-        return Ok(own);
+        return Ok((own, None));
     }
     let content = tree
         .read_up_to(&own, MAX_PROGRAM_BYTES)?
-        .unwrap_or_else(|| crate::host::safe_file::Content { bytes: Vec::new(), attributes: Attributes::own(0o755) });
+        .unwrap_or_else(|| Content { bytes: Vec::new(), attributes: Attributes::own(0o755) });
     let folder = Path::new(super::store::STATE_DIR).join("bin").join(content.digest().to_string());
-    let copy = folder.join("preflight");
-    if tree.read_up_to(&copy, MAX_PROGRAM_BYTES)?.is_none_or(|found| found.digest() != content.digest()) {
-        tree.create_dirs(&folder, 0o700)?;
-        tree.replace(&copy, &content.bytes, Attributes::own(0o755))?;
-    }
-    tree.audit(&copy)?;
-    // A noexec mount shows here.
-    Runner::new(&copy, PATIENCE).args(["--version"]).run_checked()?;
-    Ok(copy)
-}
-
-/// A program of systemd, from the folders where only root installs; never from a PATH.
-fn tool(tree: &Tree, name: &str) -> Result<PathBuf, TimerError> {
-    let candidates = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(name));
-    let mut last = None;
-    for candidate in candidates {
-        match tree.audit(&candidate) {
-            Ok(()) => return Ok(candidate),
-            Err(error) => last = Some(error),
-        }
-    }
-    let missing = || FileError { action: "find", path: name.into(), source: nix::errno::Errno::ENOENT.into() };
-    Err(last.unwrap_or_else(missing).into())
+    Ok((folder.join("preflight"), Some(content)))
 }

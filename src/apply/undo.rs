@@ -28,7 +28,9 @@ impl Session<'_> {
         self.env.watch.checkpoint("rolling back");
         let mut failed: Vec<String> = Vec::new();
         for step in (0..self.progress.steps.len()).rev() {
+            let is_kept = !failed.is_empty() && self.knobs[step].is_for_recovery();
             if self.progress.steps[step].is_to_undo()
+                && !is_kept
                 && let Err(error) = self.undo_one(step)
             {
                 failed.push(error.to_string());

@@ -87,9 +87,10 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
                 }
             }
             Ok((_, Ok(current))) => {
-                let kind = match (held.layer, &current.value) {
-                    (Layer::Boot, None) => DriftKind::Boot,
-                    (Layer::Boot, Some(_)) => DriftKind::ForeignEdit,
+                let is_file = held.layer == Layer::Boot || target.starts_with("file:") || target.starts_with("link:");
+                let kind = match &current.value {
+                    None if is_file => DriftKind::Boot,
+                    Some(_) if is_file => DriftKind::ForeignEdit,
                     _ => DriftKind::Live,
                 };
                 drifts.push(drift(kind, current.value, None));

@@ -66,7 +66,7 @@ macro_rules! files {
 
 /// The files of checks, in the order of the sections of a report.
 pub const CHECKS: &[File] = files!("checks":
-    "host" CHECKS_HOST "docker" CHECKS_DOCKER "ports" CHECKS_PORTS "resources" CHECKS_RESOURCES "kernel" CHECKS_KERNEL
+    "host" CHECKS_HOST "docker" CHECKS_DOCKER "ports" CHECKS_PORTS "firewall" CHECKS_FIREWALL "resources" CHECKS_RESOURCES "kernel" CHECKS_KERNEL
     "limits" CHECKS_LIMITS "time" CHECKS_TIME);
 
 /// The profiles.

@@ -78,7 +78,11 @@ fn is_knob(fact: &str) -> bool {
         || fact.starts_with("limits.service-nofile")
         || matches!(
             fact,
-            "thp.enabled" | "thp.always-sizes" | "limits.container-nofile" | "derived.port.ephemeral-overlap"
+            "thp.enabled"
+                | "thp.always-sizes"
+                | "limits.container-nofile"
+                | "derived.port.ephemeral-overlap"
+                | "derived.firewall.entries"
         )
 }
 

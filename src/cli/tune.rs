@@ -18,6 +18,7 @@ use crate::host::{self, Host};
 use crate::judge::wish;
 use crate::plan::files::{self, Existing};
 use crate::plan::planner::{self, Ground};
+use crate::plan::recovery;
 use crate::plan::render::{self, Head, WhyOf};
 use crate::plan::truth::{self, HostTruth};
 use crate::plan::{Kind, Plan};
@@ -70,6 +71,7 @@ fn plan(
         is_live: host.is_live(),
         allow: &args.allow,
         existing: &existing,
+        recovery: &|| recovery::look(host),
         would_lose: &|text, name| truth::would_lose(host, os, text, name),
     };
     planner::plan(&wishes, &ground)
@@ -78,6 +80,8 @@ fn plan(
 /// The files that a plan may change, as they are. One that cannot be read is left out: staging it will say why.
 fn existing(host: &Host, parameters: &Parameters, facts: &Facts) -> Existing {
     let known = [files::SYSCTL, files::TMPFILES, files::OPENRC, files::DAEMON_JSON].into_iter();
+    let recovery = [recovery::SYSTEMD, recovery::OPENRC].map(|form| [form.file, form.link]);
+    let known = known.chain(recovery.into_iter().flatten());
     let paths = known.chain(files::OPENRC_LINKS).map(str::to_owned);
     let paths = paths.chain(parameters.list("services").iter().map(|service| files::unit_drop_in(service)));
     let huge_pages = facts.get("thp.enabled", Layer::Boot);

@@ -73,6 +73,12 @@ pub const FACTS: &[Spec] = facts! {
     "port.state.*" Text Live "`free`, `ours` (held by the workload itself), `taken`, `not-our-address`; the note names the holder" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
     "port.in-use.*" Bool Live "whether anybody holds the port, the workload or somebody who cannot be seen included; the note says who" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
 
+    "firewall.managers" Set Live "who manages the firewall and is active: `ufw`, `firewalld`, `nftables`, `netfilter-persistent`, `docker`" "ufw.conf, /run/systemd/units, /run/openrc/started, PID files";
+    "firewall.firewalld-strict" Text Live "whether firewalld holds published ports closed that it was not told to open, StrictForwardPorts: `yes` or `no`; absent before firewalld 2.3" "firewalld.conf(5)";
+    "firewall.flush-risk" Bool Live "nftables.service is enabled, and a start, a reload or a stop of it throws everybody's rules away: `flush ruleset`" "nftables.service, the files it loads";
+    "firewall.ufw-entries" Set Live "allow entries of the profile that an active ufw does not have" "/etc/ufw/user.rules, user6.rules";
+    "firewall.firewalld-entries" Set Live "allow entries of the profile that a running firewalld does not have permanently, by the zone of an outside interface" "firewalld.zone(5)";
+
     "memory.total" Bytes Live "memory this host or the tightest cgroup around this process grants" "/proc/meminfo MemTotal, cgroup memory.max";
     "memory.available" Bytes Live "memory that can be had now without swapping, within the tightest cgroup" "/proc/meminfo MemAvailable, cgroup memory.current";
     "memory.hugepages" Bytes Live "memory reserved for huge pages, unusable for others" "/proc/meminfo HugePages_Total × Hugepagesize";
@@ -106,6 +112,7 @@ pub const FACTS: &[Spec] = facts! {
     "derived.disk.needed" Bytes Live "nodes_here × 3 × maxmemory: snapshot, append-only file and its rewrite" "maxmemory, nodes_here";
     "derived.nofile.needed" Int Live "maxclients + 32: what Redis asks for" "maxclients";
     "derived.port.state.*" Text Live "`port.state`, but `taken` for whatever is in use when `ports_expected` is `free`" "port.state.*, port.in-use.*, ports_expected";
+    "derived.firewall.entries" Set Live "allow entries of the profile that are missing in an active ufw or a running firewalld" "firewall.ufw-entries, firewall.firewalld-entries";
     "derived.port.ephemeral-overlap" Set Live "workload ports inside ip_local_port_range that ip_local_reserved_ports does not keep free" "sysctl.net.ipv4.ip_local_port_range, sysctl.net.ipv4.ip_local_reserved_ports, ports";
 };
 

@@ -1,4 +1,8 @@
 //! The firewall: who may reach the workload's ports, and what says so. Pure: the host is read by `probe`, and changed by
 //! `apply`.
 
+pub mod entry;
+pub mod firewalld;
 pub mod intent;
+pub mod ufw;
+pub mod xml;

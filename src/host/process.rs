@@ -11,6 +11,13 @@ pub fn ids() -> Vec<i32> {
     ids
 }
 
+/// Whether a process runs whose command line ends in these words, as in `/usr/bin/python3 /usr/sbin/ufw WORDS`.
+pub fn is_running(words: &[String]) -> bool {
+    let ending: Vec<u8> = words.iter().flat_map(|word| word.bytes().chain([0])).collect();
+    let host = super::Host::live();
+    ids().into_iter().any(|pid| host.read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(&ending)))
+}
+
 /// Whether this process has root's rights over other users' processes.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

@@ -3,6 +3,7 @@
 pub mod files;
 mod model;
 pub mod planner;
+pub mod recovery;
 pub mod render;
 pub mod truth;
 

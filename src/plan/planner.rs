@@ -1,6 +1,7 @@
 //! The planner: pure, from wishes to changes, conflicts and manual steps. It never lowers a value that is as good as the
 //! target or better, and it never plans what is already so.
 
+mod firewall_managers;
 mod limits;
 mod tuned;
 
@@ -31,6 +32,8 @@ pub struct Ground<'a> {
     /// The ids that `--allow` names: some changes are only planned with consent.
     pub allow: &'a [String],
     pub existing: &'a Existing,
+    /// Asked when a change outlives a power cut by itself: whether it would be taken back at the next boot.
+    pub recovery: &'a dyn Fn() -> super::recovery::Standing,
     /// Asked with the text of our drop-in and a setting's name.
     pub would_lose: WouldLose<'a>,
 }
@@ -101,6 +104,9 @@ impl Planner<'_> {
     fn wish(&mut self, wish: &Wish) {
         if wish.fact == "derived.port.ephemeral-overlap" {
             return self.reserved_ports(wish);
+        }
+        if wish.fact == "derived.firewall.entries" {
+            return self.firewall_entries(wish);
         }
         if let Some(name) = wish.fact.strip_prefix("sysctl.") {
             return self.sysctl(wish, name);

@@ -248,6 +248,10 @@ pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<(
                 quote(&change.after),
                 quote(&format!("{}/{file}", super::files::THP_FOLDER))
             )?;
+        } else if ["ufw:", "firewalld:", "firewalld-permanent:"].iter().any(|family| change.target.starts_with(family))
+        {
+            // The value of an entry is the command that makes it.
+            writeln!(out, "{}", escape::text(&change.after))?;
         }
     }
     for manual in &plan.manual {

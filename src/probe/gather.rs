@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::containers::Containers;
 use super::docker::{self, Docker};
 use super::{
-    Context, Probe, Want, clocksource, conntrack, cpu, deep, disk, host_container, identity, kernel, memory,
+    Context, Probe, Want, clocksource, conntrack, cpu, deep, disk, firewall, host_container, identity, kernel, memory,
     os_release, pam_limits, port, service, sysctl, thp, time, tools,
 };
 use crate::catalog::check::Check;
@@ -51,6 +51,7 @@ const PROBES: &[Probe] = &[
     memory::probe,
     cpu::probe,
     disk::probe,
+    firewall::manager::probe,
     clocksource::probe,
     time::probe,
 ];
@@ -77,6 +78,7 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> Facts {
     let Docker { facts: answers, containers } = docker.finish();
     facts.extend(answers);
     port::conclude(&cx, bound, &containers, &mut facts);
+    firewall::entries::conclude(&cx, &mut facts);
     if let Containers::Known(list) = &containers {
         docker::container_layer(&cx, list, &mut facts);
     }

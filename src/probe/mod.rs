@@ -13,6 +13,7 @@ pub mod cpu;
 pub mod deep;
 pub mod disk;
 pub mod docker;
+pub mod firewall;
 pub mod gather;
 pub mod host_container;
 pub mod identity;
@@ -32,6 +33,7 @@ pub mod tmpfiles;
 pub mod tools;
 pub mod tuned;
 pub mod tuned_profile;
+pub mod units;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;

@@ -8,19 +8,11 @@ use std::time::Instant;
 use super::Context;
 use super::conf_dirs::{self, Hidden};
 use super::main_process;
+use super::units::UNIT_FOLDERS;
 use crate::facts::{Fact, Facts, Layer, Value, service};
 use crate::host::{Host, ReadError};
 
 const FAMILY: &str = "limits.service-nofile.";
-
-/// In the order in which systemd looks (systemd.unit(5)).
-const UNIT_FOLDERS: [&str; 5] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/usr/local/lib/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-];
 
 /// Where systemd's own control groups begin, by the version and the layout of cgroups.
 const GROUPS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];

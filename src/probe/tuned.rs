@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::tuned_profile::{self, Unit};
+use super::units;
 use crate::host::{Host, ReadError};
 
 /// Where profiles are looked for, first hit wins. Releases since 2.23 have `profiles` folders of their own.
@@ -66,20 +67,11 @@ pub fn load(host: &Host) -> Result<Option<Tuned>, ReadError> {
     Ok(Some(tuned))
 }
 
-/// Enabled at boot under systemd or OpenRC, or running now. A unit masked by a link to /dev/null never starts.
+/// Enabled at boot, or running now.
 fn starts(host: &Host) -> bool {
-    if host.link_target("/etc/systemd/system/tuned.service").is_some_and(|target| target == Path::new("/dev/null")) {
-        return false;
-    }
-    let linked = |directory: &str, suffix: &str, unit: &str| {
-        host.list(directory).unwrap_or_default().iter().filter_map(|name| name.to_str()).any(|name| {
-            let path = format!("{directory}/{name}/{unit}");
-            name.ends_with(suffix) && (host.link_target(&path).is_some() || host.exists(&path))
-        })
-    };
-    linked("/etc/systemd/system", ".wants", "tuned.service")
-        || linked("/etc/runlevels", "", "tuned")
-        || host.exists("/run/tuned/tuned.pid")
+    let is_masked =
+        host.link_target("/etc/systemd/system/tuned.service").is_some_and(|to| to == Path::new("/dev/null"));
+    !is_masked && (units::is_enabled(host, "tuned") || host.exists("/run/tuned/tuned.pid"))
 }
 
 /// `reapply_sysctl` of tuned-main.conf, on unless said otherwise.

@@ -107,6 +107,10 @@ fn the_ids_of_the_catalogue() {
     docker.warnings recommended
     port.free blocker
     port.ephemeral-overlap recommended
+    firewall.manager info
+    firewall.entries recommended
+    firewall.firewalld-strict recommended
+    firewall.flush-risk recommended
     resource.memory recommended
     resource.memory-fit blocker
     resource.memory-available recommended

@@ -12,6 +12,7 @@ fn acme_linux() {
     warn tool.git: no
     warn tool.curl: no
     fail port.ephemeral-overlap: 26379, 26380, 26381
+    pass firewall.flush-risk: no
     fail resource.memory: 990.5 MiB
     fail resource.memory-fit: 990.5 MiB
     fail resource.memory-available: 392.5 MiB
@@ -27,7 +28,7 @@ fn acme_linux() {
     fail kernel.conntrack: 93 %
     fail limits.nr-open: 32768 | boot 32768 @ /etc/sysctl.d/60-acme.conf:5
     fail limits.pam-lockout: /etc/security/limits.conf:9 65535
-    not applicable: 35
+    not applicable: 38
     ");
 }
 
@@ -40,6 +41,7 @@ fn alpine_3_22() {
     warn tool.git: no
     pass tool.curl: yes
     pass port.ephemeral-overlap: none
+    pass firewall.flush-risk: no
     warn resource.memory: 1.9 GiB
     fail resource.memory-fit: 1.9 GiB
     warn resource.memory-available: 1.6 GiB
@@ -55,7 +57,7 @@ fn alpine_3_22() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 35
+    not applicable: 38
     ");
 }
 
@@ -68,6 +70,7 @@ fn amazon_2023() {
     warn tool.git: no
     pass tool.curl: yes
     pass port.ephemeral-overlap: none
+    pass firewall.flush-risk: no
     pass resource.memory: 3.7 GiB
     pass resource.memory-fit: 3.7 GiB
     pass resource.memory-available: 3.1 GiB
@@ -84,7 +87,7 @@ fn amazon_2023() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 34
+    not applicable: 37
     ");
 }
 
@@ -97,6 +100,7 @@ fn arch() {
     pass tool.git: yes
     pass tool.curl: yes
     pass port.ephemeral-overlap: none
+    pass firewall.flush-risk: no
     pass resource.memory: 31.2 GiB
     pass resource.memory-fit: 31.2 GiB
     pass resource.memory-available: 28.1 GiB
@@ -112,7 +116,7 @@ fn arch() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 35
+    not applicable: 38
     ");
 }
 
@@ -125,6 +129,7 @@ fn debian_12() {
     pass tool.git: yes
     pass tool.curl: yes
     pass port.ephemeral-overlap: none
+    pass firewall.flush-risk: no
     pass resource.memory: 7.7 GiB
     pass resource.memory-fit: 7.7 GiB
     pass resource.memory-available: 6.5 GiB
@@ -140,7 +145,7 @@ fn debian_12() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 35
+    not applicable: 38
     ");
 }
 
@@ -153,6 +158,7 @@ fn debian_13() {
     warn tool.git: no
     pass tool.curl: yes
     pass port.ephemeral-overlap: none
+    pass firewall.flush-risk: no
     pass resource.memory: 7.7 GiB
     pass resource.memory-fit: 7.7 GiB
     pass resource.memory-available: 6.6 GiB
@@ -169,7 +175,7 @@ fn debian_13() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 34
+    not applicable: 37
     ");
 }
 
@@ -182,6 +188,7 @@ fn fedora_43() {
     pass tool.git: yes
     pass tool.curl: yes
     pass port.ephemeral-overlap: none
+    pass firewall.flush-risk: no
     pass resource.memory: 15.5 GiB
     pass resource.memory-fit: 15.5 GiB
     pass resource.memory-available: 13.8 GiB
@@ -196,7 +203,7 @@ fn fedora_43() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 36
+    not applicable: 39
     ");
 }
 
@@ -208,6 +215,7 @@ fn mystery_os() {
     fail os.kernel: 4.14.336
     warn tool.git: no
     warn tool.curl: no
+    pass firewall.flush-risk: no
     fail resource.memory: 494.2 MiB
     fail resource.memory-fit: 494.2 MiB
     fail resource.memory-available: 391.7 MiB
@@ -219,7 +227,7 @@ fn mystery_os() {
     pass kernel.swappiness: 60 | boot 60 by default
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 40
+    not applicable: 43
     ");
 }
 
@@ -232,6 +240,7 @@ fn opensuse_leap_15_6() {
     warn tool.git: no
     pass tool.curl: yes
     pass port.ephemeral-overlap: none
+    pass firewall.flush-risk: no
     pass resource.memory: 7.7 GiB
     pass resource.memory-fit: 7.7 GiB
     pass resource.memory-available: 6.2 GiB
@@ -247,7 +256,7 @@ fn opensuse_leap_15_6() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 35
+    not applicable: 38
     ");
 }
 
@@ -260,6 +269,7 @@ fn rhel_9() {
     pass tool.git: yes
     pass tool.curl: yes
     pass port.ephemeral-overlap: none
+    pass firewall.flush-risk: no
     pass resource.memory: 15.2 GiB
     pass resource.memory-fit: 15.2 GiB
     pass resource.memory-available: 13.1 GiB
@@ -275,7 +285,7 @@ fn rhel_9() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 35
+    not applicable: 38
     ");
 }
 
@@ -288,6 +298,7 @@ fn rocky_8() {
     warn tool.git: no
     pass tool.curl: yes
     pass port.ephemeral-overlap: none
+    pass firewall.flush-risk: no
     warn resource.memory: 3.6 GiB
     warn resource.memory-fit: 3.6 GiB
     pass resource.memory-available: 2.7 GiB
@@ -303,7 +314,7 @@ fn rocky_8() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 35
+    not applicable: 38
     ");
 }
 
@@ -316,6 +327,7 @@ fn ubuntu_22_04() {
     pass tool.git: yes
     pass tool.curl: yes
     pass port.ephemeral-overlap: none
+    pass firewall.flush-risk: no
     pass resource.memory: 3.8 GiB
     pass resource.memory-fit: 3.8 GiB
     pass resource.memory-available: 2.9 GiB
@@ -332,6 +344,6 @@ fn ubuntu_22_04() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 34
+    not applicable: 37
     ");
 }

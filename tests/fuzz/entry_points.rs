@@ -4,6 +4,7 @@
 //! None may panic, hang, or grow its output out of proportion. Each has its seeds in `fuzz/seeds/NAME`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 #[cfg(feature = "docker")]
 use std::time::Duration;
 
@@ -20,8 +21,11 @@ use preflight::catalog::{self, embedded, load, os, waiver};
 use preflight::facts::Facts;
 use preflight::facts::snapshot::Snapshot;
 use preflight::facts::{Kind, Version, ranges, value};
+use preflight::firewall::entry::Entry;
+use preflight::firewall::{firewalld, ufw};
 use preflight::host::{process, sock_diag};
 use preflight::judge;
+use preflight::plan::recovery;
 use preflight::probe::cgroup::{self, Controller};
 #[cfg(feature = "docker")]
 use preflight::probe::docker::{
@@ -29,6 +33,7 @@ use preflight::probe::docker::{
     client::{Answer, Answers, Failure, inspected, listed},
     compose, daemon, endpoint, store,
 };
+use preflight::probe::firewall::{entries, manager};
 #[cfg(feature = "docker")]
 use preflight::probe::process_limits;
 use preflight::probe::sysctl::winner::{self, SettingsFile};
@@ -51,7 +56,7 @@ macro_rules! entry_points {
 
 /// All of them. A test asserts that each has a fuzz target and seeds.
 pub const ENTRY_POINTS: &[EntryPoint] = entry_points! {
-    profile checks waivers os_profile snapshot values os_release sysctl_files tmpfiles_files tuned_files limits_files
+    profile checks waivers os_profile snapshot values os_release sysctl_files tmpfiles_files tuned_files limits_files firewall_files
     proc_files sock_diag_answer proc_net journal #[cfg(feature = "docker")] docker_answers #[cfg(feature = "docker")] docker_files
 };
 
@@ -205,6 +210,28 @@ pub fn tuned_files(bytes: &[u8]) {
 
 pub fn limits_files(bytes: &[u8]) {
     let _ = pam_limits::parse(&text(bytes));
+}
+
+/// What ufw, firewalld and nftables keep: whatever stands in them, an entry is only ever one of its own form.
+pub fn firewall_files(bytes: &[u8]) {
+    let text = text(bytes);
+    let entries = ["tcp 6379-6381 from 172.20.0.0/16", "udp 53 from fd00::/8"].map(str::parse::<Entry>);
+    let (rules, zone) = (ufw::parse(&text), firewalld::parse(&text));
+    for entry in entries.iter().flatten() {
+        let _ = (ufw::standing(&rules, false, entry), ufw::found(&rules, entry));
+        let _ = zone.as_ref().map(|zone| (zone.standing(entry), zone.has(entry)));
+    }
+    for line in text.lines() {
+        if let Ok(entry) = line.parse::<Entry>() {
+            assert_eq!(entry.to_string(), line);
+            assert!(ufw::add(&entry, true).iter().all(|word| !word.starts_with('-')));
+        }
+    }
+    assert!(firewalld::is_zone_name(firewalld::default_zone(&text)));
+    let _ = (ufw::is_enabled(&text), ufw::default_allows(&text), ufw::has_ipv6(&text), firewalld::version(&text));
+    let _ = (manager::flushes(&text), manager::rule_files(&text).count());
+    let _ = (entries::interfaces(&text), entries::connection(&text, "interface-name", "zone"));
+    let _ = (recovery::started(&text), recovery::program(Path::new(recovery::SYSTEMD.file), &text));
 }
 
 /// What the kernel prints in /proc and /sys, and files of the same kind.

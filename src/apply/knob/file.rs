@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
 use crate::apply::id::TxId;
+use crate::apply::timer;
 use crate::facts::Layer;
 use crate::host::safe_file::{Attributes, Digest, FileError, MAX_MANAGED_BYTES, Tree, stage_name};
-use crate::plan::files;
+use crate::plan::{files, recovery};
 
 /// Whose a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,8 +146,13 @@ impl Knob for ManagedFile<'_> {
         &self.target
     }
 
+    /// What takes changes back after a power cut must be there before the first of them.
     fn layer(&self) -> Layer {
-        Layer::Boot
+        if self.is_for_recovery() { Layer::Live } else { Layer::Boot }
+    }
+
+    fn is_for_recovery(&self) -> bool {
+        recovery::is_file(&self.path)
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -167,6 +173,8 @@ impl Knob for ManagedFile<'_> {
             "it is larger than 1 MiB"
         } else if after.contains('\0') {
             "it holds a NUL"
+        } else if self.is_for_recovery() && recovery::program(&self.path, after).is_none() {
+            "it is not preflight's own service with a program of root's"
         } else {
             return Ok(());
         };
@@ -177,6 +185,16 @@ impl Knob for ManagedFile<'_> {
     /// Writes the new content beside its target. Where the folder itself is missing, it is not made yet: then the
     /// nearest folder above shows whether it could be.
     fn stage(&self, tx: &TxId, after: &str) -> Result<(), KnobError> {
+        if self.is_for_recovery() {
+            let program = recovery::program(&self.path, after).unwrap_or_default();
+            let durable =
+                timer::durable_program(self.tree).map_err(|error| self.other("prepare", &error.to_string()))?;
+            if durable != Path::new(program) {
+                return Err(
+                    self.other("prepare", &format!("this program is kept as {}: make a new plan", durable.display()))
+                );
+            }
+        }
         let missing = self.tree.missing_parents(&self.path).map_err(|error| self.failed(error))?;
         if missing == 0 {
             let stage = stage_name(&self.path, tx.word());

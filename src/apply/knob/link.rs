@@ -6,10 +6,11 @@ use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
 use crate::apply::id::TxId;
 use crate::facts::Layer;
 use crate::host::safe_file::{FileError, Tree, stage_name};
-use crate::plan::files;
+use crate::plan::{files, recovery};
 
 /// Where a link may be, and where it leads: `rc-update add preflight-thp boot` makes the same.
-const LINKS: [(&str, &str); 1] = [(files::OPENRC_LINK, files::OPENRC)];
+const LINKS: [(&str, &str); 3] =
+    [(files::OPENRC_LINK, files::OPENRC), recovery::SYSTEMD.link_and_file(), recovery::OPENRC.link_and_file()];
 
 /// One link of the table. Its value is what stands in it.
 #[derive(Debug)]
@@ -44,7 +45,11 @@ impl Knob for Link<'_> {
     }
 
     fn layer(&self) -> Layer {
-        Layer::Boot
+        if self.is_for_recovery() { Layer::Live } else { Layer::Boot }
+    }
+
+    fn is_for_recovery(&self) -> bool {
+        recovery::is_file(Path::new(self.leads_to))
     }
 
     fn capabilities(&self) -> Capabilities {

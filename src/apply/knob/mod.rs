@@ -5,10 +5,12 @@
 //! refuses it, so that no journal, however made, can point a write anywhere else.
 
 pub mod file;
+pub mod firewalld;
 pub mod link;
 pub mod number_set;
 pub mod sysctl;
 pub mod thp;
+pub mod ufw;
 
 use std::fmt::Debug;
 
@@ -162,6 +164,11 @@ pub trait Knob: Debug {
         true
     }
 
+    /// Whether this is what takes the others back after a power cut: it stays as long as any of them could not be.
+    fn is_for_recovery(&self) -> bool {
+        false
+    }
+
     /// Decides a rollback. The default is compare-and-swap: only the value that we left is replaced.
     fn undo(&self, case: Undoing<'_>) -> Undo {
         let ours = case.observed.unwrap_or(case.wrote);
@@ -205,6 +212,11 @@ impl Knobs for HostKnobs<'_> {
             "sysctl" if number_set::is_set(name) => Some(Box::new(number_set::NumberSet::new(self.tree, name)?)),
             "sysctl" => Some(Box::new(sysctl::Sysctl::new(self.tree, name)?)),
             "thp" => thp::Thp::new(self.tree, name).map(|knob| Box::new(knob) as _),
+            "ufw" => ufw::Ufw::new(self.tree, name).map(|knob| Box::new(knob) as _),
+            "firewalld" => firewalld::Firewalld::new(self.tree, name, Layer::Live).map(|knob| Box::new(knob) as _),
+            "firewalld-permanent" => {
+                firewalld::Firewalld::new(self.tree, name, Layer::Boot).map(|knob| Box::new(knob) as _)
+            }
             "link" => link::Link::new(self.tree, name).map(|knob| Box::new(knob) as _),
             "file" => file::ManagedFile::new(self.tree, name).map(|knob| Box::new(knob) as _),
             _ => None,

@@ -4,6 +4,7 @@
 //! An input that is unknown makes the result unknown, one that is absent makes it absent; both name the input.
 
 mod docker;
+mod firewall_entries;
 mod memory;
 mod os;
 mod port;
@@ -21,6 +22,7 @@ pub fn inputs(id: &str) -> Vec<String> {
         "derived.os.support" => &["os.id", "os.version"],
         "derived.docker.api-overlap" => &["docker.api", "docker.api-min"],
         "derived.docker.ip-forward" => &["sysctl.net.ipv4.ip_forward", "docker.firewall-backend"],
+        "derived.firewall.entries" => &firewall_entries::INPUTS,
         "derived.port.ephemeral-overlap" => {
             &["sysctl.net.ipv4.ip_local_port_range", "sysctl.net.ipv4.ip_local_reserved_ports"]
         }
@@ -39,6 +41,7 @@ pub fn derive(id: &str, facts: &Facts, parameters: &Parameters, os: &OsProfile, 
         "derived.memory.tight" => memory::tight(parameters),
         "derived.disk.needed" => memory::disk_needed(parameters),
         "derived.nofile.needed" => memory::nofile_needed(parameters),
+        "derived.firewall.entries" => firewall_entries::missing(facts),
         "derived.port.ephemeral-overlap" => port::ephemeral_overlap(facts, parameters),
         _ if id.starts_with(port::STATE) => port::state(&id[port::STATE.len()..], facts, parameters),
         _ => Err(Fact::unknown(format!("`{id}` is not a derived fact"), None, "preflight")),

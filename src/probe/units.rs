@@ -1,0 +1,112 @@
+//! What the service manager starts and has started, told from its files: no program is run and no bus is asked.
+
+use std::path::Path;
+
+use crate::host::{Host, ReadError};
+
+/// In the order in which systemd looks (systemd.unit(5)).
+pub const UNIT_FOLDERS: [&str; 5] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
+/// Whether a service of that name starts at boot, under systemd or OpenRC. A unit that is masked never does.
+pub fn is_enabled(host: &Host, name: &str) -> bool {
+    let unit = format!("{name}.service");
+    let is_masked = ["/etc/systemd/system", "/run/systemd/system"]
+        .iter()
+        .any(|folder| host.link_target(format!("{folder}/{unit}")).is_some_and(|to| to == Path::new("/dev/null")));
+    let linked = |directory: &str, suffixes: &[&str], name: &str| {
+        host.list(directory).unwrap_or_default().iter().filter_map(|folder| folder.to_str()).any(|folder| {
+            let path = format!("{directory}/{folder}/{name}");
+            suffixes.iter().any(|suffix| folder.ends_with(suffix))
+                && (host.link_target(&path).is_some() || host.exists(&path))
+        })
+    };
+    !is_masked
+        && (linked("/etc/systemd/system", &[".wants", ".requires"], &unit) || linked("/etc/runlevels", &[""], name))
+}
+
+/// Whether the service manager says that a service is started. systemd keeps a link per unit from its start until it is
+/// inactive again (`unit_export_invocation_id` and `unit_unlink_state_files` in src/core/unit.c), OpenRC one per started
+/// service.
+pub fn is_started(host: &Host, name: &str) -> bool {
+    let paths = [format!("/run/systemd/units/invocation:{name}.service"), format!("/run/openrc/started/{name}")];
+    paths.iter().any(|path| host.link_target(path).is_some())
+}
+
+/// The text of a service's unit file or, under OpenRC, of its script, with its path.
+pub fn definition(host: &Host, name: &str) -> Result<Option<(String, String)>, ReadError> {
+    let units = UNIT_FOLDERS.iter().map(|folder| format!("{folder}/{name}.service"));
+    for path in units.chain([format!("/etc/init.d/{name}")]) {
+        if let Some(text) = host.read_optional(&path)? {
+            return Ok(Some((path, text)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the process that a file names runs, and is called so.
+pub fn is_running(host: &Host, pid_file: &str, comm: &str) -> bool {
+    let pid = host.read_text(pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let name = pid.and_then(|pid| host.read_text(format!("/proc/{pid}/comm")).ok());
+    name.is_some_and(|name| name.trim_end() == comm)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests build the files they read")]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn root() -> (tempfile::TempDir, Host) {
+        let root = tempfile::tempdir().unwrap();
+        for folder in [
+            "etc/systemd/system/multi-user.target.wants",
+            "etc/runlevels/default",
+            "run/systemd/units",
+            "run/openrc/started",
+            "proc/70",
+        ] {
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let host = Host::at_root(root.path());
+        (root, host)
+    }
+
+    #[test]
+    fn a_link_makes_a_service_start_and_a_mask_does_not_let_it() {
+        let (root, host) = root();
+        assert!(!is_enabled(&host, "nftables") && !is_started(&host, "nftables"));
+        let etc = root.path().join("etc/systemd/system");
+        // Dangling on purpose: the unit itself is elsewhere.
+        symlink("/lib/systemd/system/nftables.service", etc.join("multi-user.target.wants/nftables.service")).unwrap();
+        assert!(is_enabled(&host, "nftables") && !is_enabled(&host, "ufw"));
+        symlink("/dev/null", etc.join("nftables.service")).unwrap();
+        assert!(!is_enabled(&host, "nftables"));
+        symlink("/etc/init.d/ufw", root.path().join("etc/runlevels/default/ufw")).unwrap();
+        assert!(is_enabled(&host, "ufw"));
+    }
+
+    #[test]
+    fn what_is_started_is_told_from_the_managers_own_links() {
+        let (root, host) = root();
+        symlink("0123", root.path().join("run/systemd/units/invocation:nftables.service")).unwrap();
+        symlink("/etc/init.d/iptables", root.path().join("run/openrc/started/iptables")).unwrap();
+        assert!(is_started(&host, "nftables") && is_started(&host, "iptables") && !is_started(&host, "ufw"));
+    }
+
+    #[test]
+    fn a_pid_file_of_somebody_else_is_no_proof() {
+        let (root, host) = root();
+        std::fs::write(root.path().join("run/firewalld.pid"), "70\n").unwrap();
+        assert!(!is_running(&host, "/run/firewalld.pid", "firewalld"));
+        std::fs::write(root.path().join("proc/70/comm"), "sshd\n").unwrap();
+        assert!(!is_running(&host, "/run/firewalld.pid", "firewalld"));
+        std::fs::write(root.path().join("proc/70/comm"), "firewalld\n").unwrap();
+        assert!(is_running(&host, "/run/firewalld.pid", "firewalld"));
+    }
+}

@@ -59,6 +59,7 @@ impl Ran {
 #[derive(Debug)]
 pub(crate) struct Vm {
     image: PathBuf,
+    emulator: PathBuf,
     folder: tempfile::TempDir,
     port: u16,
     qemu: Option<Guard>,
@@ -66,20 +67,11 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
-    /// A machine after a cold boot, as the image makes it.
-    pub(crate) fn cold(suite: &str) -> Self {
-        let mut vm = Self::prepare(suite);
-        vm.create_disk(&vm.image.join("disk.qcow2"));
-        vm.power_on();
-        vm.install();
-        vm
-    }
-
     /// A machine that was booted once, by whichever test came first, and goes on from there: seconds instead of a boot.
     pub(crate) fn booted(suite: &str) -> Self {
         let mut vm = Self::prepare(suite);
         let saved = vm.saved();
-        vm.create_disk(&saved.join("disk.qcow2"));
+        vm.create_disk("qcow2", &saved.join("disk.qcow2"));
         vm.start(Some(&saved.join("memory")));
         let mut monitor = Monitor::open(&vm.path("monitor"));
         // It may still be reading its memory.
@@ -95,15 +87,15 @@ impl Vm {
 
     fn prepare(suite: &str) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "this suite needs root: sudo -E tests/run vm");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/vm-image.sh");
-        let output = Command::new(script).arg(suite).stdin(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-        let image = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+        Self::new(built(suite), built("qemu").join("run"))
+    }
+
+    fn new(image: PathBuf, emulator: PathBuf) -> Self {
         let folder = tempfile::Builder::new().prefix("pfvm").tempdir().unwrap();
         payload(&folder.path().join("payload"));
         // Free now; that another process takes it within the next milliseconds shows as a QEMU that does not start.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { image, folder, port, qemu: None, connection: None }
+        Self { image, emulator, folder, port, qemu: None, connection: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -111,9 +103,9 @@ impl Vm {
     }
 
     /// What is written goes to a file of this machine.
-    fn create_disk(&self, base: &Path) {
-        let made = Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+    fn create_disk(&self, format: &str, base: &Path) {
+        let made = Command::new(&self.emulator)
+            .args(["qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b"])
             .arg(base)
             .arg(self.path("disk.qcow2"))
             .status()
@@ -123,7 +115,7 @@ impl Vm {
 
     /// The disk and the memory of a booted machine, made once for an image and a version of QEMU.
     fn saved(&self) -> PathBuf {
-        let version = Command::new("qemu-system-x86_64").arg("--version").output().unwrap().stdout;
+        let version = Command::new(&self.emulator).args(["qemu-system-x86_64", "--version"]).output().unwrap().stdout;
         let key = format!("{}{:?}", String::from_utf8_lossy(&version), self.arguments(None));
         // Paths of this process do not belong to it.
         let key = key.replace(&self.folder.path().display().to_string(), "").replace(&self.port.to_string(), "");
@@ -138,10 +130,8 @@ impl Vm {
         let half = self.image.join("booted.tmp");
         let _ = fs::remove_dir_all(&half);
         fs::create_dir(&half).unwrap();
-        let folder = tempfile::Builder::new().prefix("pfvm").tempdir().unwrap();
-        payload(&folder.path().join("payload"));
-        let mut vm = Self { image: self.image.clone(), folder, port: self.port, qemu: None, connection: None };
-        vm.create_disk(&self.image.join("disk.qcow2"));
+        let mut vm = Self::new(self.image.clone(), self.emulator.clone());
+        vm.create_disk("raw", &self.image.join("disk.raw"));
         vm.power_on();
         // What a boot starts late is over, and nothing is left to be written.
         vm.run("systemctl stop systemd-tmpfiles-clean.timer; sync; echo 3 >/proc/sys/vm/drop_caches");
@@ -166,8 +156,8 @@ impl Vm {
     fn arguments(&self, memory: Option<&Path>) -> Vec<String> {
         let path = |name: &str| self.path(name).display().to_string();
         let image = |name: &str| self.image.join(name).display().to_string();
-        // One processor: with several, QEMU 7.2 now and then lets one run code that another is just patching, and the
-        // kernel of Debian 13 dies of it (`int3` in `sched_clock_tick`).
+        // One processor: two do not boot faster under emulation, and two machines at once are served better by two cores.
+        // `mitigations=off`: the emulated processor leaks nothing, and returns are slow enough without being guarded.
         let mut arguments: Vec<String> = [
             "-M",
             "q35",
@@ -186,7 +176,7 @@ impl Vm {
             "-monitor",
             "none",
             "-append",
-            "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0",
+            "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off",
         ]
         .map(str::to_owned)
         .to_vec();
@@ -216,8 +206,8 @@ impl Vm {
         assert!(self.qemu.is_none(), "it runs already");
         let _ = fs::remove_file(self.path("monitor"));
         let log = File::create(self.path("qemu.log")).unwrap();
-        let mut command = bound("qemu-system-x86_64");
-        command.args(self.arguments(memory)).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut command = bound(self.emulator.to_str().unwrap());
+        command.arg("qemu-system-x86_64").args(self.arguments(memory)).stdout(log.try_clone().unwrap()).stderr(log);
         self.qemu = Some(Guard(command.spawn().unwrap()));
     }
 
@@ -555,6 +545,14 @@ impl Monitor {
             sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Builds what is not there yet, which takes a minute or two the first time, and tells its folder.
+fn built(what: &str) -> PathBuf {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/vm-image.sh");
+    let output = Command::new(script).arg(what).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{script} {what}: {}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
 /// A disk that holds a tar with the program under test, without the symbols that make up most of a debug build.

@@ -4,7 +4,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use super::args::{ListArgs, Listing};
-use super::{ExitCode, Stop, explain, source};
+use super::{ExitCode, Stop, explain, show, source};
 use crate::catalog::diagnostic::{Diagnostics, Source};
 use crate::catalog::library::Library;
 use crate::catalog::parameters::Setting;
@@ -24,34 +24,52 @@ pub(super) fn run(args: &ListArgs) -> Result<ExitCode, Stop> {
         Listing::Facts => facts(),
     };
     let mut out = anstream::stdout().lock();
-    let aligned = std::io::stdout().is_terminal();
-    write!(out, "{}", layout(&rows, aligned))?;
+    let width = std::io::stdout().is_terminal().then(show::terminal_width);
+    write!(out, "{}", layout(&rows, width))?;
     out.flush()?;
     Ok(ExitCode::Success)
 }
 
 type Row = Vec<String>;
 
-/// Columns aligned for people, tab-separated for programs. The last column is never padded.
-fn layout(rows: &[Row], aligned: bool) -> String {
+/// Tab-separated for programs; for people columns within the terminal's width. The last column, which is the long one,
+/// is wrapped beside the others, or below them where they take more than half of the room.
+fn layout(rows: &[Row], width: Option<usize>) -> String {
+    let safe = |row: &Row| row.iter().map(|cell| escape::text(cell).into_owned()).collect::<Vec<String>>();
+    let rows: Vec<Vec<String>> = rows.iter().map(safe).collect();
+    let Some(width) = width else {
+        return rows.iter().map(|row| row.join("\t") + "\n").collect();
+    };
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let widest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| widest(column).unwrap_or(0)).collect();
+    let lead: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+    let fits = lead + widths.last().copied().unwrap_or(0) <= width;
+    let below = " ".repeat(4);
     let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().enumerate().map(|(column, cell)| {
-            let cell = escape::text(cell);
-            if aligned && column + 1 < row.len() {
-                format!("{cell:width$}  ", width = widths[column])
-            } else {
-                cell.into_owned()
+    for row in &rows {
+        let Some((last, first)) = row.split_last() else { continue };
+        if fits || lead <= width / 2 {
+            let padded = first.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+            text.push_str(&wrapped(last, &padded.collect::<String>(), &" ".repeat(lead), width));
+        } else {
+            text.push_str(&wrapped(&first.join("  "), "", &below, width));
+            if !last.is_empty() {
+                text.push_str(&wrapped(last, &below, &below, width));
             }
-        });
-        let cells: Vec<String> = cells.collect();
-        text.push_str(&cells.join(if aligned { "" } else { "\t" }));
-        text.push('\n');
+        }
     }
     text
+}
+
+fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> String {
+    let options = textwrap::Options::new(width)
+        .initial_indent(first)
+        .subsequent_indent(rest)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false);
+    textwrap::fill(text, options).trim_end().to_owned() + "\n"
 }
 
 fn checks(catalogue: &Catalogue) -> Vec<Row> {
@@ -124,4 +142,37 @@ fn facts() -> Vec<Row> {
         vec![spec.id.to_owned(), spec.kind.name().to_owned(), spec.about.to_owned(), spec.source.to_owned()]
     };
     registry::FACTS.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rows(of: &[&[&str]]) -> Vec<Row> {
+        of.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect()
+    }
+
+    #[test]
+    fn the_last_column_is_wrapped_beside_or_below_the_others() {
+        let short = rows(&[&["a", "bb", "one two three four five six"], &["ccc", "d", "seven"]]);
+        assert_eq!(layout(&short, None), "a\tbb\tone two three four five six\nccc\td\tseven\n");
+        assert_eq!(layout(&short, Some(40)), "a    bb  one two three four five six\nccc  d   seven\n");
+        assert_eq!(layout(&short, Some(24)), "a    bb  one two three\n         four five six\nccc  d   seven\n");
+        let long = rows(&[&["name", "a,long,default,value", "what it is about"]]);
+        assert_eq!(layout(&long, Some(30)), "name  a,long,default,value\n    what it is about\n");
+    }
+
+    proptest! {
+        /// Words alone may be longer than a line.
+        #[test]
+        fn no_line_is_wider_than_the_terminal(
+            cells in proptest::collection::vec(proptest::collection::vec("([a-z]{1,8} ){0,9}", 3), 0..5),
+            width in 20_usize..100,
+        ) {
+            for line in layout(&cells, Some(width)).lines() {
+                prop_assert!(line.chars().count() <= width, "{line}");
+            }
+        }
+    }
 }

@@ -55,7 +55,7 @@ fn render(args: &ShowArgs, report: &Report, out: &mut dyn Write, is_terminal: bo
 }
 
 /// The terminal's width, within what is readable.
-fn terminal_width() -> usize {
+pub(super) fn terminal_width() -> usize {
     let width = terminal_size::terminal_size().map_or(terminal::DEFAULT_WIDTH, |(width, _)| usize::from(width.0));
     width.clamp(40, 120)
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Env;
+use super::boots::Boot;
 use super::id::TxId;
 use super::outcome::ApplyError;
 use super::progress::{Progress, State};
@@ -28,18 +29,24 @@ pub struct Entry {
     pub conflicts: usize,
     /// Why it was taken back, or how its journal is damaged.
     pub reason: Option<String>,
+    /// What was found after the boots since, the newest first.
+    pub boots: Vec<Boot>,
 }
 
 /// The newest `limit` transactions. One journal is read per entry, so the length of the whole history does not matter.
 pub fn history(env: &Env<'_>, limit: usize) -> Result<Vec<Entry>, ApplyError> {
     let transactions = env.store.transactions()?;
-    let mut entries = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     for tx in transactions.iter().rev().take(limit) {
         match env.store.read(tx) {
             Ok(journal) => entries.extend(journal.and_then(|journal| Progress::of(&journal)).map(entry)),
             Err(StoreError::Corrupt { corrupt, .. }) => entries.push(damaged(tx, corrupt.to_string())),
             Err(error) => return Err(error.into()),
         }
+    }
+    let boots = env.store.boots()?.unwrap_or_default().boots;
+    for entry in &mut entries {
+        entry.boots = boots.iter().rev().filter(|boot| boot.transactions.contains(&entry.tx)).cloned().collect();
     }
     Ok(entries)
 }
@@ -57,6 +64,7 @@ fn entry(progress: Progress) -> Entry {
         sudo_user: progress.who.sudo_user,
         ssh: progress.who.ssh,
         reason: progress.rollback_reason,
+        boots: Vec::new(),
     }
 }
 
@@ -73,5 +81,6 @@ fn damaged(tx: &TxId, reason: String) -> Entry {
         targets: Vec::new(),
         conflicts: 0,
         reason: Some(reason),
+        boots: Vec::new(),
     }
 }

@@ -13,6 +13,7 @@
 //!
 //! Nothing here knows the catalogue, the judge or the command line.
 
+pub mod boots;
 pub mod clock;
 mod confirm;
 pub mod history;
@@ -55,7 +56,7 @@ pub use progress::State;
 pub use recover::{Recovery, recover};
 pub use rollback::{Selection, rollback};
 pub use transaction::{Options, apply, window};
-pub use verify::{Drift, Verified, verify};
+pub use verify::{Drift, Restart, Verified, verify};
 
 use clock::{Clock, SystemClock};
 use journal::Step;
@@ -82,10 +83,26 @@ pub struct Overridden {
     pub by: String,
 }
 
+/// A program that was started before a value was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// `redis-server.service`, `redis-server (process 4711)`.
+    pub what: String,
+    /// Whether it surely has the older value; else that cannot be seen.
+    pub is_certain: bool,
+    pub reason: String,
+}
+
 /// Computes what the next boot will set, over all files that this OS reads.
 pub trait BootTruth: Debug {
     /// Which of the values that these steps put on the disk will not be the case. Asked after they are there.
     fn overridden(&self, steps: &[&Step]) -> Vec<Overridden>;
+
+    /// What runs with an older value than a step brought, as far as that can be seen. `since_us` is when the step was
+    /// done, in microseconds of `CLOCK_BOOTTIME`; `None`: before this boot.
+    fn behind(&self, _step: &Step, _since_us: Option<u64>) -> Vec<Behind> {
+        Vec::new()
+    }
 }
 
 /// A boot whose files nobody computes.

@@ -53,6 +53,8 @@ pub struct StepProgress {
     /// The boot time of the intent is in this boot; after another boot a live change is forgotten.
     pub intent_boot_id: String,
     pub done: bool,
+    /// When it was done: the boot, and microseconds of `CLOCK_BOOTTIME`.
+    pub done_at: Option<(String, u64)>,
     /// What the knob said after the change.
     pub observed: Option<String>,
     pub footprint_after: BTreeMap<String, String>,
@@ -96,6 +98,8 @@ pub struct Progress {
     pub is_confirmed: bool,
     /// It was committed once, even if it is being taken back now.
     pub was_committed: bool,
+    /// The boot in which it was committed.
+    pub committed_boot: Option<String>,
     /// Why it is or was taken back.
     pub rollback_reason: Option<String>,
 }
@@ -118,6 +122,7 @@ impl Progress {
             intent: None,
             intent_boot_id: String::new(),
             done: false,
+            done_at: None,
             observed: None,
             footprint_after: BTreeMap::new(),
             undone: None,
@@ -138,6 +143,7 @@ impl Progress {
             is_verified: false,
             is_confirmed: false,
             was_committed: false,
+            committed_boot: None,
             rollback_reason: None,
         })
     }
@@ -160,6 +166,7 @@ impl Progress {
             Event::Done { step, observed, footprint } => {
                 if let Some(step) = self.steps.get_mut(*step) {
                     step.done = true;
+                    step.done_at = Some((record.boot_id.clone(), record.boottime_us));
                     step.observed.clone_from(observed);
                     step.footprint_after.clone_from(footprint);
                 }
@@ -175,9 +182,11 @@ impl Progress {
             Event::Persisted { step } => {
                 if let Some(step) = self.steps.get_mut(*step) {
                     step.done = true;
+                    step.done_at = Some((record.boot_id.clone(), record.boottime_us));
                 }
             }
             Event::Committed => {
+                self.committed_boot = Some(record.boot_id.clone());
                 self.was_committed = true;
                 self.state = State::Committed;
             }

@@ -4,6 +4,7 @@
 //! tx/20261122T101500Z-7f3a9c01/journal.jsonl   one folder each, kept as history
 //! open-20261122T101500Z-7f3a9c01               exists while the transaction has something left to do
 //! managed.json                                 what the committed ones hold, for `verify` and `rollback`
+//! boots.json                                   what `verify --record` found after each boot
 //! ```
 //!
 //! The markers make it cheap to find what is unfinished among ten thousand. A marker is made before the journal and goes
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::unistd::ftruncate;
 
+use super::boots::Boots;
 use super::id::TxId;
 use super::journal::{Corrupt, Journal, parse};
 use super::managed::Managed;
@@ -197,6 +199,20 @@ impl Store {
     pub fn save_managed(&self, managed: &Managed) -> Result<(), StoreError> {
         let path = self.dir.join("managed.json");
         Ok(self.tree.replace_lazily(&path, managed.to_text().as_bytes(), Attributes::own(0o600))?)
+    }
+}
+
+impl Store {
+    /// What was found after each boot; `None` when nobody wrote it down, or it is damaged.
+    pub fn boots(&self) -> Result<Option<Boots>, StoreError> {
+        let content = self.tree.read(&self.dir.join("boots.json"))?;
+        Ok(content.as_ref().and_then(|content| Boots::parse(&content.bytes)))
+    }
+
+    pub fn save_boots(&self, boots: &Boots) -> Result<(), StoreError> {
+        self.audit()?;
+        let path = self.dir.join("boots.json");
+        Ok(self.tree.replace(&path, boots.to_text().as_bytes(), Attributes::own(0o600))?)
     }
 }
 

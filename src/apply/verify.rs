@@ -1,13 +1,17 @@
 //! Whether everything that was committed still is the case.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Env;
+use super::boots;
 use super::id::TxId;
 use super::journal::Step;
 use super::managed::Held;
 use super::outcome::ApplyError;
+use super::progress::Progress;
+use super::{Behind, Env};
 use crate::exit::ExitCode;
 use crate::facts::Layer;
 
@@ -29,6 +33,7 @@ pub enum DriftKind {
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Drift {
     pub kind: DriftKind,
     /// The check that asked for it.
@@ -42,19 +47,54 @@ pub struct Drift {
     pub by: Option<String>,
 }
 
+/// Something that has to be started again before it has what was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    /// `redis-server.service`, `redis-server (process 4711)`.
+    pub what: String,
+    /// Whether it surely has an older value; else that cannot be seen from outside.
+    pub needed: bool,
+    pub reason: String,
+    /// The check that asked for the change, and the change.
+    pub id: String,
+    pub target: String,
+    #[schemars(with = "String")]
+    pub tx: TxId,
+}
+
+/// The name and version of the format.
+pub const SCHEMA: &str = "preflight.verify/1";
+
 /// What `verify` found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Verified {
+    /// `preflight.verify/1`.
+    pub schema: String,
     /// How many knobs were looked at.
     pub checked: usize,
     pub drifts: Vec<Drift>,
+    /// What runs with an older value, or may.
+    pub restarts: Vec<Restart>,
+    /// When this boot began, in UTC; null for an image.
+    pub boot_started_at: Option<String>,
+    /// The transactions that were committed before it: with nothing drifted, they held over a boot.
+    #[schemars(with = "Vec<String>")]
+    pub before_boot: Vec<TxId>,
 }
 
 impl Verified {
-    /// Drift, or 3 when something could not be read and nothing is known to have drifted.
+    /// Whether everything is as applied, and older than this boot.
+    pub fn held_over_boot(&self) -> bool {
+        self.drifts.is_empty() && !self.before_boot.is_empty()
+    }
+
+    /// Drift, a service that has not got it yet, or 3 when something could not be read and nothing is known to have drifted.
     pub fn exit(&self) -> ExitCode {
         let is_unknown = |drift: &Drift| drift.kind == DriftKind::Unknown;
         match self.drifts.as_slice() {
+            _ if self.restarts.iter().any(|restart| restart.needed) => ExitCode::NotReady,
             [] => ExitCode::Success,
             drifts if drifts.iter().all(is_unknown) => ExitCode::CannotTell,
             _ => ExitCode::NotReady,
@@ -68,6 +108,8 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
     let mut drifts = Vec::new();
     let mut checked = 0;
     let mut boot: Vec<(Step, &Held)> = Vec::new();
+    let mut restarts = Vec::new();
+    let journals = Journals::read(env, managed.desired().map(|(_, held)| &held.tx));
     for (target, held) in managed.desired() {
         checked += 1;
         let drift = |kind, found, by| Drift {
@@ -82,6 +124,7 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
         let knob = env.knobs.resolve(target);
         match knob.as_ref().map(|knob| (knob, knob.read())) {
             Ok((knob, Ok(current))) if knob.holds(&current, &held.desired) => {
+                restarts.extend(journals.behind(env, target, held));
                 if held.layer == Layer::Boot {
                     boot.push((step(target, held), held));
                 }
@@ -113,7 +156,43 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
             by: Some(overridden.by),
         });
     }
-    Ok(Verified { checked, drifts })
+    let boot_started_at = Some(boots::started_at(env)).filter(|_| !env.clock.boot_id().is_empty());
+    let before_boot = journals.before(&env.clock.boot_id());
+    Ok(Verified { schema: SCHEMA.to_owned(), checked, drifts, restarts, boot_started_at, before_boot })
+}
+
+/// The journals of what is held, for when it was done. One that cannot be read takes nothing from the comparison: the
+/// summary holds the values.
+struct Journals(BTreeMap<TxId, Progress>);
+
+impl Journals {
+    fn read<'a>(env: &Env<'_>, transactions: impl Iterator<Item = &'a TxId>) -> Self {
+        let progress = |tx: &TxId| Some((tx.clone(), Progress::of(&env.store.read(tx).ok()??)?));
+        let once: BTreeSet<&TxId> = transactions.collect();
+        Self(once.into_iter().filter_map(progress).collect())
+    }
+
+    fn behind(&self, env: &Env<'_>, target: &str, held: &Held) -> Vec<Restart> {
+        let progress = self.0.get(&held.tx);
+        let done = progress.and_then(|it| it.steps.iter().find(|step| step.step.target == target)?.done_at.clone());
+        let since_us = done.filter(|(boot, _)| *boot == env.clock.boot_id()).map(|(_, at_us)| at_us);
+        let restart = |behind: Behind| Restart {
+            what: behind.what,
+            needed: behind.is_certain,
+            reason: behind.reason,
+            id: held.id.clone(),
+            target: target.to_owned(),
+            tx: held.tx.clone(),
+        };
+        env.boot.behind(&step(target, held), since_us).into_iter().map(restart).collect()
+    }
+
+    /// The transactions that were committed in an earlier boot than this one.
+    fn before(&self, boot_id: &str) -> Vec<TxId> {
+        let is_older = |progress: &&Progress| progress.committed_boot.as_deref().is_some_and(|boot| boot != boot_id);
+        let older = self.0.values().filter(is_older).map(|progress| progress.tx.clone());
+        if boot_id.is_empty() { Vec::new() } else { older.collect() }
+    }
 }
 
 fn step(target: &str, held: &Held) -> Step {

@@ -316,6 +316,10 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub textfile: Option<PathBuf>,
 
+    /// Write down, for `history`, whether everything held over the last boot
+    #[arg(long)]
+    pub record: bool,
+
     #[command(flatten)]
     pub change: ChangeArgs,
 }
@@ -440,6 +444,7 @@ pub enum Schema {
     Snapshot,
     Plan,
     Apply,
+    Verify,
 }
 
 fn parse_set(text: &str) -> Result<(String, String), String> {

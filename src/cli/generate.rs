@@ -42,13 +42,14 @@ fn schema(which: Schema) -> Result<&'static str, Stop> {
         Schema::Snapshot => include_str!("../../docs/schema/snapshot.json"),
         Schema::Plan => include_str!("../../docs/schema/plan.json"),
         Schema::Apply => include_str!("../../docs/schema/apply.json"),
+        Schema::Verify => include_str!("../../docs/schema/verify.json"),
     };
     Ok(text.trim_end())
 }
 
 #[cfg(debug_assertions)]
 fn schema(which: Schema) -> Result<String, Stop> {
-    use crate::apply::Outcome;
+    use crate::apply::{Outcome, Verified};
     use crate::facts::snapshot::Snapshot;
     use crate::plan::Plan;
     use crate::report::model::Report;
@@ -58,6 +59,7 @@ fn schema(which: Schema) -> Result<String, Stop> {
         Schema::Snapshot => schemars::schema_for!(Snapshot),
         Schema::Plan => schemars::schema_for!(Plan),
         Schema::Apply => schemars::schema_for!(Outcome),
+        Schema::Verify => schemars::schema_for!(Verified),
     };
     serde_json::to_string_pretty(&schema).map_err(|error| Stop::Internal(error.into()))
 }

@@ -123,6 +123,14 @@ fn entry_lines(entry: &Entry, out: &mut dyn Write) -> std::io::Result<()> {
     if let Some(reason) = &entry.reason {
         writeln!(out, "  {}", escape::text(reason))?;
     }
+    if let Some(boot) = entry.boots.first() {
+        let (at, off) = (escape::text(&boot.started_at), boot.drifted + boot.unknown);
+        if boot.held() {
+            writeln!(out, "  held over the boot of {at}")?;
+        } else {
+            writeln!(out, "  after the boot of {at} {off} of {} were not as applied", boot.checked)?;
+        }
+    }
     if entry.conflicts > 0 {
         writeln!(out, "  {} values of others were left alone", entry.conflicts)?;
     }
@@ -130,7 +138,16 @@ fn entry_lines(entry: &Entry, out: &mut dyn Write) -> std::io::Result<()> {
 }
 
 pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
-    let verified = with(&args.change, |env| Ok(apply::verify(env)?))?;
+    if args.record {
+        needs_root(&args.change, "verify --record")?;
+    }
+    let verified = with(&args.change, |env| {
+        let verified = apply::verify(env)?;
+        if args.record {
+            apply::boots::record(env, &verified)?;
+        }
+        Ok(verified)
+    })?;
     if let Some(path) = &args.textfile {
         host::output::write(path, textfile(&verified).as_bytes()).map_err(|error| {
             Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
@@ -154,10 +171,18 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
             };
             writeln!(bytes, "drift: {} [{}, {}]", escape::text(&line), escape::text(&drift.id), drift.tx)?;
         }
+        for restart in &verified.restarts {
+            let word = if restart.needed { "restart" } else { "perhaps restart" };
+            let line = format!("{}: {}", restart.what, restart.reason);
+            writeln!(bytes, "{word}: {} [{}, {}]", escape::text(&line), escape::text(&restart.id), restart.tx)?;
+        }
         match (verified.checked, verified.drifts.len()) {
             (0, _) => writeln!(bytes, "nothing to verify: preflight keeps no change on this host")?,
             (checked, 0) => writeln!(bytes, "{checked} of {checked} as applied")?,
             (checked, drifted) => writeln!(bytes, "{} of {checked} as applied", checked.saturating_sub(drifted))?,
+        }
+        if let (true, Some(started)) = (verified.held_over_boot(), &verified.boot_started_at) {
+            writeln!(bytes, "held over the boot of {started}")?;
         }
     }
     print(&bytes)?;
@@ -184,6 +209,11 @@ fn textfile(verified: &Verified) -> String {
         text.push_str(&count(kind).to_string());
         text.push('\n');
     }
+    let restarts = |needed: bool| verified.restarts.iter().filter(|restart| restart.needed == needed).count();
+    let (needed, unseen, held) = (restarts(true), restarts(false), u8::from(verified.held_over_boot()));
+    text.push_str(&format!(
+        "# HELP preflight_restart Programs that run with an older value than the applied one: surely, or it cannot be seen.\n# TYPE preflight_restart gauge\npreflight_restart{{kind=\"needed\"}} {needed}\npreflight_restart{{kind=\"unknown\"}} {unseen}\n# HELP preflight_held_over_boot Whether everything kept is as applied and older than this boot.\n# TYPE preflight_held_over_boot gauge\npreflight_held_over_boot {held}\n"
+    ));
     text
 }
 

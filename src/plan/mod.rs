@@ -1,5 +1,6 @@
 //! From wishes to the ordered changes of a plan, and how a plan is shown.
 
+mod behind;
 pub mod files;
 mod model;
 pub mod planner;

@@ -2,14 +2,14 @@
 //! after it, with the files as they are.
 
 use crate::apply::journal::Step;
-use crate::apply::{BootTruth, Overridden};
+use crate::apply::{Behind, BootTruth, Overridden};
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::{Facts, Layer, State};
 use crate::host::Host;
 use crate::probe::{Context, Want, service, sysctl, thp};
 
-use super::files;
+use super::{behind, files};
 
 /// Whether our drop-in with this text would decide a setting at the next boot; if not, the value then and who gives it.
 pub fn would_lose(host: &Host, os: &OsProfile, text: &str, name: &str) -> Option<(String, String)> {
@@ -77,6 +77,13 @@ impl BootTruth for HostTruth<'_> {
                 (found != value).then_some(Overridden { target, expected: value, found, by })
             })
             .collect()
+    }
+
+    fn behind(&self, step: &Step, since_us: Option<u64>) -> Vec<Behind> {
+        behind::behind(self.host, step, since_us, &|unit| {
+            let id = format!("limits.service-nofile.{unit}");
+            self.facts(std::iter::once(id.clone())).get(&id, Layer::Live).cloned()
+        })
     }
 }
 

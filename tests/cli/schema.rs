@@ -10,7 +10,7 @@ fn fs_copy(from: &Path, to: &Path) {
 
 #[test]
 fn the_published_schemas_are_those_of_the_code() {
-    for name in ["report", "snapshot", "plan", "apply"] {
+    for name in ["report", "snapshot", "plan", "apply", "verify"] {
         let ran = Lab::new().run(["generate", "schema", name]);
         let path = repository().join("docs/schema").join(format!("{name}.json"));
         let published = std::fs::read_to_string(&path).unwrap_or_default();
@@ -29,7 +29,7 @@ fn reports_and_snapshots_keep_to_their_schemas() {
     fs_copy(&root, &lab.path("changed"));
     let changed = lab.path("changed");
     let changed = changed.to_str().unwrap();
-    let runs: [(&str, Vec<&str>); 9] = [
+    let runs: [(&str, Vec<&str>); 10] = [
         ("report", vec!["check", "--root", root.to_str().unwrap(), "--format", "json"]),
         ("report", vec!["check", "--format", "json"]),
         ("snapshot", vec!["facts", "--root", root.to_str().unwrap()]),
@@ -38,6 +38,7 @@ fn reports_and_snapshots_keep_to_their_schemas() {
         ("plan", vec!["tune", "--format", "json"]),
         ("apply", vec!["tune", "--root", changed, "--apply", "--format", "json"]),
         ("apply", vec!["tune", "--root", changed, "--apply", "--format", "json"]),
+        ("verify", vec!["verify", "--root", changed, "--format", "json"]),
         ("apply", vec!["rollback", "--root", changed, "--format", "json"]),
     ];
     for (name, args) in runs {

@@ -35,15 +35,45 @@ fn ansible() -> PathBuf {
     fs::create_dir_all(&folder).unwrap();
     let lock = fs::File::create(folder.join("lock")).unwrap();
     lock.lock().unwrap();
-    let ready = folder.join(PINNED.join("_"));
-    if !ready.exists() {
-        let environment = folder.join("av");
+    let environment = folder.join("av");
+    if !is_usable(&environment) {
         let _ = fs::remove_dir_all(&environment);
         succeeds(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&environment));
         succeeds(Command::new(environment.join("bin/pip")).args(["install", "--quiet"]).args(PINNED));
-        fs::write(&ready, "").unwrap();
+        fs::write(environment.join("made-as"), made_as(&environment)).unwrap();
     }
-    folder.join("av/bin")
+    environment.join("bin")
+}
+
+/// What the programs of an environment depend on: each names its folder in its first line.
+fn made_as(environment: &Path) -> String {
+    format!("{} {}\n", environment.display(), PINNED.join(" "))
+}
+
+/// Whether an environment was made whole, under this name, and its Python still runs: a checkout can be moved, and the
+/// system's Python be replaced.
+fn is_usable(environment: &Path) -> bool {
+    fs::read_to_string(environment.join("made-as")).is_ok_and(|found| found == made_as(environment))
+        && Command::new(environment.join("bin/python"))
+            .args(["-c", "import ansible"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+}
+
+/// Six tests failed once by an environment of another folder.
+#[test]
+fn an_environment_that_was_moved_is_made_anew() {
+    let made = ansible().parent().unwrap().to_owned();
+    assert!(is_usable(&made));
+    let folder = tempfile::tempdir_in(made.parent().unwrap()).unwrap();
+    let moved = folder.path().join("av");
+    succeeds(Command::new("cp").args(["--archive", "--link"]).args([&made, &moved]));
+    assert!(!is_usable(&moved));
+    fs::remove_file(moved.join("made-as")).unwrap();
+    fs::write(moved.join("made-as"), made_as(&moved)).unwrap();
+    assert!(is_usable(&moved));
+    fs::remove_file(moved.join("bin/python")).unwrap();
+    assert!(!is_usable(&moved), "its Python is gone");
 }
 
 /// What a run of a playbook came to.

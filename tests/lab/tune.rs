@@ -7,6 +7,8 @@
 #![expect(clippy::disallowed_methods, reason = "the tests run the program and stand in its way")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop anywhere, and says what it counted")]
 
+#[path = "tune/after.rs"]
+mod after;
 #[path = "tune/place.rs"]
 mod place;
 #[path = "tune/threats.rs"]

@@ -2,7 +2,11 @@
 //! `apply`.
 
 pub mod entry;
+pub mod evaluate;
 pub mod firewalld;
 pub mod intent;
+pub mod packet;
+pub mod region;
+pub mod rules;
 pub mod ufw;
 pub mod xml;

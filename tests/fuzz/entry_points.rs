@@ -4,6 +4,7 @@
 //! None may panic, hang, or grow its output out of proportion. Each has its seeds in `fuzz/seeds/NAME`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 #[cfg(feature = "docker")]
 use std::time::Duration;
@@ -22,6 +23,9 @@ use preflight::facts::Facts;
 use preflight::facts::snapshot::Snapshot;
 use preflight::facts::{Kind, Version, ranges, value};
 use preflight::firewall::entry::Entry;
+use preflight::firewall::evaluate::{self, Question};
+use preflight::firewall::packet::{Interface, Way};
+use preflight::firewall::region::Ranges;
 use preflight::firewall::{firewalld, ufw};
 use preflight::host::{process, sock_diag};
 use preflight::judge;
@@ -33,7 +37,7 @@ use preflight::probe::docker::{
     client::{Answer, Answers, Failure, inspected, listed},
     compose, daemon, endpoint, store,
 };
-use preflight::probe::firewall::{entries, manager};
+use preflight::probe::firewall::{connections, entries, interfaces, manager, nft};
 #[cfg(feature = "docker")]
 use preflight::probe::process_limits;
 use preflight::probe::sysctl::winner::{self, SettingsFile};
@@ -57,7 +61,7 @@ macro_rules! entry_points {
 /// All of them. A test asserts that each has a fuzz target and seeds.
 pub const ENTRY_POINTS: &[EntryPoint] = entry_points! {
     profile checks waivers os_profile snapshot values os_release sysctl_files tmpfiles_files tuned_files limits_files firewall_files
-    proc_files sock_diag_answer proc_net journal #[cfg(feature = "docker")] docker_answers #[cfg(feature = "docker")] docker_files
+    proc_files sock_diag_answer netfilter proc_net journal #[cfg(feature = "docker")] docker_answers #[cfg(feature = "docker")] docker_files
 };
 
 fn text(bytes: &[u8]) -> String {
@@ -254,6 +258,24 @@ pub fn proc_files(bytes: &[u8]) {
 pub fn sock_diag_answer(bytes: &[u8]) {
     let mut entries = Vec::new();
     let _ = sock_diag::parse_answer(bytes, &mut entries);
+}
+
+/// What the kernel answers about rules, sets, connections and interfaces: read, and a packet sent through it.
+pub fn netfilter(bytes: &[u8]) {
+    let _ = connections::parse(bytes);
+    let _ = interfaces::outside(&interfaces::parse(bytes), &[]);
+    let rules = nft::parse(bytes);
+    let address =
+        |v6: bool| IpAddr::from(if v6 { [0; 16] } else { [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 1] });
+    let interface = Interface { name: "eth0".into(), index: 2, addresses: vec![(address(false).to_canonical(), 24)] };
+    for v6 in [false, true] {
+        let way = Way { v6, protocol: Protocol::Tcp, port: 6379, interface: &interface, interfaces: &[] };
+        let (destinations, sources) = (Ranges::new([(9, 9)]), Ranges::new([(10, 0xffff_ffff)]));
+        let question = Question { rules: &rules, way, destinations, sources, prediction: None, forwarding: Some(true) };
+        let passage = evaluate::evaluate(&question);
+        let stopped = passage.stopped.iter().any(|(region, _)| !region.is_empty());
+        assert!(stopped || !passage.passed.is_empty(), "a packet is lost");
+    }
 }
 
 pub fn proc_net(bytes: &[u8]) {

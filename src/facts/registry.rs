@@ -66,6 +66,7 @@ pub const FACTS: &[Spec] = facts! {
     "docker.log-bounded" Bool Live "container logs cannot fill the disk: another driver than json-file, or max-size set in daemon.json" "GET /info LoggingDriver, daemon.json log-opts";
     "docker.live-restore" Bool Live "containers keep running while the daemon restarts" "GET /info LiveRestoreEnabled";
     "docker.firewall-backend" Text Live "`iptables`, `nftables`, or `none` when daemon.json turns iptables off" "GET /info FirewallBackend, daemon.json";
+    "docker.open-hosts" Set Live "TCP addresses on which dockerd lets in anybody who reaches them: no `tlsverify`" "dockerd(8) hosts and tlsverify, in daemon.json or on the command line";
     "docker.warnings" Set Live "what the engine itself warns of, verbatim" "GET /info Warnings";
     "docker.root-space.*" Bytes Live "what an unprivileged writer has left under the root of the instance: `docker` (DockerRootDir) or `containerd`" "statvfs(3)";
     "docker.root-inodes.*" Percent Live "percent of inodes free under the same roots; absent where the file system does not count them" "statvfs(3)";

@@ -104,6 +104,7 @@ fn the_ids_of_the_catalogue() {
     docker.live-restore info
     docker.firewall-backend required
     docker.ip-forward blocker
+    docker.open-tcp blocker
     docker.warnings recommended
     port.free blocker
     port.ephemeral-overlap recommended

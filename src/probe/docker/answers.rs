@@ -19,6 +19,7 @@ pub const FROM_INFO: &[&str] = &[
     "docker.log-bounded",
     "docker.live-restore",
     "docker.firewall-backend",
+    "docker.open-hosts",
     "docker.warnings",
 ];
 
@@ -100,6 +101,7 @@ pub fn insert(engine: &Engine<'_>, configuration: &Configuration, facts: &mut Fa
     });
     facts.live("docker.log-bounded", log_bounded(engine, configuration));
     facts.live("docker.firewall-backend", firewall_backend(engine, configuration));
+    facts.live("docker.open-hosts", open_hosts(engine, configuration));
 }
 
 fn state(ping: &Answer<()>) -> Fact {
@@ -179,6 +181,23 @@ fn log_bounded(engine: &Engine<'_>, configuration: &Configuration) -> Fact {
         }
     };
     fact.took(answer.took)
+}
+
+/// Where the engine itself lets anybody in. A reverse proxy or `podman system service tcp:` of somebody's own is not seen.
+fn open_hosts(engine: &Engine<'_>, configuration: &Configuration) -> Fact {
+    let answer = &engine.answers.info;
+    if let Err(failure) = &answer.result {
+        return failed(failure, "GET /info", answer.took);
+    }
+    if engine.is_podman() {
+        return Fact::absent("Podman's service is not looked at", "GET /version");
+    }
+    match configuration {
+        Err(error) => Fact::unknown(error.clone(), Some("run as root, or mend the file"), "daemon.json"),
+        Ok((daemon, source)) => {
+            Fact::known(Value::Set(daemon.open_hosts().map(str::to_owned).collect()), source.clone())
+        }
+    }
 }
 
 /// `iptables: false` turns either backend off. Engines before 28.2 (API 1.49) do not name a backend: it is iptables.

@@ -20,6 +20,10 @@ pub struct Daemon {
     pub nofile_hard: Option<i64>,
     /// `iptables`; dockerd's default is true.
     pub iptables: Option<bool>,
+    /// `hosts`: where it listens, as written.
+    pub hosts: Vec<String>,
+    /// `tlsverify`: only clients with a certificate are let in.
+    pub tlsverify: Option<bool>,
     /// `--config-file` of the command line.
     pub config_file: Option<PathBuf>,
     /// The socket of the containerd to use; without one dockerd looks for the system's or starts its own.
@@ -33,6 +37,13 @@ impl Daemon {
         self.log_max_size.as_ref().is_some_and(|size| size.starts_with(|c: char| c.is_ascii_digit()))
     }
 
+    /// The TCP addresses on which anybody who reaches them is let in. A host without a scheme is TCP (moby `opts/hosts.go`).
+    pub fn open_hosts(&self) -> impl Iterator<Item = &str> {
+        let is_local = |host: &str| ["unix:", "fd:", "npipe:"].iter().any(|scheme| host.starts_with(scheme));
+        let guarded = self.tlsverify == Some(true);
+        self.hosts.iter().map(String::as_str).filter(move |host| !guarded && !is_local(host))
+    }
+
     /// Both sources together; the command line is asked first.
     #[must_use]
     pub fn or(self, file: Self) -> Self {
@@ -40,6 +51,8 @@ impl Daemon {
             log_max_size: self.log_max_size.or(file.log_max_size),
             nofile_hard: self.nofile_hard.or(file.nofile_hard),
             iptables: self.iptables.or(file.iptables),
+            hosts: if self.hosts.is_empty() { file.hosts } else { self.hosts },
+            tlsverify: self.tlsverify.or(file.tlsverify),
             config_file: self.config_file,
             containerd: self.containerd.or(file.containerd),
         }
@@ -56,6 +69,10 @@ pub fn parse(json: &str) -> Result<Daemon, String> {
         default_ulimits: BTreeMap<String, Ulimit>,
         #[serde(default)]
         iptables: Option<bool>,
+        #[serde(default)]
+        hosts: Vec<String>,
+        #[serde(default)]
+        tlsverify: Option<bool>,
         #[serde(default)]
         containerd: Option<String>,
     }
@@ -76,6 +93,8 @@ pub fn parse(json: &str) -> Result<Daemon, String> {
         log_max_size,
         nofile_hard: file.default_ulimits.get("nofile").and_then(|limit| limit.hard),
         iptables: file.iptables,
+        hosts: file.hosts,
+        tlsverify: file.tlsverify,
         config_file: None,
         containerd: file.containerd,
     })
@@ -90,7 +109,8 @@ pub fn parse_command_line(cmdline: &str) -> Daemon {
             Some((name, value)) => (name, Some(value)),
             None => (word, None),
         };
-        let takes_value = matches!(name, "--log-opt" | "--default-ulimit" | "--config-file" | "--containerd");
+        let takes_value =
+            matches!(name, "--log-opt" | "--default-ulimit" | "--config-file" | "--containerd" | "-H" | "--host");
         if takes_value && value.is_none() {
             value = words.next();
         }
@@ -108,13 +128,18 @@ pub fn parse_command_line(cmdline: &str) -> Daemon {
             }
             ("--config-file", Some(path)) => daemon.config_file = Some(path.into()),
             ("--containerd", Some(socket)) => daemon.containerd = Some(socket.to_owned()),
-            ("--iptables", value) => {
-                daemon.iptables = Some(!matches!(value, Some("false" | "0" | "f" | "F" | "FALSE")));
-            }
-            _ => {}
+            ("-H" | "--host", Some(host)) => daemon.hosts.push(host.to_owned()),
+            ("--iptables", value) => daemon.iptables = Some(switch(value)),
+            ("--tlsverify", value) => daemon.tlsverify = Some(switch(value)),
+            _ => daemon.hosts.extend(word.strip_prefix("-H").filter(|host| !host.is_empty()).map(str::to_owned)),
         }
     }
     daemon
+}
+
+/// A switch that is named is on, unless it says otherwise (strconv.ParseBool).
+fn switch(value: Option<&str>) -> bool {
+    !matches!(value, Some("false" | "False" | "FALSE" | "0" | "f" | "F"))
 }
 
 #[cfg(test)]
@@ -152,6 +177,27 @@ mod tests {
         assert_eq!(daemon.config_file.as_deref(), Some(std::path::Path::new("/x.json")));
         assert_eq!(parse_command_line("dockerd\0--default-ulimit\0nofile=512").nofile_hard, Some(512));
         assert_eq!(parse_command_line("dockerd\0--iptables\0-H\0fd://").iptables, Some(true));
+    }
+
+    /// Seen failing with TCP known by its scheme alone, and with `tlsverify` of any value taken for a guard.
+    #[test]
+    fn addresses_that_let_anybody_in_are_told() {
+        let open = |daemon: &Daemon| daemon.open_hosts().map(str::to_owned).collect::<Vec<_>>();
+        let file = |json: &str| open(&parse(json).unwrap());
+        assert_eq!(file(r#"{"hosts": ["unix:///run/docker.sock", "tcp://0.0.0.0:2375"]}"#), ["tcp://0.0.0.0:2375"]);
+        assert_eq!(file(r#"{"hosts": ["0.0.0.0:2376"], "tls": true}"#), ["0.0.0.0:2376"], "anybody may encrypt");
+        assert!(file(r#"{"hosts": ["tcp://0.0.0.0:2376"], "tlsverify": true}"#).is_empty());
+        assert!(file(r#"{"hosts": ["fd://"]}"#).is_empty());
+        assert!(file("{}").is_empty());
+        for line in
+            ["dockerd\0-H\0fd://\0-H\0:2375", "dockerd\0--host=:2375", "dockerd\0-H=:2375\0--tls", "dockerd\0-H:2375"]
+        {
+            assert_eq!(open(&parse_command_line(line)), [":2375"], "{line:?}");
+        }
+        assert!(open(&parse_command_line("dockerd\0-H\0:2376\0--tlsverify")).is_empty());
+        assert_eq!(open(&parse_command_line("dockerd\0-H\0:2376\0--tlsverify=false")), [":2376"]);
+        let both = parse_command_line("dockerd\0-H\0:2376").or(parse(r#"{"tlsverify": true}"#).unwrap());
+        assert!(open(&both).is_empty());
     }
 
     proptest! {

@@ -218,7 +218,7 @@ fn endpoint_fact(endpoint: &Endpoint, listener_uid: Option<u32>, request: &Reque
 fn converse(request: &Request, listener: &Listener) -> Docker {
     let wants = |ids: &[&str]| ids.iter().any(|id| request.wants(id));
     let roots = request.ids.iter().any(|id| id.starts_with("docker.root-"));
-    let configured = wants(&["docker.log-bounded", "docker.firewall-backend", NOFILE]);
+    let configured = wants(&["docker.log-bounded", "docker.firewall-backend", "docker.open-hosts", NOFILE]);
     let questions = Questions {
         version: wants(&["docker.version", "docker.api", "docker.api-min", "docker.kind"]) || configured || roots,
         info: configured || roots || wants(answers::FROM_INFO),

@@ -86,14 +86,17 @@ fn info_becomes_facts() {
 #[test]
 fn daemon_json_bounds_logs_and_turns_the_firewall_off() {
     let answers = answers(json!({}), json!({"LoggingDriver": "json-file"}));
-    let daemon = Daemon { log_max_size: Some("10m".into()), iptables: Some(false), ..Daemon::default() };
+    let hosts = vec!["fd://".into(), "tcp://0.0.0.0:2375".into()];
+    let daemon = Daemon { log_max_size: Some("10m".into()), iptables: Some(false), hosts, ..Daemon::default() };
     let found = facts_with(&answers, daemon);
+    assert_eq!(shown(&found, "docker.open-hosts"), "tcp://0.0.0.0:2375");
     assert_eq!(shown(&found, "docker.log-bounded"), "yes");
     assert_eq!(shown(&found, "docker.firewall-backend"), "none");
     let mut found = Facts::default();
     insert(&Engine::new(&answers), &Err("/etc/docker/daemon.json is not valid JSON".into()), &mut found);
     assert_eq!(shown(&found, "docker.log-bounded"), "unknown: /etc/docker/daemon.json is not valid JSON");
     assert_eq!(shown(&found, "docker.firewall-backend"), "unknown: /etc/docker/daemon.json is not valid JSON");
+    assert_eq!(shown(&found, "docker.open-hosts"), "unknown: /etc/docker/daemon.json is not valid JSON");
     assert_eq!(shown(&found, "docker.log-driver"), "json-file", "the engine's own word does not need the file");
 }
 

@@ -187,6 +187,25 @@ fn selector(entry: &Entry) -> [String; 8] {
     ["proto", entry.protocol.name(), "from", &from, "to", "any", "port", &ports].map(str::to_owned)
 }
 
+/// The chain of people's rules about incoming packets.
+pub fn chain(entry: &Entry) -> &'static str {
+    if entry.is_ipv4() { "ufw-user-input" } else { "ufw6-user-input" }
+}
+
+/// The rule in that chain, as `iptables -C` takes it.
+pub fn kernel_rule(entry: &Entry) -> Vec<String> {
+    let (from, protocol) = (entry.from.to_string(), entry.protocol.name());
+    let mut words = vec!["-s", &from, "-p", protocol];
+    let ports = entry.ports_with(':');
+    if entry.ports.start() == entry.ports.end() {
+        words.extend(["-m", protocol, "--dport", &ports]);
+    } else {
+        words.extend(["-m", "multiport", "--dports", &ports]);
+    }
+    words.extend(["-j", "ACCEPT"]);
+    words.into_iter().map(str::to_owned).collect()
+}
+
 /// The entry as it stands in the rules, in the words of the command that would make it; `None` when it does not. An entry
 /// with another comment reads differently: it is somebody else's.
 pub fn found(rules: &[Rule], entry: &Entry) -> Option<String> {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Capabilities, Knob, KnobError, Reading};
+use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
 use crate::apply::id::TxId;
 use crate::apply::tool;
 use crate::facts::{Layer, Version};
@@ -65,11 +65,31 @@ impl<'a> Ufw<'a> {
 
     /// Whether ufw's chains are in the kernel, asked as ufw itself asks.
     fn is_loaded(&self) -> Result<bool, KnobError> {
+        self.iptables(&["-n", "-L", ufw::chain(&self.entry)])
+    }
+
+    /// Whether the entry is in the kernel. A ufw that was killed has written its files and no more.
+    fn is_in_kernel(&self) -> Result<bool, KnobError> {
+        let rule = ufw::kernel_rule(&self.entry);
+        let words: Vec<&str> =
+            ["-C", ufw::chain(&self.entry)].into_iter().chain(rule.iter().map(String::as_str)).collect();
+        self.iptables(&words)
+    }
+
+    fn iptables(&self, words: &[&str]) -> Result<bool, KnobError> {
         let name = if self.entry.is_ipv4() { "iptables" } else { "ip6tables" };
-        let chain = if self.entry.is_ipv4() { "ufw-user-input" } else { "ufw6-user-input" };
-        let program = tool::find(self.tree, name).map_err(|error| self.failed(error))?;
-        let output = Runner::new(program, PATIENCE).args(["-w", "-n", "-L", chain]).run();
+        let program = match tool::find(self.tree, name) {
+            Ok(program) => program,
+            // Without the program, which ufw needs, nothing of ufw is in the kernel.
+            Err(error) if error.is_absent() => return Ok(false),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let output = Runner::new(program, PATIENCE).args(["-w"]).args(words).run();
         Ok(output.map_err(|error| self.command(error))?.status.success())
+    }
+
+    fn only_in_kernel(&self) -> String {
+        format!("{} (in the kernel, and not in ufw's files)", ufw::add(&self.entry, false).join(" "))
     }
 }
 
@@ -97,8 +117,11 @@ impl Knob for Ufw<'_> {
             tool::wait_for(&words[1..]);
         }
         let path = ufw::RULES[usize::from(!self.entry.is_ipv4())];
-        let rules = ufw::parse(&self.text(path)?);
-        Ok(Reading { value: ufw::found(&rules, &self.entry), ..Reading::default() })
+        let mut value = ufw::found(&ufw::parse(&self.text(path)?), &self.entry);
+        if value.is_none() && self.is_in_kernel()? {
+            value = Some(self.only_in_kernel());
+        }
+        Ok(Reading { value, ..Reading::default() })
     }
 
     /// Only the two commands that make this entry: nothing of a journal's text is ever run.
@@ -136,20 +159,34 @@ impl Knob for Ufw<'_> {
         if let Some(value) = &to.value {
             return self.write(tx, value);
         }
-        let Err(error) = self.run(&ufw::delete(&self.entry)) else { return Ok(()) };
+        let deleted = self.run(&ufw::delete(&self.entry));
         // Early in a boot ufw has written its files and then finds no chains. These will be loaded from the files, and to
         // load them here would make its service believe that it runs already.
-        match (self.read()?.value, self.is_loaded()?) {
-            (None, false) => Ok(()),
-            // Out of the files, and perhaps not out of the kernel: its service was just loading them.
-            (None, true) => self.run(&["ufw", "reload"].map(str::to_owned)).map(drop),
-            _ => Err(error),
+        if self.is_loaded()? && (deleted.is_err() || self.is_in_kernel()?) {
+            self.run(&["ufw", "reload"].map(str::to_owned))?;
+        }
+        match self.read()?.value {
+            None => Ok(()),
+            Some(_) => deleted.and(Err(self.unavailable("ufw says that it deleted it, and it is still there"))),
         }
     }
 
     /// Any such entry will do: who wrote it is only asked by a rollback.
     fn holds(&self, current: &Reading, _: &str) -> bool {
-        current.value.is_some()
+        current.value.is_some() && current.value != Some(self.only_in_kernel())
+    }
+
+    /// Compare-and-swap, and what only the kernel still has goes too.
+    fn undo(&self, case: Undoing<'_>) -> Undo {
+        let ours = case.observed.unwrap_or(case.wrote);
+        let found = case.current.value.as_deref();
+        if case.current.value == case.before.value {
+            Undo::Already
+        } else if found == Some(ours) || found == Some(&self.only_in_kernel()) {
+            Undo::Restore { to: case.before.clone(), drifted: None }
+        } else {
+            Undo::Conflict { expected: ours.to_owned() }
+        }
     }
 }
 
@@ -157,7 +194,6 @@ impl Knob for Ufw<'_> {
 #[expect(clippy::disallowed_methods, reason = "the tests build the files they read")]
 mod tests {
     use super::*;
-    use crate::apply::knob::{Undo, Undoing};
 
     fn knob(tree: &Tree) -> Ufw<'_> {
         Ufw::new(tree, "tcp 6379-6381 from 172.20.0.0/16").unwrap()

@@ -1,0 +1,281 @@
+//! Entries in a real ufw and a real firewalld, and what they let in: real connections between namespaces. Needs root.
+//!
+//! packages: dbus firewalld iproute2 iptables nftables procps python3 strace ufw util-linux
+
+#![expect(clippy::disallowed_methods, reason = "the tests run the program and stand in its way")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop anywhere, and says what it counted")]
+
+#[path = "firewall_managers/place.rs"]
+mod place;
+
+use place::{ALLOWED, PROGRAM, Place, STRANGER};
+
+const UFW_TARGETS: [&str; 4] = [
+    "ufw:tcp 26379-26381 from 172.20.0.0/16",
+    "ufw:tcp 26379-26381 from fd20::/16",
+    "ufw:tcp 6379-6381 from 172.20.0.0/16",
+    "ufw:tcp 6379-6381 from fd20::/16",
+];
+
+const SERVICE: [&str; 2] = [
+    "file:/etc/systemd/system/preflight-recover.service",
+    "link:/etc/systemd/system/sysinit.target.wants/preflight-recover.service",
+];
+
+/// One life of an entry of ufw, with a colleague in between. Seen failing with `ufw::delete` naming another port: the
+/// rules were not those before.
+#[test]
+fn ufw_lets_the_allowed_in_and_forgets_exactly_that() {
+    let place = Place::with_ufw();
+    place.assert_open_to_the_allowed(false, "before");
+    let before = place.rules();
+    assert_eq!(place.targets(), [&SERVICE[..], &UFW_TARGETS[..]].concat());
+    for format in ["terminal", "markdown", "script", "json"] {
+        let plan = place.tune(&["--format", format]).stdout.replace("\n     ", " ");
+        let command = "ufw allow proto tcp from 172.20.0.0/16 to any port 6379:6381 comment preflight";
+        assert!(plan.contains(command), "{format}: {plan}");
+    }
+    assert_eq!(place.rules(), before, "planning changed something");
+
+    let applied = place.apply(&[]);
+    assert_eq!((applied.code, applied.stderr.as_str()), (0, ""), "{applied:?}");
+    place.assert_open_to_the_allowed(true, "applied");
+    assert!(place.shell("ufw status").contains("# preflight"));
+    assert_eq!(place.targets(), [""; 0], "G2");
+    let again = place.apply(&[]);
+    assert_eq!((again.code, &again.json()["changed"]), (0, &false.into()), "{again:?}");
+    place.shell("ufw reload");
+    place.assert_open_to_the_allowed(true, "after ufw reload");
+    assert_eq!(place.run(&["verify"]).code, 0);
+
+    place.shell("ufw allow 8080/tcp && ufw insert 1 deny from 198.51.100.0/24");
+    let rollback = place.run(&["rollback", "--format", "json"]);
+    assert_eq!(rollback.code, 0, "{rollback:?}");
+    place.assert_open_to_the_allowed(false, "taken back");
+    let after = place.rules();
+    assert!(after.contains("--dport 8080") && after.contains("198.51.100.0/24"), "{after}");
+    place.shell("ufw delete allow 8080/tcp && ufw delete deny from 198.51.100.0/24");
+    assert_eq!(place.rules(), before);
+}
+
+/// Seen failing with `Ufw::found` blind to comments: the colleague's entry was deleted.
+#[test]
+fn an_entry_of_somebody_else_stays() {
+    let place = Place::with_ufw();
+    place.shell("ufw allow proto tcp from 172.20.0.0/16 to any port 6379:6381 comment mine");
+    assert!(!place.targets().contains(&UFW_TARGETS[2].to_owned()));
+    assert_eq!(place.apply(&[]).code, 0);
+    // Somebody takes over another one in the meantime.
+    place.shell("ufw allow proto tcp from 172.20.0.0/16 to any port 26379:26381 comment theirs");
+    let rollback = place.run(&["rollback", "--format", "json"]);
+    assert_eq!(rollback.code, 6, "{rollback:?}");
+    assert_eq!(rollback.json()[0]["conflicts"][0]["target"], UFW_TARGETS[0]);
+    let status = place.shell("ufw status");
+    assert!(status.contains("# mine") && status.contains("# theirs") && !status.contains("# preflight"), "{status}");
+}
+
+/// Never enabled, no default touched. Seen failing with the two questions left out of `Ufw::stage`.
+#[test]
+fn a_ufw_that_is_not_active_is_left_alone() {
+    let place = Place::with_ufw();
+    place.shell("ufw disable");
+    let disabled = place.rules();
+    assert_eq!(place.targets(), [""; 0]);
+    assert_eq!(place.apply(&[]).code, 0);
+    assert_eq!(place.rules(), disabled);
+    assert!(place.reaches(STRANGER, 6379), "something was enabled");
+    // Enabled by its file, and its rules were never loaded.
+    place.shell(
+        "sed -i s/ENABLED=no/ENABLED=yes/ /etc/ufw/ufw.conf; iptables -F; iptables -X; ip6tables -F; ip6tables -X",
+    );
+    let unloaded = place.rules();
+    let refused = place.apply(&[]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.stdout.contains("its rules are not in the kernel"), "{refused:?}");
+    assert_eq!(place.rules(), unloaded);
+}
+
+/// G5 for what is on the disk at once: the service that the plan installed takes it back at the next boot, before ufw
+/// starts, and does not keep ufw from starting. Seen failing with the service left out of the plan, and with
+/// `Ufw::restore` reloading ufw without chains.
+#[test]
+fn a_power_cut_in_the_window_is_taken_back_by_the_service() {
+    let place = Place::with_ufw();
+    let before = place.rules();
+    let applied = place.apply(&["--no-wait", "--confirm-within", "600s"]);
+    assert_eq!(applied.code, 7, "{applied:?}");
+    place.assert_open_to_the_allowed(true, "in the window");
+    let start =
+        place.shell("sed -n s/^ExecStart=//p /etc/systemd/system/sysinit.target.wants/preflight-recover.service");
+    assert_eq!(start.trim(), format!("{PROGRAM} recover"));
+    // What a boot does: another boot id, an empty kernel, nothing in /run, no process of before.
+    place.shell(
+        "cat /proc/sys/kernel/random/uuid > /run/boot_id && mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
+         for tool in iptables ip6tables; do $tool -F; $tool -X; $tool -P INPUT ACCEPT; done; rm -f /run/ufw.lock",
+    );
+    let recovered = place.shell(&start);
+    assert!(recovered.contains("the machine was restarted before the confirm"), "{recovered}");
+    let kernel = place.shell("iptables -S; ip6tables -S");
+    assert!(!kernel.contains("ufw"), "ufw would believe that it runs: {kernel}");
+    place.shell("/lib/ufw/ufw-init start");
+    place.assert_open_to_the_allowed(false, "after the boot");
+    let order = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(order(&place.rules()), order(&before));
+}
+
+/// What a ufw leaves that was killed between its files and the kernel. Seen failing with `Ufw::read` not asking the kernel.
+#[test]
+fn what_only_the_kernel_has_goes_too() {
+    let place = Place::with_ufw();
+    let before = place.rules();
+    assert_eq!(place.apply(&[]).code, 0);
+    place.shell("sed -i '/172.20.0.0/d' /etc/ufw/user.rules");
+    assert!(place.reaches(ALLOWED, 6379), "the kernel forgot it by itself");
+    assert_eq!(place.run(&["verify"]).code, 1, "in force, and gone with the next reload");
+    let rollback = place.run(&["rollback"]);
+    assert_eq!(rollback.code, 0, "{rollback:?}");
+    place.assert_open_to_the_allowed(false, "taken back");
+    assert_eq!(place.rules(), before);
+}
+
+/// Killed while it waits for ufw, which goes on alone and writes its entry a moment later. Seen failing with
+/// `tool::wait_for` not waiting.
+#[test]
+fn a_ufw_that_outlives_the_kill_is_waited_for() {
+    let place = Place::with_ufw();
+    let old = place.rules();
+    let tune = ["tune", "--only", "firewall.entries", "--set", "allow=172.20.0.0/16", "--apply", "--settle", "0"];
+    let mut alone = 0;
+    for when in (0..12).map(|step| 20 + 40 * step) {
+        let inject = format!("inject=clock_nanosleep:signal=SIGKILL:when={when}");
+        let mut strace = place.command("strace");
+        strace.args(["-qq", "-o", "/run/trace", "-e", &inject, PROGRAM]).args(tune).output().unwrap();
+        alone += usize::from(place.command("pgrep").args(["-f", "ufw allow proto"]).output().unwrap().status.success());
+        let recovered = place.run(&["recover"]);
+        assert_eq!(recovered.code, 0, "{when}: {recovered:?}");
+        place.eventually("! pgrep -f 'ufw (allow|delete)'");
+        if place.rules() != old {
+            // It was done already, and committed.
+            assert_eq!(place.run(&["rollback", "--all"]).code, 0, "{when}");
+        }
+        assert_eq!(place.rules(), old, "{when}");
+    }
+    println!("{alone} were left alone");
+    assert!(alone > 1, "no ufw outlived its preflight");
+}
+
+/// G3: killed at every k-th call, with and without the programs that it had started, and recovered twice. Seen failing
+/// with `StepProgress::is_to_undo` asking for a `done` record.
+#[test]
+fn a_kill_leaves_no_half_entry() {
+    const CALLS: [&str; 6] = ["write", "fdatasync", "renameat", "unlinkat", "openat2", "execve"];
+    let every: usize = std::env::var("PREFLIGHT_EVERY").map_or(9, |it| it.parse().unwrap());
+    let place = Place::with_ufw();
+    let old = place.rules();
+    let tune = ["tune", "--only", "firewall.entries", "--set", "allow=172.20.0.0/16", "--apply", "--settle", "0"];
+    let strace = |options: &[&str]| {
+        let mut command = place.command("strace");
+        command.args(["-qq", "-o", "/run/trace"]).args(options).arg(PROGRAM).args(tune);
+        let output = command.output().unwrap();
+        (output, place.shell("cat /run/trace"))
+    };
+    let (output, text) = strace(&["-e", &format!("trace={}", CALLS.join(","))]);
+    assert!(output.status.success(), "{output:?}");
+    let new = place.rules();
+    assert_ne!(new, old);
+    assert_eq!(place.run(&["rollback", "--all"]).code, 0);
+    assert_eq!(place.rules(), old);
+    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    let mut points = Vec::new();
+    let mut is_begun = false;
+    for line in text.lines() {
+        is_begun |= line.contains("/var/lib/preflight") || line.contains("journal");
+        let Some(call) = CALLS.iter().find(|call| line.starts_with(&format!("{call}("))) else { continue };
+        *counts.entry(call).or_default() += 1;
+        if is_begun {
+            points.push((*call, counts[call]));
+        }
+    }
+    assert!(points.len() >= 20, "only {} points: {text}", points.len());
+    let (mut killed, mut olds, mut tried) = (0, 0, 0);
+    for children in [false, true] {
+        for (call, when) in points.iter().skip(usize::from(children) * every / 2).step_by(every) {
+            let inject = format!("inject={call}:signal=SIGKILL:when={when}");
+            let options: &[&str] = if children { &["-f", "-e", &inject] } else { &["-e", &inject] };
+            let (output, _) = strace(options);
+            killed += usize::from(output.status.code().is_none());
+            for _ in 0..2 {
+                let recovered = place.run(&["recover"]);
+                assert_eq!(recovered.code, 0, "{call} {when}: {recovered:?}");
+            }
+            let found = place.rules();
+            assert!(found == old || found == new, "{call} {when} {children}: half:\n{found}\nnot\n{old}");
+            olds += usize::from(found == old);
+            tried += 1;
+            assert_eq!(place.run(&["rollback", "--all"]).code, 0);
+            assert_eq!(place.rules(), old, "{call} {when}");
+        }
+    }
+    println!("{tried} of {} points, {killed} killed, {olds} all old, {} all new", 2 * points.len(), tried - olds);
+    assert!(killed > 2, "nothing was killed");
+}
+
+/// In the running firewall before the confirm, in its files after. Seen failing with the permanent entry on the live layer.
+#[test]
+fn firewalld_lets_the_allowed_in_and_keeps_it_after_the_confirm() {
+    let place = Place::with_firewalld();
+    place.assert_open_to_the_allowed(false, "before");
+    let before = place.zones();
+    let targets = place.targets();
+    assert_eq!(targets.len(), 8, "{targets:?}");
+    assert!(targets.contains(&"firewalld:public/tcp 6379-6381 from fd20::/16".to_owned()), "{targets:?}");
+    let script = place.tune(&["--format", "script"]).stdout;
+    let command =
+        "firewall-cmd --permanent --zone=public --add-rich-rule='rule family=\"ipv4\" source address=\"172.20.0.0/16\"";
+    assert!(script.contains(command), "{script}");
+
+    let waiting = place.apply(&["--no-wait", "--confirm-within", "600s"]);
+    assert_eq!(waiting.code, 7, "{waiting:?}");
+    place.assert_open_to_the_allowed(true, "in the window");
+    assert!(!place.shell("firewall-cmd --permanent --list-rich-rules").contains("6379"), "kept before the confirm");
+    assert_eq!(place.run(&["rollback"]).code, 0);
+    place.assert_open_to_the_allowed(false, "taken back");
+    assert_eq!(place.zones(), before);
+
+    assert_eq!(place.apply(&["--no-wait", "--confirm-within", "600s"]).code, 7);
+    let confirmed = place.run(&["confirm", "--same-connection-ok"]);
+    assert_eq!(confirmed.code, 0, "{confirmed:?}");
+    assert_eq!(place.targets(), [""; 0], "G2");
+    place.shell("firewall-cmd --reload");
+    place.assert_open_to_the_allowed(true, "after firewall-cmd --reload");
+    assert_eq!(place.run(&["verify"]).code, 0);
+    let theirs = "'rule family=\"ipv4\" source address=\"10.0.0.0/8\" port port=\"22\" protocol=\"tcp\" accept'";
+    place.shell(&format!("firewall-cmd --permanent --add-rich-rule={theirs} && firewall-cmd --add-rich-rule={theirs}"));
+    let rollback = place.run(&["rollback"]);
+    assert_eq!(rollback.code, 0, "{rollback:?}");
+    place.assert_open_to_the_allowed(false, "taken back");
+    assert_eq!(place.shell("firewall-cmd --list-rich-rules --permanent").lines().count(), 1);
+    place.shell(&format!(
+        "firewall-cmd --permanent --remove-rich-rule={theirs} && firewall-cmd --remove-rich-rule={theirs}"
+    ));
+    assert_eq!(place.zones(), before);
+}
+
+/// Its files can be put back without it. Seen failing without `firewall-offline-cmd`.
+#[test]
+fn what_a_stopped_firewalld_keeps_is_taken_back_all_the_same() {
+    let mut place = Place::with_firewalld();
+    let before = place.zones();
+    assert_eq!(place.apply(&[]).code, 0);
+    place.stop();
+    let rollback = place.run(&["rollback"]);
+    assert_eq!(rollback.code, 0, "{rollback:?}");
+    assert_eq!(place.targets(), [""; 0], "not running: nothing is planned, and it is not started");
+    place.start("firewalld", &["--nofork"]);
+    place.eventually("firewall-cmd --state");
+    assert_eq!(place.zones(), before);
+}

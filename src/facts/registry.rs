@@ -113,7 +113,7 @@ pub const FACTS: &[Spec] = facts! {
     "derived.disk.needed" Bytes Live "nodes_here × 3 × maxmemory: snapshot, append-only file and its rewrite" "maxmemory, nodes_here";
     "derived.nofile.needed" Int Live "maxclients + 32: what Redis asks for" "maxclients";
     "derived.port.state.*" Text Live "`port.state`, but `taken` for whatever is in use when `ports_expected` is `free`" "port.state.*, port.in-use.*, ports_expected";
-    "derived.firewall.entries" Set Live "allow entries of the profile that are missing in an active ufw or a running firewalld" "firewall.ufw-entries, firewall.firewalld-entries";
+    "derived.firewall.entries" Set Live "allow entries of the profile that are missing in an active ufw or a running firewalld" "firewall.ufw-entries, firewall.firewalld-entries, docker.networks";
     "derived.port.ephemeral-overlap" Set Live "workload ports inside ip_local_port_range that ip_local_reserved_ports does not keep free" "sysctl.net.ipv4.ip_local_port_range, sysctl.net.ipv4.ip_local_reserved_ports, ports";
 };
 

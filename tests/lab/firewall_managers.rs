@@ -127,6 +127,24 @@ fn a_power_cut_in_the_window_is_taken_back_by_the_service() {
     assert_eq!(order(&place.rules()), order(&before));
 }
 
+/// As long as an entry could not be taken back, what would take it back at the next boot stays. Seen failing without
+/// `is_for_recovery` in `Session::undo_all`.
+#[test]
+fn the_service_stays_while_an_entry_is_left() {
+    let place = Place::with_ufw();
+    let before = place.rules();
+    assert_eq!(place.apply(&[]).code, 0);
+    place.shell(
+        "printf '#!/bin/sh\\nexit 1\\n' > /run/ufw && chmod 755 /run/ufw && mount --bind /run/ufw /usr/sbin/ufw",
+    );
+    let failed = place.run(&["rollback"]);
+    assert_eq!(failed.code, 6, "{failed:?}");
+    assert!(place.rules().contains("preflight-recover.service"), "{}", place.rules());
+    place.shell("umount /usr/sbin/ufw");
+    assert_eq!(place.run(&["recover"]).code, 0);
+    assert_eq!(place.rules(), before);
+}
+
 /// What a ufw leaves that was killed between its files and the kernel. Seen failing with `Ufw::read` not asking the kernel.
 #[test]
 fn what_only_the_kernel_has_goes_too() {

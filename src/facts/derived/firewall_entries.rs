@@ -8,6 +8,9 @@ use crate::facts::NOT_RUNNING;
 /// What it is made of.
 pub(super) const INPUTS: [&str; 2] = ["firewall.ufw-entries", "firewall.firewalld-entries"];
 
+/// What `allow` may name: the probe looks at it when it compares.
+pub(super) const NETWORKS: &str = "docker.networks";
+
 /// The missing entries, each with its manager: `ufw: tcp 6379-6381 from 172.20.0.0/16`.
 pub(super) fn missing(facts: &Facts) -> Result<Fact, Fact> {
     let mut found = BTreeSet::new();

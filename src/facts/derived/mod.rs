@@ -9,7 +9,7 @@ mod memory;
 mod os;
 mod port;
 
-use super::{Fact, Facts, Layer, State, Value, Version};
+use super::{Fact, Facts, Layer, State, Value, Version, registry};
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 
@@ -22,6 +22,9 @@ pub fn inputs(id: &str) -> Vec<String> {
         "derived.os.support" => &["os.id", "os.version"],
         "derived.docker.api-overlap" => &["docker.api", "docker.api-min"],
         "derived.docker.ip-forward" => &["sysctl.net.ipv4.ip_forward", "docker.firewall-backend"],
+        "derived.firewall.entries" if registry::spec(firewall_entries::NETWORKS).is_some() => {
+            &[firewall_entries::INPUTS[0], firewall_entries::INPUTS[1], firewall_entries::NETWORKS]
+        }
         "derived.firewall.entries" => &firewall_entries::INPUTS,
         "derived.port.ephemeral-overlap" => {
             &["sysctl.net.ipv4.ip_local_port_range", "sysctl.net.ipv4.ip_local_reserved_ports"]

@@ -45,6 +45,10 @@ fn validate(args: &TuneArgs) -> Result<(), Stop> {
         let known = format!("{}, owner:tuned, owner:/PATH of a file that decides", planner::ALLOW_DAEMON_JSON);
         return Err(Stop::usage(format!("--allow {unknown}: there is no such conflict\nhint: known are {known}")));
     }
+    // Whoever asks for a script wants to read it first.
+    if args.apply && matches!(args.format, PlanFormat::Markdown | PlanFormat::Script) {
+        return Err(Stop::usage("--format markdown and script show a plan; with --apply there are terminal and json"));
+    }
     // An image cuts nobody off, and the timer of this host knows nothing of it.
     if args.root.is_some() && args.confirm_within.is_some_and(|window| !window.is_zero()) {
         return Err(Stop::usage(

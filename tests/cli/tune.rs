@@ -625,6 +625,19 @@ fn an_unknown_consent_is_a_mistake() {
     ");
 }
 
+/// Seen failing before it was refused: the plan was carried out, and no script was printed.
+#[test]
+fn a_script_is_never_an_apply() {
+    let lab = Lab::new();
+    let root = image(&lab, "debian-13");
+    let before = tree(&root);
+    for format in ["script", "markdown"] {
+        let ran = tune(&lab, &root, &["--apply", "--yes", "--format", format]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+    }
+    assert!(tree(&root) == before);
+}
+
 #[test]
 fn an_image_has_no_confirm() {
     let lab = Lab::new();

@@ -67,7 +67,10 @@ impl<'a> Fields<'a> {
     /// The raw value of a key.
     pub fn take(&mut self, key: &'static str) -> Option<&'a Node> {
         self.known.push(key);
-        let at = self.table.iter().position(|entry| entry.key == key)?;
+        // Most keys stand in the order in which they are asked for.
+        let is = |at: &usize| self.table.get(*at).is_some_and(|entry| entry.key.len() == key.len() && entry.key == key);
+        let next = (u64::BITS - self.taken.leading_zeros()) as usize;
+        let at = Some(next).filter(is).or_else(|| (0..self.table.len()).find(is))?;
         self.taken |= u32::try_from(at).ok().and_then(|at| 1_u64.checked_shl(at)).unwrap_or(0);
         Some(&self.table[at].node)
     }

@@ -39,7 +39,9 @@ pub enum ColorWhen {
     Never,
 }
 
+// Deferred: the arguments of the subcommands that are not asked for are never made.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Say whether this host is ready, and what to do where it is not
     Check(CheckArgs),
@@ -69,7 +71,8 @@ pub enum Command {
     Generate(GenerateArgs),
 }
 
-/// Which profile, with which parameters.
+// No documentation comments on flattened arguments: clap would take them for that of a deferred subcommand.
+// Which profile, with which parameters.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What is asked")]
 pub struct ProfileArgs {
@@ -130,7 +133,7 @@ pub struct CheckArgs {
     pub fail_on: FailOn,
 }
 
-/// How a report is shown.
+// How a report is shown.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct ShowArgs {

@@ -18,8 +18,9 @@ mod tune;
 mod watch;
 
 use std::io::{self, Write as _};
+use std::mem::ManuallyDrop;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 pub use crate::exit::ExitCode;
 pub use args::Cli;
@@ -83,9 +84,16 @@ impl From<crate::catalog::library::LibraryError> for Stop {
     }
 }
 
+/// Reads the arguments of the process. What clap knows of them is not taken apart afterwards: that would only take time.
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = ManuallyDrop::new(Cli::command());
+    let mut matches = ManuallyDrop::new(command.try_get_matches_from_mut(std::env::args_os())?);
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
 /// Runs the program with the arguments of the process.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             // `--help` and `--version` come here too; they are no mistake.

@@ -20,7 +20,7 @@ use crate::plan::files::{self, Existing};
 use crate::plan::planner::{self, Ground};
 use crate::plan::recovery;
 use crate::plan::render::{self, Head, WhyOf};
-use crate::plan::truth::{self, HostTruth};
+use crate::plan::truth::{HostTruth, Rehearsal};
 use crate::plan::{Kind, Plan};
 use crate::probe::{gather, tuned};
 use crate::report::terminal::DEFAULT_WIDTH;
@@ -68,6 +68,7 @@ fn plan(
 ) -> Plan {
     let wishes = wish::wishes(catalogue, snapshot, os, &|id, check| selection.wants(id, check));
     let existing = existing(host, &catalogue.parameters, &snapshot.facts);
+    let rehearsal = Rehearsal::new(host, os);
     let ground = Ground {
         facts: &snapshot.facts,
         parameters: &catalogue.parameters,
@@ -76,7 +77,7 @@ fn plan(
         allow: &args.allow,
         existing: &existing,
         recovery: &|| recovery::look(host),
-        would_lose: &|text, name| truth::would_lose(host, os, text, name),
+        would_lose: &|text, name| rehearsal.would_lose(text, name),
     };
     planner::plan(&wishes, &ground)
 }

@@ -24,9 +24,11 @@ pub mod space;
 pub mod trust;
 pub mod unix;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// No file that preflight reads is larger; a larger one is refused instead of filling the memory of a small host.
@@ -37,6 +39,14 @@ pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// a sysctl handler such as `proc_do_large_bitmap()` (`kernel/sysctl.c`) answers a second read with the end of the file:
 /// the list would be cut off silently.
 const FIRST_READ_BYTES: usize = 8192;
+
+/// The unit in which the kernel caches files: a disk that fails in the middle of one ends a read at such a border.
+const PAGE_BYTES: usize = 4096;
+
+thread_local! {
+    /// Where a first read goes. What is kept takes no more room than it needs: a run reads a hundred small files.
+    static ROOM: RefCell<[u8; FIRST_READ_BYTES]> = const { RefCell::new([0; FIRST_READ_BYTES]) };
+}
 
 /// As many symbolic links as the kernel follows in one path (`MAXSYMLINKS` in `include/linux/namei.h`).
 const MAX_LINKS: usize = 40;
@@ -112,10 +122,13 @@ impl Host {
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>, ReadError> {
         let path = path.as_ref();
         let wrap = |source| ReadError { path: path.to_owned(), source };
-        let mut bytes = Vec::with_capacity(FIRST_READ_BYTES);
-        let file = self.open(path).map_err(wrap)?;
-        let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(wrap)?;
-        if read as u64 > MAX_FILE_BYTES {
+        let mut file = self.open(path).map_err(wrap)?;
+        let mut bytes = ROOM.with_borrow_mut(|room| first_read(&mut file, room)).map_err(wrap)?;
+        if !ends_with(path, bytes.len()) {
+            bytes.reserve(FIRST_READ_BYTES);
+            file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(wrap)?;
+        }
+        if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(wrap(io::Error::other(format!("larger than {} MiB", MAX_FILE_BYTES >> 20))));
         }
         Ok(bytes)
@@ -223,6 +236,25 @@ impl Host {
         }
         Ok(root.join(inside.iter().collect::<PathBuf>()))
     }
+}
+
+fn first_read(file: &mut File, room: &mut [u8]) -> io::Result<Vec<u8>> {
+    loop {
+        match file.read(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return Ok(room[..read?].to_vec()),
+        }
+    }
+}
+
+/// Whether a file whose first read gave so many bytes, less than there was room for, ends there, so that no second read
+/// must say so. Files of /proc are written record by record, and a record that no longer fits into the kernel's buffer waits
+/// for the next read (`seq_read_iter()` in `fs/seq_file.c`); so are lists of control groups. A setting in /proc/sys or
+/// /sys is written in one piece, and a file on a disk ends early only at a page that cannot be read.
+fn ends_with(path: &Path, read: usize) -> bool {
+    let path = path.as_os_str().as_bytes();
+    let in_records = (path.starts_with(b"/proc/") && !path.starts_with(b"/proc/sys/")) || path.starts_with(b"/sys/fs/");
+    read == 0 || (read < FIRST_READ_BYTES && !read.is_multiple_of(PAGE_BYTES) && !in_records)
 }
 
 /// Pushes the components of a path so that popping yields them first to last.

@@ -283,8 +283,8 @@ impl Planner<'_> {
     fn finish(mut self) -> Plan {
         let sysctl = files::sysctl_text(&self.sysctl);
         for (name, line) in self.sysctl.clone() {
-            if let Some((value, by)) = (self.ground.would_lose)(&sysctl, &name)
-                && self.boot.contains_key(files::SYSCTL)
+            if self.boot.contains_key(files::SYSCTL)
+                && let Some((value, by)) = (self.ground.would_lose)(&sysctl, &name)
             {
                 let reason = format!("{by} sets {name} to `{value}` at the next boot, after our `{}`", line.value);
                 self.conflict(&owner_id(&by), &format!("sysctl:{name}"), &reason);

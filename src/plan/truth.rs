@@ -1,28 +1,51 @@
 //! What the next boot will really bring, asked of the files themselves: before a plan, with our file as it would be, and
 //! after it, with the files as they are.
 
+use std::cell::RefCell;
+
 use crate::apply::journal::Step;
 use crate::apply::{Behind, BootTruth, Overridden};
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::{Facts, Layer, State};
 use crate::host::Host;
+use crate::probe::sysctl::boot::Sources;
 use crate::probe::{Context, Want, service, sysctl, thp};
 
 use super::{behind, files};
 
-/// Whether our drop-in with this text would decide a setting at the next boot; if not, the value then and who gives it.
-pub fn would_lose(host: &Host, os: &OsProfile, text: &str, name: &str) -> Option<(String, String)> {
-    let sources = sysctl::sources(host, sysctl::loader(host, os.sysctl_loader)).ok()?;
-    let sources = sysctl::with_file(sources, files::SYSCTL, text);
-    let fact = sysctl::boot::decide(&sources, name, None);
-    match &fact.state {
-        State::Known(value) if !fact.source.starts_with(files::SYSCTL) => {
-            let ours = files::parse_sysctl(text).remove(name)?.value;
-            let found = value.to_string();
-            (found != ours).then_some((found, fact.source.clone()))
+/// The next boot with a drop-in of ours that is not written yet. A plan asks for each of its lines; what the host has is
+/// read for the first.
+#[derive(Debug)]
+pub struct Rehearsal<'a> {
+    host: &'a Host,
+    os: &'a OsProfile,
+    /// The text that was asked about, and all sources with it; none where they cannot be read.
+    known: RefCell<Option<(String, Option<Sources>)>>,
+}
+
+impl<'a> Rehearsal<'a> {
+    pub fn new(host: &'a Host, os: &'a OsProfile) -> Self {
+        Self { host, os, known: RefCell::default() }
+    }
+
+    /// Whether our drop-in with this text would decide a setting; if not, the value then and who gives it.
+    pub fn would_lose(&self, text: &str, name: &str) -> Option<(String, String)> {
+        let mut known = self.known.borrow_mut();
+        if known.as_ref().is_none_or(|(asked, _)| asked != text) {
+            let sources = sysctl::sources(self.host, sysctl::loader(self.host, self.os.sysctl_loader)).ok();
+            *known = Some((text.to_owned(), sources.map(|sources| sysctl::with_file(sources, files::SYSCTL, text))));
         }
-        _ => None,
+        let (_, sources) = known.as_ref()?;
+        let fact = sysctl::boot::decide(sources.as_ref()?, name, None);
+        match &fact.state {
+            State::Known(value) if !fact.source.starts_with(files::SYSCTL) => {
+                let ours = files::parse_sysctl(text).remove(name)?.value;
+                let found = value.to_string();
+                (found != ours).then_some((found, fact.source.clone()))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -124,11 +124,11 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
             }
         }
         for instance in judge::instances(check, &catalogue.parameters) {
-            add(judge::instance_fact(check, instance.as_deref()), &mut ids);
+            add(&judge::instance_fact(check, instance.as_deref()), &mut ids);
         }
         let conditions = check.when.iter().chain(check.cases.iter().flat_map(|case| &case.when));
         for condition in conditions {
-            add(condition.fact.clone(), &mut ids);
+            add(&condition.fact, &mut ids);
             literals(&condition.predicate, &mut ids);
         }
         let cases = check.cases.iter().flat_map(|case| case.pass.iter().chain(&case.warn));
@@ -140,20 +140,27 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
 }
 
 /// Adds an id; a derived fact adds what it is computed from.
-fn add(id: String, ids: &mut BTreeSet<String>) {
+fn add(id: &str, ids: &mut BTreeSet<String>) {
     if id.starts_with("derived.") {
-        for input in derived::inputs(&id) {
-            add(input, ids);
+        for input in derived::inputs(id) {
+            insert(&input, ids);
         }
     } else {
-        ids.insert(id);
+        insert(id, ids);
+    }
+}
+
+/// Most ids come more than once, and are copied once.
+fn insert(id: &str, ids: &mut BTreeSet<String>) {
+    if !ids.contains(id) {
+        ids.insert(id.to_owned());
     }
 }
 
 fn literals(predicate: &Predicate, ids: &mut BTreeSet<String>) {
     for term in predicate.terms() {
         if let Literal::Fact(id) = &term.literal {
-            add(id.clone(), ids);
+            add(id, ids);
         }
     }
 }

@@ -322,7 +322,7 @@ fn the_prediction_is_what_a_container_then_gets() {
             daemon_json: daemon_json.map(str::to_owned),
             nofile: Some("5000:6000".into()),
             arguments,
-            root: None,
+            ..Options::default()
         });
         let found = from(&engine, &[]);
         let (predicted, source) = found.container(NOFILE);

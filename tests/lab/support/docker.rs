@@ -57,6 +57,9 @@ pub(crate) struct Options {
     /// Run dockerd of this root instead of the machine's.
     pub(crate) root: Option<PathBuf>,
     pub(crate) arguments: Vec<String>,
+    /// Start in the network and mount namespace of this process, with the `/etc` and `/run` that it made, instead of in
+    /// new ones. So the host outlives its dockerd.
+    pub(crate) host: Option<u32>,
 }
 
 /// A running dockerd.
@@ -66,6 +69,7 @@ pub(crate) struct Engine {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) socket: PathBuf,
     cgroup: String,
+    argv: Vec<String>,
     child: Child,
 }
 
@@ -86,7 +90,9 @@ impl Engine {
         // of the machine must not be seen. The inner root keeps the outer path of the scratch folder.
         let root = options.root.as_ref().map_or(String::new(), |root| root.display().to_string());
         let inner_root = format!("{scratch}/root");
-        let prepare = if root.is_empty() {
+        let prepare = if root.is_empty() && options.host.is_some() {
+            String::new()
+        } else if root.is_empty() {
             format!(
                 "mount -t overlay overlay -o lowerdir=/etc,upperdir={scratch}/etc,workdir={scratch}/work /etc\n\
                  mount -t tmpfs tmpfs /run\n"
@@ -99,11 +105,12 @@ impl Engine {
             if let Some(json) = &options.daemon_json {
                 fs::write(folder.path().join("upper/etc/docker/daemon.json"), json).unwrap();
             }
+            let run = if options.host.is_some() { "--rbind /run" } else { "-t tmpfs tmpfs" };
             format!(
                 "R={inner_root}\n\
                  mount -t overlay overlay -o lowerdir={root},upperdir={scratch}/upper,workdir={scratch}/rootwork $R\n\
                  mount -t proc proc $R/proc; mount --rbind /sys $R/sys; mount --rbind /dev $R/dev\n\
-                 mount -t tmpfs tmpfs $R/tmp; mount -t tmpfs tmpfs $R/run; mkdir -p $R{scratch}\n\
+                 mount -t tmpfs tmpfs $R/tmp; mount {run} $R/run; mkdir -p $R{scratch}\n\
                  mount --bind {scratch} $R{scratch}\n"
             )
         };
@@ -116,18 +123,31 @@ impl Engine {
              --cgroup-parent /{cgroup} {}",
             options.arguments.join(" ")
         );
-        let log = fs::File::create(folder.path().join("dockerd.log")).unwrap();
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "unshare", "-n", "-m", "--propagation", "private", "bash", "-c", &script])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let host = options.host.map(|pid| pid.to_string());
+        let mut argv = vec!["setpriv", "--pdeathsig", "TERM"];
+        match &host {
+            None => argv.extend(["unshare", "-n", "-m", "--propagation", "private"]),
+            Some(pid) => {
+                argv.extend(["nsenter", "--target", pid, "--net", "--mount"]);
+                if !root.is_empty() {
+                    argv.extend(["unshare", "-m", "--propagation", "private"]);
+                }
+            }
+        }
+        argv.extend(["bash", "-c", &script]);
+        let argv: Vec<String> = argv.into_iter().map(str::to_owned).collect();
+        let child = spawn(&argv, folder.path());
         let socket = folder.path().join("docker.sock");
-        let mut engine = Self { folder, socket, cgroup, child };
+        let mut engine = Self { folder, socket, cgroup, argv, child };
         engine.wait();
         engine
+    }
+
+    /// Stops dockerd and starts it again on the same data. Only on a host of its own does its network stay the same.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.child = spawn(&self.argv, self.folder.path());
+        self.wait();
     }
 
     fn wait(&mut self) {
@@ -194,6 +214,18 @@ impl Engine {
     pub(crate) fn stop(&mut self) {
         end(&mut self.child);
     }
+}
+
+/// Starts the process that becomes dockerd.
+fn spawn(argv: &[String], folder: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(folder.join("dockerd.log")).unwrap();
+    Command::new(&argv[0])
+        .args(&argv[1..])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Engine {

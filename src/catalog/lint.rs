@@ -83,6 +83,7 @@ fn is_knob(fact: &str) -> bool {
                 | "limits.container-nofile"
                 | "derived.port.ephemeral-overlap"
                 | "derived.firewall.entries"
+                | "derived.firewall.guard"
         )
 }
 

@@ -158,9 +158,17 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
         json(&verified, &mut bytes)?;
     } else {
         for drift in &verified.drifts {
-            let found = drift.found.as_deref().unwrap_or("nothing");
+            // A table is more than a line can hold.
+            let short = |text: &str| if text.contains('\n') { "other content".to_owned() } else { text.to_owned() };
+            let found = drift.found.as_deref().map_or_else(|| "nothing".to_owned(), short);
             let by = drift.by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
             let line = match drift.kind {
+                DriftKind::Live if drift.found.is_none() => {
+                    format!("{}: it is gone: something took it away, such as `nft flush ruleset`{by}", drift.target)
+                }
+                DriftKind::Live if drift.expected.contains('\n') => {
+                    format!("{}: it is not as it was applied: somebody edited it{by}", drift.target)
+                }
                 DriftKind::Live => format!("{}: is `{found}`, `{}` was applied{by}", drift.target, drift.expected),
                 DriftKind::Boot => format!("{}: the file is gone", drift.target),
                 DriftKind::ForeignEdit => format!("{}: somebody edited the file", drift.target),
@@ -291,7 +299,8 @@ fn change_words(change: &ChangeOutcome) -> String {
         StepResult::Conflict => "left to somebody else",
         StepResult::Failed => "FAILED",
     };
-    if change.target.starts_with("file:") {
+    // A file, a table: more than a line can hold.
+    if change.after.contains('\n') {
         return format!("{}: {result}", change.target);
     }
     format!("{} {} → {}: {result}", change.target, word_for(change.before.as_deref()), change.after)

@@ -14,6 +14,7 @@ use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::snapshot::Snapshot;
 use crate::facts::{Facts, Layer};
+use crate::firewall::boot;
 use crate::host::{self, Host};
 use crate::judge::wish;
 use crate::plan::files::{self, Existing};
@@ -22,6 +23,7 @@ use crate::plan::recovery;
 use crate::plan::render::{self, Head, WhyOf};
 use crate::plan::truth::{HostTruth, Rehearsal};
 use crate::plan::{Kind, Plan};
+use crate::probe::firewall::peers;
 use crate::probe::{gather, tuned};
 use crate::report::terminal::DEFAULT_WIDTH;
 
@@ -42,7 +44,12 @@ pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
 
 fn validate(args: &TuneArgs) -> Result<(), Stop> {
     if let Some(unknown) = args.allow.iter().find(|id| !planner::is_allowable(id)) {
-        let known = format!("{}, owner:tuned, owner:/PATH of a file that decides", planner::ALLOW_DAEMON_JSON);
+        let known = format!(
+            "{}, {}, {}, owner:tuned, owner:/PATH of a file that decides",
+            planner::ALLOW_DAEMON_JSON,
+            planner::ALLOW_SSHD,
+            planner::ALLOW_PEERS
+        );
         return Err(Stop::usage(format!("--allow {unknown}: there is no such conflict\nhint: known are {known}")));
     }
     // Whoever asks for a script wants to read it first.
@@ -77,6 +84,7 @@ fn plan(
         allow: &args.allow,
         existing: &existing,
         recovery: &|| recovery::look(host),
+        connected: &|intent| peers::look(host, intent),
         would_lose: &|text, name| rehearsal.would_lose(text, name),
     };
     planner::plan(&wishes, &ground)
@@ -86,7 +94,8 @@ fn plan(
 fn existing(host: &Host, parameters: &Parameters, facts: &Facts) -> Existing {
     let known = [files::SYSCTL, files::TMPFILES, files::OPENRC, files::DAEMON_JSON].into_iter();
     let recovery = [recovery::SYSTEMD, recovery::OPENRC].map(|form| [form.file, form.link]);
-    let known = known.chain(recovery.into_iter().flatten());
+    let guard = [boot::FILE, boot::UNIT, boot::UNIT_LINK, boot::OPENRC, boot::OPENRC_LINK];
+    let known = known.chain(recovery.into_iter().flatten()).chain(guard);
     let paths = known.chain(files::OPENRC_LINKS).map(str::to_owned);
     let paths = paths.chain(parameters.list("services").iter().map(|service| files::unit_drop_in(service)));
     let huge_pages = facts.get("thp.enabled", Layer::Boot);

@@ -43,6 +43,27 @@ impl Network {
             && bits(address) & mask(width(address), self.prefix) == bits(self.address)
     }
 
+    /// The fewest networks that hold exactly the addresses from one to another of the same family, in their order.
+    pub fn spanning(first: IpAddr, last: IpAddr) -> Vec<Self> {
+        let (width, end) = (width(first), bits(last));
+        let mut at = bits(first);
+        let mut networks = Vec::new();
+        while at <= end && networks.len() < 256 {
+            // As large as the alignment of the first address and what is left allow.
+            let aligned = u8::try_from(at.trailing_zeros().min(u32::from(width))).unwrap_or(width);
+            let mut free = aligned;
+            while free > 0 && (end - at) < ones(free) {
+                free -= 1;
+            }
+            networks.extend(Self::around(from_bits(at, first), width - free));
+            match at.checked_add(ones(free)).and_then(|last| last.checked_add(1)) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        networks
+    }
+
     /// Whether all of another network lies in it.
     pub fn covers(&self, other: &Self) -> bool {
         self.prefix <= other.prefix && self.contains(other.address)
@@ -180,6 +201,12 @@ mod tests {
         #[test]
         fn what_is_shown_is_read_again(network in any_network()) {
             prop_assert_eq!(network.to_string().parse::<Network>(), Ok(network));
+        }
+
+        #[test]
+        fn a_network_spans_itself(network in any_network()) {
+            let last = from_bits(bits(network.address) | ones(width(network.address) - network.prefix), network.address);
+            prop_assert_eq!(Network::spanning(network.address, last), vec![network]);
         }
 
         #[test]

@@ -68,12 +68,21 @@ pub const FACTS: &[Spec] = facts! {
     "docker.firewall-backend" Text Live "`iptables`, `nftables`, or `none` when daemon.json turns iptables off" "GET /info FirewallBackend, daemon.json";
     "docker.open-hosts" Set Live "TCP addresses on which dockerd lets in anybody who reaches them: no `tlsverify`" "dockerd(8) hosts and tlsverify, in daemon.json or on the command line";
     "docker.warnings" Set Live "what the engine itself warns of, verbatim" "GET /info Warnings";
+    "docker.networks" Set Live "subnets of Docker's bridge networks on this host" "GET /networks";
+    "docker.networks-auto" Set Live "those of them that Docker took from its own pools, as far as it tells: made anew, a network may get another" "GET /networks IPAM";
+    "docker.workload-routes" Set Live "`BRIDGE SUBNET tcp/PORT`: ports of the workload's containers that a packet routed to the container's own address reaches past every published port; none from engine 28 on, which drops that" "GET /version, /networks, /containers/json";
     "docker.root-space.*" Bytes Live "what an unprivileged writer has left under the root of the instance: `docker` (DockerRootDir) or `containerd`" "statvfs(3)";
     "docker.root-inodes.*" Percent Live "percent of inodes free under the same roots; absent where the file system does not count them" "statvfs(3)";
 
     "port.state.*" Text Live "`free`, `ours` (held by the workload itself), `taken`, `not-our-address`; the note names the holder" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
     "port.in-use.*" Bool Live "whether anybody holds the port, the workload or somebody who cannot be seen included; the note says who" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
 
+    "firewall.exposure.*" Text Live "who gets through to a port of the workload, over both families and from every interface that leads outside: `open` (strangers do), `allowed` (only those in `allow`), `closed`; where no container publishes it yet, as Docker would" "nf_tables (nfnetlink), rtnetlink(7), GET /containers/json";
+    "firewall.ipv6-parity" Bool Live "no port of the workload is open over IPv6 that is kept closed over IPv4" "nf_tables (nfnetlink)";
+    "firewall.guard" Text Live "the table of preflight that keeps strangers from the workload's ports, as text; `none`, or `changed` when somebody edited it" "nf_tables (nfnetlink), /etc/preflight/guard.nft";
+    "firewall.guard-dropped" Int Live "packets that the guard dropped since it was loaded" "nf_tables (nfnetlink)";
+    "firewall.docker-user-dead" Bool Live "rules in DOCKER-USER that no chain leads to: they do nothing" "nf_tables (nfnetlink)";
+    "firewall.backends" Text Live "whose rules the kernel has: `none`, `nft` (nftables, iptables over it), `legacy` (the old iptables), or `mixed`" "nf_tables (nfnetlink), /proc/net/ip_tables_names";
     "firewall.managers" Set Live "who manages the firewall and is active: `ufw`, `firewalld`, `nftables`, `netfilter-persistent`, `docker`" "ufw.conf, /run/systemd/units, /run/openrc/started, PID files";
     "firewall.firewalld-strict" Text Live "whether firewalld holds published ports closed that it was not told to open, StrictForwardPorts: `yes` or `no`; absent before firewalld 2.3" "firewalld.conf(5)";
     "firewall.flush-risk" Bool Live "nftables.service is enabled, and a start, a reload or a stop of it throws everybody's rules away: `flush ruleset`" "nftables.service, the files it loads";
@@ -113,6 +122,8 @@ pub const FACTS: &[Spec] = facts! {
     "derived.disk.needed" Bytes Live "nodes_here × 3 × maxmemory: snapshot, append-only file and its rewrite" "maxmemory, nodes_here";
     "derived.nofile.needed" Int Live "maxclients + 32: what Redis asks for" "maxclients";
     "derived.port.state.*" Text Live "`port.state`, but `taken` for whatever is in use when `ports_expected` is `free`" "port.state.*, port.in-use.*, ports_expected";
+    "derived.firewall.guard" Text Live "the guard of the workload's ports: `as planned`, `differs` from what the profile wants now, `missing`, or `not needed` where nothing is published beyond loopback" "firewall.guard, docker.networks, docker.networks-auto, docker.workload-routes, ports, allow";
+    "derived.firewall.persistence" Text Live "whether the guard that is there comes back at boot: `kept`, `lost`, `differs`; absent without a guard" "firewall.guard";
     "derived.firewall.entries" Set Live "allow entries of the profile that are missing in an active ufw or a running firewalld" "firewall.ufw-entries, firewall.firewalld-entries, docker.networks";
     "derived.port.ephemeral-overlap" Set Live "workload ports inside ip_local_port_range that ip_local_reserved_ports does not keep free" "sysctl.net.ipv4.ip_local_port_range, sysctl.net.ipv4.ip_local_reserved_ports, ports";
 };

@@ -1,9 +1,11 @@
 //! The firewall: who may reach the workload's ports, and what says so. Pure: the host is read by `probe`, and changed by
 //! `apply`.
 
+pub mod boot;
 pub mod entry;
 pub mod evaluate;
 pub mod firewalld;
+pub mod guard;
 pub mod intent;
 pub mod packet;
 pub mod region;

@@ -42,19 +42,20 @@ pub enum CommandError {
     Output { argv: String, source: io::Error },
 }
 
-/// One program to run. stdin is `/dev/null`, the environment is emptied but for a fixed PATH, `LC_ALL=C` and `HOME=/`.
+/// One program to run. stdin is `/dev/null` unless there is something to say, the environment is emptied but for a fixed PATH, `LC_ALL=C` and `HOME=/`.
 #[derive(Debug)]
 pub struct Runner {
     program: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    input: Option<Vec<u8>>,
     deadline: Duration,
 }
 
 impl Runner {
     /// `program` must be an absolute path: nothing is searched in the caller's PATH.
     pub fn new(program: impl AsRef<Path>, deadline: Duration) -> Self {
-        Self { program: program.as_ref().to_owned(), args: Vec::new(), env: Vec::new(), deadline }
+        Self { program: program.as_ref().to_owned(), args: Vec::new(), env: Vec::new(), input: None, deadline }
     }
 
     #[must_use]
@@ -69,6 +70,13 @@ impl Runner {
         self
     }
 
+    /// What the program reads from its stdin.
+    #[must_use]
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(bytes.into());
+        self
+    }
+
     /// Runs to the end and returns what was printed, whatever the exit code.
     pub fn run(&self) -> Result<Output, CommandError> {
         let argv = self.argv();
@@ -77,6 +85,7 @@ impl Runner {
             return Err(CommandError::Spawn { argv, source });
         }
         let mut child = self.spawn().map_err(|source| CommandError::Spawn { argv: argv.clone(), source })?;
+        feed(child.stdin.take(), self.input.clone());
         let stdout = drain(child.stdout.take());
         let stderr = drain(child.stderr.take());
         let started = Instant::now();
@@ -132,7 +141,7 @@ impl Runner {
             .env("HOME", "/")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -147,6 +156,16 @@ impl Runner {
         }
         text.push('`');
         text
+    }
+}
+
+/// Writes on a thread of its own, so that a program that does not read holds nobody up. One that ends early has said
+/// why by its exit code.
+fn feed<W: io::Write + Send + 'static>(stream: Option<W>, input: Option<Vec<u8>>) {
+    if let (Some(mut stream), Some(input)) = (stream, input) {
+        thread::spawn(move || {
+            let _ = stream.write_all(&input);
+        });
     }
 }
 

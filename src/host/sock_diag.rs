@@ -21,6 +21,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// older kernels ignore the bit.
 const BOUND_INACTIVE: u32 = 1 << 13;
 
+/// The state byte of a connection that carries data.
+const ESTABLISHED: u8 = 1;
+
 /// The state byte of a listener in an answer.
 const LISTEN: u8 = 10;
 
@@ -41,6 +44,8 @@ pub enum Which {
     Listening,
     /// Every socket with this local port, or with any when 0; walks the table of connections.
     Every { port: u16 },
+    /// Connections that carry data, on any port; walks the table of connections.
+    Established,
 }
 
 /// One socket of the kernel's table.
@@ -48,6 +53,8 @@ pub enum Which {
 pub struct Entry {
     pub address: IpAddr,
     pub port: u16,
+    /// The other end of a connection; `None` where nobody asked.
+    pub peer: Option<IpAddr>,
     /// 0 when no process has it open.
     pub inode: u64,
     /// Who opened it.
@@ -76,6 +83,7 @@ pub fn dump(family: Family, protocol: Protocol, which: Which) -> io::Result<Vec<
 fn request(family: Family, protocol: Protocol, which: Which) -> Vec<u8> {
     let (states, port) = match which {
         Which::Listening => (StateFlags::LISTEN, 0),
+        Which::Established => (StateFlags::ESTABLISHED, 0),
         Which::Every { port } => (StateFlags::from_bits_retain(StateFlags::all().bits() | BOUND_INACTIVE), port),
     };
     let (family, mut socket_id) = match family {
@@ -129,6 +137,7 @@ fn entry(response: &InetResponse) -> Entry {
     Entry {
         address: header.socket_id.source_address.to_canonical(),
         port: header.socket_id.source_port,
+        peer: (header.state == ESTABLISHED).then(|| header.socket_id.destination_address.to_canonical()),
         inode: header.inode.into(),
         uid: header.uid,
         v6_only,

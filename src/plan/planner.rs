@@ -1,6 +1,7 @@
 //! The planner: pure, from wishes to changes, conflicts and manual steps. It never lowers a value that is as good as the
 //! target or better, and it never plans what is already so.
 
+mod firewall;
 mod firewall_managers;
 mod limits;
 mod tuned;
@@ -14,9 +15,12 @@ use crate::catalog::os::{OsProfile, ServiceManager};
 use crate::catalog::parameters::Parameters;
 use crate::facts::registry::{self, Scope};
 use crate::facts::{Facts, Layer, State, Value};
+use crate::firewall::intent::Intent;
 use crate::judge::wish::{Standing, Wish};
+use crate::probe::firewall::peers::Connected;
 use crate::report::model::Outcome;
 
+pub use firewall::{ALLOW_PEERS, ALLOW_SSHD};
 pub use tuned::ALLOW_TUNED;
 
 /// Tells whether our file would not decide a setting at the next boot: the value then, and the file and line that win.
@@ -34,6 +38,8 @@ pub struct Ground<'a> {
     pub existing: &'a Existing,
     /// Asked when a change outlives a power cut by itself: whether it would be taken back at the next boot.
     pub recovery: &'a dyn Fn() -> super::recovery::Standing,
+    /// Asked when the guard is to close ports: whom it would shut out.
+    pub connected: &'a dyn Fn(&Intent) -> Connected,
     /// Asked with the text of our drop-in and a setting's name.
     pub would_lose: WouldLose<'a>,
 }
@@ -59,7 +65,7 @@ pub fn owner_id(by: &str) -> String {
 /// Whether an id can stand behind `--allow` at all. A file that decides now may be gone when the plan is made again, so
 /// any path does.
 pub fn is_allowable(id: &str) -> bool {
-    matches!(id, ALLOW_DAEMON_JSON | ALLOW_TUNED) || id.starts_with("owner:/")
+    matches!(id, ALLOW_DAEMON_JSON | ALLOW_TUNED | ALLOW_PEERS | ALLOW_SSHD) || id.starts_with("owner:/")
 }
 
 /// Plans what the wishes need.
@@ -104,6 +110,9 @@ impl Planner<'_> {
     fn wish(&mut self, wish: &Wish) {
         if wish.fact == "derived.port.ephemeral-overlap" {
             return self.reserved_ports(wish);
+        }
+        if wish.fact == "derived.firewall.guard" {
+            return self.firewall_guard(wish);
         }
         if wish.fact == "derived.firewall.entries" {
             return self.firewall_entries(wish);

@@ -33,6 +33,7 @@ fn planned(existing: Option<&str>, allow: &[&str]) -> Plan {
         allow: &allow,
         existing: &existing,
         recovery: &|| recovery::Standing::InPlace,
+        connected: &|_| Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) },
         would_lose: &|_, _| None,
     };
     plan(&[nofile()], &ground)
@@ -54,6 +55,7 @@ fn entries(words: &[&str], os: &str, recovery: &recovery::Standing, existing: &[
         allow: &[],
         existing: &Existing(existing.iter().map(text).collect()),
         recovery: &|| recovery.clone(),
+        connected: &|_| Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) },
         would_lose: &|_, _| None,
     };
     plan(&[wish], &ground)

@@ -1,7 +1,7 @@
 //! What Docker says about the containers on this host: read once by the Docker probe, used by the port, limit and
 //! network-setting probes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::catalog::parameters::Protocol;
@@ -28,6 +28,10 @@ pub struct Container {
     /// `com.docker.compose.project`, if Compose made it.
     pub project: Option<String>,
     pub published: Vec<Published>,
+    /// The ports inside of the container that are exposed or published.
+    pub ports: BTreeSet<(Protocol, u16)>,
+    /// The ids of the networks that it is attached to.
+    pub networks: BTreeSet<String>,
     /// The process in the host's PID namespace; only from an inspect, only when running.
     pub pid: Option<i32>,
     /// `HostConfig.NetworkMode`; only from an inspect.

@@ -79,6 +79,7 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> Facts {
     facts.extend(answers);
     port::conclude(&cx, bound, &containers, &mut facts);
     firewall::entries::conclude(&cx, &mut facts);
+    firewall::ruleset::conclude(&cx, &containers, &mut facts);
     if let Containers::Known(list) = &containers {
         docker::container_layer(&cx, list, &mut facts);
     }

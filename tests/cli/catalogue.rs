@@ -108,6 +108,13 @@ fn the_ids_of_the_catalogue() {
     docker.warnings recommended
     port.free blocker
     port.ephemeral-overlap recommended
+    firewall.exposure blocker
+    firewall.guard recommended
+    firewall.persistence required
+    firewall.ipv6-parity required
+    firewall.docker-user-dead required
+    firewall.backend-mixed recommended
+    firewall.dropped info
     firewall.manager info
     firewall.entries recommended
     firewall.firewalld-strict recommended

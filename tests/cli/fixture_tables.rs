@@ -28,7 +28,7 @@ fn acme_linux() {
     fail kernel.conntrack: 93 %
     fail limits.nr-open: 32768 | boot 32768 @ /etc/sysctl.d/60-acme.conf:5
     fail limits.pam-lockout: /etc/security/limits.conf:9 65535
-    not applicable: 39
+    not applicable: 51
     ");
 }
 
@@ -57,7 +57,7 @@ fn alpine_3_22() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 39
+    not applicable: 51
     ");
 }
 
@@ -87,7 +87,7 @@ fn amazon_2023() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 38
+    not applicable: 50
     ");
 }
 
@@ -116,7 +116,7 @@ fn arch() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 39
+    not applicable: 51
     ");
 }
 
@@ -145,7 +145,7 @@ fn debian_12() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 39
+    not applicable: 51
     ");
 }
 
@@ -175,7 +175,7 @@ fn debian_13() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 38
+    not applicable: 50
     ");
 }
 
@@ -203,7 +203,7 @@ fn fedora_43() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 40
+    not applicable: 52
     ");
 }
 
@@ -227,7 +227,7 @@ fn mystery_os() {
     pass kernel.swappiness: 60 | boot 60 by default
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 44
+    not applicable: 56
     ");
 }
 
@@ -256,7 +256,7 @@ fn opensuse_leap_15_6() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 39
+    not applicable: 51
     ");
 }
 
@@ -285,7 +285,7 @@ fn rhel_9() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 39
+    not applicable: 51
     ");
 }
 
@@ -314,7 +314,7 @@ fn rocky_8() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 39
+    not applicable: 51
     ");
 }
 
@@ -344,6 +344,6 @@ fn ubuntu_22_04() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 38
+    not applicable: 50
     ");
 }

@@ -621,7 +621,7 @@ fn an_unknown_consent_is_a_mistake() {
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
     assert_snapshot!(ran.stderr, @"
     error: --allow docker.deamon-json: there is no such conflict
-    hint: known are docker.daemon-json, owner:tuned, owner:/PATH of a file that decides
+    hint: known are docker.daemon-json, firewall.sshd-port, firewall.cut-peers, owner:tuned, owner:/PATH of a file that decides
     ");
 }
 

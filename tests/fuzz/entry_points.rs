@@ -318,6 +318,7 @@ pub fn docker_answers(bytes: &[u8]) {
         version: answer(version.map_err(wrong)),
         info: answer(info.map_err(wrong)),
         containers: answer(Ok(containers)),
+        networks: Answer::failed(Failure::NotAsked),
     };
     let mut facts = Facts::default();
     answers::insert(

@@ -10,6 +10,7 @@ use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
 use crate::apply::id::TxId;
 use crate::apply::timer;
 use crate::facts::Layer;
+use crate::firewall::boot;
 use crate::host::safe_file::{Attributes, Digest, FileError, MAX_MANAGED_BYTES, Tree, stage_name};
 use crate::plan::{files, recovery};
 
@@ -49,6 +50,7 @@ const PLACES: &[Place] = &[
     shared(files::TUNED_MODE),
     ours("/etc/init.d/preflight-*", 0o755),
     ours("/etc/local.d/preflight-*.start", 0o755),
+    ours(boot::FILE, 0o644),
     shared(files::DAEMON_JSON),
 ];
 

@@ -5,12 +5,18 @@ use std::path::{Path, PathBuf};
 use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
 use crate::apply::id::TxId;
 use crate::facts::Layer;
+use crate::firewall::boot;
 use crate::host::safe_file::{FileError, Tree, stage_name};
 use crate::plan::{files, recovery};
 
 /// Where a link may be, and where it leads: `rc-update add preflight-thp boot` makes the same.
-const LINKS: [(&str, &str); 3] =
-    [(files::OPENRC_LINK, files::OPENRC), recovery::SYSTEMD.link_and_file(), recovery::OPENRC.link_and_file()];
+const LINKS: [(&str, &str); 5] = [
+    (files::OPENRC_LINK, files::OPENRC),
+    recovery::SYSTEMD.link_and_file(),
+    recovery::OPENRC.link_and_file(),
+    (boot::UNIT_LINK, boot::UNIT),
+    (boot::OPENRC_LINK, boot::OPENRC),
+];
 
 /// One link of the table. Its value is what stands in it.
 #[derive(Debug)]

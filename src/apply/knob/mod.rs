@@ -6,6 +6,7 @@
 
 pub mod file;
 pub mod firewalld;
+pub mod guard;
 pub mod link;
 pub mod number_set;
 pub mod sysctl;
@@ -217,6 +218,7 @@ impl Knobs for HostKnobs<'_> {
             "firewalld-permanent" => {
                 firewalld::Firewalld::new(self.tree, name, Layer::Boot).map(|knob| Box::new(knob) as _)
             }
+            "guard" => guard::NftGuard::new(self.tree, name).map(|knob| Box::new(knob) as _),
             "link" => link::Link::new(self.tree, name).map(|knob| Box::new(knob) as _),
             "file" => file::ManagedFile::new(self.tree, name).map(|knob| Box::new(knob) as _),
             _ => None,

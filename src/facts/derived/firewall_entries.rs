@@ -6,7 +6,7 @@ use super::{Fact, Facts, Layer, State, Value};
 use crate::facts::NOT_RUNNING;
 
 /// What it is made of.
-pub(super) const INPUTS: [&str; 2] = ["firewall.ufw-entries", "firewall.firewalld-entries"];
+pub(super) const INPUTS: [&str; 3] = ["firewall.ufw-entries", "firewall.firewalld-entries", "docker.networks"];
 
 /// What `allow` may name: the probe looks at it when it compares.
 pub(super) const NETWORKS: &str = "docker.networks";

@@ -5,6 +5,7 @@
 
 mod docker;
 mod firewall_entries;
+pub mod firewall_guard;
 mod memory;
 mod os;
 mod port;
@@ -26,6 +27,8 @@ pub fn inputs(id: &str) -> Vec<String> {
             &[firewall_entries::INPUTS[0], firewall_entries::INPUTS[1], firewall_entries::NETWORKS]
         }
         "derived.firewall.entries" => &firewall_entries::INPUTS,
+        "derived.firewall.guard" => &firewall_guard::INPUTS,
+        "derived.firewall.persistence" => &["firewall.guard"],
         "derived.port.ephemeral-overlap" => {
             &["sysctl.net.ipv4.ip_local_port_range", "sysctl.net.ipv4.ip_local_reserved_ports"]
         }
@@ -45,6 +48,8 @@ pub fn derive(id: &str, facts: &Facts, parameters: &Parameters, os: &OsProfile, 
         "derived.disk.needed" => memory::disk_needed(parameters),
         "derived.nofile.needed" => memory::nofile_needed(parameters),
         "derived.firewall.entries" => firewall_entries::missing(facts),
+        "derived.firewall.guard" => firewall_guard::guard(facts, parameters),
+        "derived.firewall.persistence" => firewall_guard::persistence(facts),
         "derived.port.ephemeral-overlap" => port::ephemeral_overlap(facts, parameters),
         _ if id.starts_with(port::STATE) => port::state(&id[port::STATE.len()..], facts, parameters),
         _ => Err(Fact::unknown(format!("`{id}` is not a derived fact"), None, "preflight")),

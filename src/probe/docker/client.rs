@@ -3,6 +3,7 @@
 //! This is the only asynchronous room of the house. Requests carry no API version, so that an engine older or newer
 //! than bollard answers too. What comes in is limited: the other side of a socket need not be Docker.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerSummary, PortSummaryTypeEnum, SystemInfo, SystemVersion};
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListNetworksOptions};
 use bollard::{BollardRequest, Docker};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::networks::{self as docker_networks, DockerNetwork};
 use crate::catalog::parameters::Protocol;
 use crate::probe::containers::{Container, Published};
 
@@ -62,14 +64,17 @@ pub struct Answers {
     pub version: Answer<SystemVersion>,
     pub info: Answer<SystemInfo>,
     pub containers: Answer<Vec<Container>>,
+    pub networks: Answer<Vec<DockerNetwork>>,
 }
 
 /// What to ask besides `/_ping`.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent questions, not a state")]
 pub struct Questions {
     pub version: bool,
     pub info: bool,
     pub containers: bool,
+    pub networks: bool,
     /// Running containers of these images are inspected.
     pub workload_images: Vec<String>,
 }
@@ -84,6 +89,7 @@ pub fn ask(socket: &Path, deadline: Duration, questions: &Questions, answered: i
         let ping = spawn(clock, true, ping(docker.clone()));
         let version = spawn(clock, questions.version, version(docker.clone()));
         let info = spawn(clock, questions.info, info(docker.clone()));
+        let networks = spawn(clock, questions.networks, networks(docker.clone()));
         let containers = spawn(clock, questions.containers, containers(docker, questions.workload_images.clone()));
         let ping = finish(ping).await;
         if ping.result.is_ok() {
@@ -94,6 +100,7 @@ pub fn ask(socket: &Path, deadline: Duration, questions: &Questions, answered: i
             version: finish(version).await,
             info: finish(info).await,
             containers: finish(containers).await,
+            networks: finish(networks).await,
         })
     })
 }
@@ -116,6 +123,11 @@ async fn version(docker: Docker) -> Result<SystemVersion, Error> {
 
 async fn info(docker: Docker) -> Result<SystemInfo, Error> {
     docker.info().await
+}
+
+async fn networks(docker: Docker) -> Result<Vec<DockerNetwork>, Error> {
+    let listed = docker.list_networks(None::<ListNetworksOptions>).await?;
+    Ok(listed.into_iter().map(docker_networks::listed).collect())
 }
 
 async fn containers(docker: Docker, images: Vec<String>) -> Result<Vec<Container>, Error> {
@@ -142,22 +154,28 @@ async fn containers(docker: Docker, images: Vec<String>) -> Result<Vec<Container
 /// A container as `GET /containers/json` shows it.
 pub fn listed(summary: ContainerSummary) -> Container {
     let name = summary.names.unwrap_or_default().into_iter().next().unwrap_or_default();
+    let mut inside = BTreeSet::new();
     let ports = summary.ports.unwrap_or_default().into_iter().filter_map(|port| {
         let protocol = match port.typ {
             Some(PortSummaryTypeEnum::UDP) => Protocol::Udp,
             Some(PortSummaryTypeEnum::SCTP) => return None,
             Some(PortSummaryTypeEnum::TCP | PortSummaryTypeEnum::EMPTY) | None => Protocol::Tcp,
         };
+        inside.insert((protocol, port.private_port));
         let address = port.ip.and_then(|ip| ip.parse().ok());
         Some(Published { address, port: port.public_port.filter(|port| *port != 0)?, protocol })
     });
+    let published = ports.collect();
+    let attached = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     Container {
         id: summary.id.unwrap_or_default(),
         name: name.trim_start_matches('/').to_owned(),
         image: summary.image.unwrap_or_default(),
         command: summary.command.unwrap_or_default(),
         project: summary.labels.and_then(|mut labels| labels.remove("com.docker.compose.project")),
-        published: ports.collect(),
+        published,
+        ports: inside,
+        networks: attached.into_values().filter_map(|endpoint| endpoint.network_id).collect(),
         ..Container::default()
     }
 }

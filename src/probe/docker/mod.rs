@@ -14,6 +14,8 @@ pub mod daemon;
 #[cfg(feature = "docker")]
 pub mod endpoint;
 #[cfg(feature = "docker")]
+pub mod networks;
+#[cfg(feature = "docker")]
 pub mod nofile;
 #[cfg(feature = "docker")]
 pub mod store;
@@ -101,6 +103,7 @@ impl Request {
         }
         let network = |name: &str| scope(&format!("sysctl.{name}")) == Scope::Network;
         let containers = cx.want.has(NOFILE)
+            || cx.want.has("docker.workload-routes")
             || cx.want.any("port.state.")
             || cx.want.family("sysctl.").any(|name| name.starts_with("net.") && network(name));
         Self {

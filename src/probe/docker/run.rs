@@ -9,7 +9,7 @@ use super::compose::{self, Compose};
 use super::daemon::{self, Daemon};
 use super::endpoint::{self, Choice, Endpoint};
 use super::nofile::{self, Ground};
-use super::{Docker, Handle, NOFILE, Request, store};
+use super::{Docker, Handle, NOFILE, Request, networks, store};
 use crate::facts::{Fact, Facts, Layer, Value};
 use crate::host::Host;
 use crate::host::unix::{Contact, contact};
@@ -220,9 +220,12 @@ fn converse(request: &Request, listener: &Listener) -> Docker {
     let roots = request.ids.iter().any(|id| id.starts_with("docker.root-"));
     let configured = wants(&["docker.log-bounded", "docker.firewall-backend", "docker.open-hosts", NOFILE]);
     let questions = Questions {
-        version: wants(&["docker.version", "docker.api", "docker.api-min", "docker.kind"]) || configured || roots,
+        version: wants(&["docker.version", "docker.api", "docker.api-min", "docker.kind", networks::ROUTES])
+            || configured
+            || roots,
         info: configured || roots || wants(answers::FROM_INFO),
         containers: request.containers,
+        networks: wants(&[networks::NETWORKS, networks::AUTO, networks::ROUTES]),
         workload_images: request.workload_images.clone(),
     };
     let started = Instant::now();
@@ -250,7 +253,8 @@ fn nothing(error: &str) -> Answers {
         ping: Answer::failed(failure.clone()),
         version: Answer::failed(failure.clone()),
         info: Answer::failed(failure.clone()),
-        containers: Answer::failed(failure),
+        containers: Answer::failed(failure.clone()),
+        networks: Answer::failed(failure),
     }
 }
 
@@ -269,6 +273,7 @@ fn assemble(
     let mut facts = Facts::default();
     facts.live("docker.endpoint", endpoint_fact(&listener.endpoint, Some(listener.uid), request));
     answers::insert(&engine, &configuration, &mut facts);
+    networks::insert(answers, &engine, &request.workload_images, &mut facts);
     store::insert(request, &engine, &configuration, &mut facts);
     if request.wants(NOFILE) {
         let ground = Ground { host: &request.host, answered: answers.ping.result.is_ok(), kind, listener: pid };

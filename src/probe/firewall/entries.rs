@@ -52,7 +52,7 @@ pub fn conclude(cx: &Context<'_>, facts: &mut Facts) {
 }
 
 /// What the profile wants, with the networks that Docker has. Where there is no Docker, it has none.
-fn intent(cx: &Context<'_>, facts: &Facts) -> Result<Intent, String> {
+pub(super) fn intent(cx: &Context<'_>, facts: &Facts) -> Result<Intent, String> {
     let networks: Result<Vec<Network>, &str> = match facts.get(DOCKER_NETWORKS, Layer::Live).map(|fact| &fact.state) {
         None => Err("they were not asked for"),
         Some(State::Absent(_)) => Ok(Vec::new()),

@@ -1,8 +1,10 @@
-//! The firewall: what manages it, what its managers let through, and the rules, interfaces and connections of the kernel.
+//! The firewall: what manages it, what its managers let through, and what the kernel's rules do with a connection.
 
 pub mod connections;
 pub mod entries;
 pub mod interfaces;
 pub mod manager;
 pub mod nft;
+pub mod peers;
+pub mod ruleset;
 pub mod xtables;

@@ -118,6 +118,7 @@ pub fn parse_proc(text: &str, protocol: Protocol) -> Result<Vec<Entry>, procfs_c
     let entry = |local: std::net::SocketAddr, uid, inode| Entry {
         address: local.ip().to_canonical(),
         port: local.port(),
+        peer: None,
         inode,
         uid,
         v6_only: None,
@@ -152,6 +153,7 @@ mod tests {
         Entry {
             address: address.parse().unwrap(),
             port: 6379,
+            peer: None,
             inode: 1,
             uid: 0,
             v6_only,

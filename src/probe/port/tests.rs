@@ -232,8 +232,16 @@ fn a_forwarder_without_docker_holds_the_port_for_nobody_knows_whom() {
     let cx = Context::new(&host, &want, &parameters, &os);
     let ask = (Protocol::Tcp, IpAddr::from(Ipv4Addr::UNSPECIFIED), 6379);
     let holder = Holder { pid: 8, name: "docker-proxy".into(), user: "root".into(), ..Holder::default() };
-    let entry =
-        Entry { address: ask.1, port: 6379, inode: 1, uid: 0, v6_only: None, listening: true, time_wait: false };
+    let entry = Entry {
+        address: ask.1,
+        port: 6379,
+        peer: None,
+        inode: 1,
+        uid: 0,
+        v6_only: None,
+        listening: true,
+        time_wait: false,
+    };
     let standing = |containers: &Containers| {
         let (table, holders, published) = (Table::default(), Holders::default(), PublishedPorts::new(containers));
         Judge { cx: &cx, table, holders, published }.held_by_process(ask, &entry, &holder)

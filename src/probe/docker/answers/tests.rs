@@ -16,6 +16,7 @@ fn answers(version: Json, info: Json) -> Answers {
         version: answer(serde_json::from_value(version).map_err(|error| Failure::Answer(error.to_string()))),
         info: answer(serde_json::from_value(info).map_err(|error| Failure::Answer(error.to_string()))),
         containers: answer(Ok(Vec::new())),
+        networks: Answer::failed(Failure::NotAsked),
     }
 }
 

@@ -38,7 +38,7 @@ fn json(body: &str) -> Option<Vec<u8>> {
 }
 
 fn everything() -> Questions {
-    Questions { version: true, info: true, containers: true, workload_images: vec!["redis".into()] }
+    Questions { version: true, info: true, containers: true, networks: true, workload_images: vec!["redis".into()] }
 }
 
 fn asked(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> (Answers, bool, Duration) {

@@ -1,0 +1,120 @@
+//! The guard in the running kernel: one nftables table, ours alone.
+
+use std::time::Duration;
+
+use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
+use crate::apply::id::TxId;
+use crate::apply::tool;
+use crate::facts::Layer;
+use crate::firewall::guard::{self, TABLE};
+use crate::host::command::{CommandError, Output, Runner};
+use crate::host::safe_file::Tree;
+
+/// nft answers within milliseconds; a host under load gets time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The name of the knob behind `guard:`.
+pub const NFT: &str = "nft";
+
+/// The table `inet preflight`. Its value is the table as text, in the form of [`guard::tidy`].
+#[derive(Debug)]
+pub struct NftGuard<'a> {
+    tree: &'a Tree,
+    target: String,
+}
+
+impl<'a> NftGuard<'a> {
+    /// `None` for any other name.
+    pub fn new(tree: &'a Tree, name: &str) -> Option<Self> {
+        (name == NFT).then(|| Self { tree, target: format!("guard:{name}") })
+    }
+
+    fn run(&self, args: &[&str], input: Option<String>) -> Result<Output, KnobError> {
+        let unavailable = |reason: String| KnobError::Unavailable { target: self.target.clone(), reason };
+        let nft = tool::find(self.tree, "nft").map_err(|error| unavailable(error.to_string()))?;
+        let mut runner = Runner::new(nft, PATIENCE).args(args);
+        if let Some(input) = input {
+            runner = runner.input(input);
+        }
+        runner.run_checked().map_err(|error: CommandError| unavailable(error.to_string()))
+    }
+
+    /// Loads the table in one transaction of the kernel; with `trial` it is only looked at.
+    fn load(&self, text: &str, trial: bool) -> Result<(), KnobError> {
+        let args: &[&str] = if trial { &["-c", "-f", "-"] } else { &["-f", "-"] };
+        self.run(args, Some(format!("{}{text}", guard::REMOVE))).map(drop)
+    }
+}
+
+impl Knob for NftGuard<'_> {
+    fn target(&self) -> &str {
+        &self.target
+    }
+
+    fn layer(&self) -> Layer {
+        Layer::Live
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            atomic: true,
+            revertable: true,
+            persists_as_it_applies: false,
+            connectivity_risk: true,
+            footprint: Vec::new(),
+        }
+    }
+
+    fn read(&self) -> Result<Reading, KnobError> {
+        let tables = self.run(&["list", "tables"], None)?.stdout;
+        if !tables.lines().any(|line| line.trim().strip_prefix("table ") == Some(TABLE)) {
+            return Ok(Reading::default());
+        }
+        let (family, name) = TABLE.split_once(' ').unwrap_or_default();
+        let listing = self.run(&["-s", "-y", "list", "table", family, name], None)?.stdout;
+        Ok(Reading::of(guard::tidy(&listing)))
+    }
+
+    fn validate(&self, after: &str) -> Result<(), KnobError> {
+        if guard::is_one_table(after) {
+            return Ok(());
+        }
+        let value = format!("{} bytes", after.len());
+        let reason = format!("it is not the table {TABLE} alone");
+        Err(KnobError::BadValue { target: self.target.clone(), value, reason })
+    }
+
+    /// The kernel itself says whether it would take it.
+    fn stage(&self, _: &TxId, after: &str) -> Result<(), KnobError> {
+        self.load(after, true)
+    }
+
+    fn unstage(&self, _: &TxId) -> Result<(), KnobError> {
+        Ok(())
+    }
+
+    fn write(&self, _: &TxId, value: &str) -> Result<(), KnobError> {
+        self.load(value, false)
+    }
+
+    fn restore(&self, _: &TxId, to: &Reading) -> Result<(), KnobError> {
+        match &to.value {
+            // A journal, however made, loads nothing but this table.
+            Some(before) => self.validate(before).and_then(|()| self.load(before, false)),
+            None => self.load("", false),
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// The table is ours alone: whatever became of it, it goes, and what somebody made of it is kept in the journal.
+    fn undo(&self, case: Undoing<'_>) -> Undo {
+        if case.current.value == case.before.value {
+            return Undo::Already;
+        }
+        let drifted = case.current.value.clone().filter(|value| value != case.wrote);
+        Undo::Restore { to: case.before.clone(), drifted }
+    }
+}

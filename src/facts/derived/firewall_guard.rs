@@ -1,0 +1,192 @@
+//! The guard of the workload's ports, compared with what the profile wants of it here.
+
+use super::{Fact, Facts, Layer, State, Value};
+use crate::catalog::parameters::Parameters;
+use crate::facts::network::Network;
+use crate::firewall::guard::{Guard, Routed};
+use crate::firewall::intent::{Intent, PortSet};
+
+/// What it is made of.
+pub(super) const INPUTS: [&str; 4] =
+    ["firewall.guard", "docker.networks", "docker.networks-auto", "docker.workload-routes"];
+
+const GUARD: &str = INPUTS[0];
+
+/// The guard that the profile wants on this host; an error when it would be a guess.
+pub fn wanted(facts: &Facts, parameters: &Parameters) -> Result<Guard, String> {
+    let networks = networks(facts);
+    let networks = networks.as_deref().map_err(|why| &**why);
+    let intent = Intent::new(parameters, networks).map_err(|error| error.to_string())?;
+    Ok(Guard { intent, routed: routed(facts)? })
+}
+
+fn networks(facts: &Facts) -> Result<Vec<Network>, String> {
+    match facts.get("docker.networks", Layer::Live).map(|fact| &fact.state) {
+        Some(State::Known(Value::Set(words))) => words
+            .iter()
+            .map(|word| word.parse::<Network>().map_err(|error| format!("docker.networks: {error}")))
+            .collect(),
+        // No Docker, no networks: they are added by the next plan once there are some.
+        Some(State::Absent(_)) => Ok(Vec::new()),
+        Some(State::Unknown { error, .. }) => Err(error.clone()),
+        _ => Err("docker.networks was not gathered".to_owned()),
+    }
+}
+
+/// What an old engine leaves open behind the published ports, bridge by bridge.
+fn routed(facts: &Facts) -> Result<Vec<Routed>, String> {
+    // Where Docker does not answer, what it forwards is not known; a guard of the ports is worth having all the same, and
+    // the next plan adds the rest.
+    let fact = facts.get("docker.workload-routes", Layer::Live).map(|fact| &fact.state);
+    let Some(State::Known(Value::Set(words))) = fact else { return Ok(Vec::new()) };
+    // One bridge and subnet stand together, since the words are sorted.
+    let mut places: Vec<(&str, Network, Vec<u16>, Vec<u16>)> = Vec::new();
+    for word in words {
+        let bad = || format!("docker.workload-routes: `{word}` is not understood");
+        let [bridge, network, port] = word.split(' ').collect::<Vec<_>>()[..] else { return Err(bad()) };
+        if !Routed::is_plain(bridge) {
+            return Err(format!("the bridge `{bridge}` has a name that no rule can hold"));
+        }
+        let network: Network = network.parse().map_err(|_| bad())?;
+        let (protocol, port) = port.split_once('/').ok_or_else(bad)?;
+        let port: u16 = port.parse().map_err(|_| bad())?;
+        if places.last().is_none_or(|(last, of, ..)| (*last, *of) != (bridge, network)) {
+            places.push((bridge, network, Vec::new(), Vec::new()));
+        }
+        if let Some((.., tcp, udp)) = places.last_mut() {
+            if protocol == "udp" { udp.push(port) } else { tcp.push(port) }
+        }
+    }
+    let set = |ports: Vec<u16>| ports.into_iter().collect::<PortSet>();
+    Ok(places
+        .into_iter()
+        .map(|(bridge, network, tcp, udp)| Routed {
+            bridge: bridge.to_owned(),
+            networks: vec![network],
+            tcp: set(tcp),
+            udp: set(udp),
+        })
+        .collect())
+}
+
+/// Whether any port is published where strangers can be.
+fn is_published(parameters: &Parameters) -> bool {
+    let is_loopback = |word: &String| word.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    parameters.ports().next().is_some() && !parameters.list("publish_address").iter().all(is_loopback)
+}
+
+pub(super) fn guard(facts: &Facts, parameters: &Parameters) -> Result<Fact, Fact> {
+    let found = text(facts, Layer::Live)?;
+    let source = INPUTS.join(", ");
+    let known = |word: &str| Fact::known(Value::Text(word.into()), source.clone());
+    if !is_published(parameters) {
+        return Ok(known("not needed").note("no port is published beyond loopback"));
+    }
+    let wanted = wanted(facts, parameters)
+        .map_err(|why| Fact::unknown(why, Some("start Docker, or name the networks in `allow`"), &source))?;
+    let auto = facts.get("docker.networks-auto", Layer::Live).and_then(Fact::value);
+    let note = match auto {
+        Some(Value::Set(words)) if !words.is_empty() => {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            format!("Docker chose {} itself: a network that is made anew may get another", words.join(", "))
+        }
+        _ => String::new(),
+    };
+    let fact = match found {
+        "none" => known("missing"),
+        found if found == wanted.text() => known("as planned"),
+        _ => known("differs"),
+    };
+    Ok(if note.is_empty() { fact } else { fact.note(note) })
+}
+
+pub(super) fn persistence(facts: &Facts) -> Result<Fact, Fact> {
+    let (live, boot) = (text(facts, Layer::Live)?, text(facts, Layer::Boot)?);
+    let word = match (live, boot) {
+        ("none", "none") => return Err(Fact::absent("there is no guard", GUARD)),
+        (live, boot) if live == boot => "kept",
+        (_, "none") => "lost",
+        _ => "differs",
+    };
+    Ok(Fact::known(Value::Text(word.into()), GUARD))
+}
+
+fn text(facts: &Facts, layer: Layer) -> Result<&str, Fact> {
+    let Some(fact) = facts.get(GUARD, layer) else {
+        return Err(Fact::unknown(format!("{GUARD} was not gathered"), None, GUARD));
+    };
+    match &fact.state {
+        State::Known(Value::Text(text)) => Ok(text),
+        State::Known(other) => Err(Fact::unknown(format!("{GUARD} is `{other}`, not a text"), None, GUARD)),
+        State::Absent(why) => Err(Fact::absent(why.clone(), GUARD)),
+        State::Unknown { error, help } => Err(Fact::unknown(error.clone(), help.as_deref(), GUARD)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::parameters::{Port, Protocol, Setting};
+
+    fn parameters(publish: &str) -> Parameters {
+        let mut parameters = Parameters::default();
+        let port = Port { name: "redis".into(), port: 6379, protocol: Protocol::Tcp, publish: true };
+        parameters.insert("ports", Setting::Ports(vec![port]));
+        parameters.insert("allow", Setting::List(vec!["docker:networks".into()]));
+        parameters.insert("publish_address", Setting::List(vec![publish.into()]));
+        parameters
+    }
+
+    fn facts(live: &str, boot: &str, networks: &[&str]) -> Facts {
+        let mut facts = Facts::default();
+        let text = |text: &str| Fact::known(Value::Text(text.into()), "test");
+        let set = |words: &[&str]| Fact::known(Value::Set(words.iter().map(|word| (*word).into()).collect()), "test");
+        facts.insert(GUARD, Layer::Live, text(live));
+        facts.insert(GUARD, Layer::Boot, text(boot));
+        facts.live("docker.networks", set(networks));
+        facts.live("docker.networks-auto", set(&[]));
+        facts.live("docker.workload-routes", set(&["br-1 172.18.0.0/16 tcp/6379", "br-1 172.18.0.0/16 udp/53"]));
+        facts
+    }
+
+    fn word(fact: &Result<Fact, Fact>) -> String {
+        match fact {
+            Ok(fact) => fact.value().map(ToString::to_string).unwrap_or_default(),
+            Err(fact) => format!("{:?}", fact.state),
+        }
+    }
+
+    #[test]
+    fn a_guard_is_as_planned_only_for_the_networks_that_there_are() {
+        let open = parameters("0.0.0.0");
+        let planned = wanted(&facts("none", "none", &["172.18.0.0/16"]), &open).unwrap().text();
+        assert!(planned.contains("iifname != \"br-1\" ip daddr 172.18.0.0/16 udp dport 53 goto restrict"), "{planned}");
+        for (live, networks, expected) in [
+            ("none", &["172.18.0.0/16"][..], "missing"),
+            (planned.as_str(), &["172.18.0.0/16"], "as planned"),
+            // A network was made anew and has another subnet.
+            (planned.as_str(), &["172.19.0.0/16"], "differs"),
+            ("changed", &["172.18.0.0/16"], "differs"),
+        ] {
+            assert_eq!(word(&guard(&facts(live, "none", networks), &open)), expected, "{live}");
+        }
+        assert_eq!(word(&guard(&facts("none", "none", &[]), &parameters("127.0.0.1"))), "not needed");
+    }
+
+    #[test]
+    fn unknown_networks_make_the_guard_unknown() {
+        let mut facts = facts("none", "none", &[]);
+        facts.live("docker.networks", Fact::unknown("Docker is stopped", None, "test"));
+        assert!(word(&guard(&facts, &parameters("0.0.0.0"))).contains("Docker is stopped"));
+    }
+
+    #[test]
+    fn a_guard_is_kept_when_the_boot_brings_the_same() {
+        for (live, boot, expected) in
+            [("a", "a", "kept"), ("a", "none", "lost"), ("a", "b", "differs"), ("none", "b", "differs")]
+        {
+            assert_eq!(word(&persistence(&facts(live, boot, &[]))), expected, "{live} {boot}");
+        }
+        assert!(word(&persistence(&facts("none", "none", &[]))).contains("Absent"));
+    }
+}

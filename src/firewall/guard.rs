@@ -1,0 +1,408 @@
+//! The guard: what preflight itself puts in the way of strangers, as the text of nftables.
+//!
+//! One table of our own on the prerouting hook, before any DNAT: there a packet still has the port that it was sent to, so
+//! that one rule covers a port that Docker publishes, its proxy, and a process of the host. Only the workload's ports are
+//! looked at and the policy is accept, so that it cannot close anything else, and it never opens what another table closes:
+//! an accept ends a chain, not the way through the others (nft(8), "Verdict statements").
+
+use std::fmt::Write as _;
+
+use super::intent::{Intent, PortSet};
+use super::region;
+use super::rules::{Base, Chain, Condition, Field, Hook, Rule, Step, Table, Test, Verdict};
+use crate::facts::network::Network;
+
+/// The table, and what `nft` calls it.
+pub const TABLE: &str = "inet preflight";
+
+/// Takes the table away, on every nft, and where there is none. Before a table it makes that one anew, and all of it is
+/// one transaction of the kernel. (`destroy` needs nft 1.0.7.)
+pub const REMOVE: &str = "table inet preflight\ndelete table inet preflight\n";
+
+/// What the guard lets through to which ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guard {
+    pub intent: Intent,
+    /// What an older engine lets anybody reach by the container's own address, one for each bridge of the workload.
+    pub routed: Vec<Routed>,
+}
+
+/// Ports of containers that a packet can be routed to past every published port. Engines from 28.0.0 on drop that by
+/// themselves (moby: `daemon/libnetwork/drivers/bridge/internal/iptabler`, "DIRECT ACCESS FILTERING").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routed {
+    /// The bridge that the containers are on; who comes from there is their neighbour.
+    pub bridge: String,
+    pub networks: Vec<Network>,
+    /// The ports inside of the containers.
+    pub tcp: PortSet,
+    pub udp: PortSet,
+}
+
+impl Guard {
+    /// The table, in the one form in which guards are written and compared. One statement a line: nft 1.0.6 takes
+    /// nothing else.
+    pub fn text(&self) -> String {
+        let Intent { tcp, udp, allow4, allow6 } = &self.intent;
+        let mut text = format!("table {TABLE} {{\n");
+        let mut set = |name: &str, kind: &str, elements: &str| {
+            if !elements.is_empty() {
+                let _ = write!(
+                    text,
+                    "\tset {name} {{\n\t\ttype {kind}\n\t\tflags interval\n\t\telements = {{ {elements} }}\n\t}}\n"
+                );
+            }
+        };
+        set("tcp_ports", "inet_service", &tcp.to_string());
+        set("udp_ports", "inet_service", &udp.to_string());
+        set("allow4", "ipv4_addr", &list(allow4));
+        set("allow6", "ipv6_addr", &list(allow6));
+        text.push_str("\tchain guard {\n\t\ttype filter hook prerouting priority -150; policy accept;\n");
+        text.push_str("\t\tiifname \"lo\" accept\n\t\tct state established,related accept\n");
+        for (protocol, _) in [("tcp", tcp), ("udp", udp)].into_iter().filter(|(_, ports)| !ports.is_empty()) {
+            let _ = writeln!(text, "\t\t{protocol} dport @{protocol}_ports fib daddr type local goto restrict");
+        }
+        for routed in &self.routed {
+            routed.write(&mut text);
+        }
+        text.push_str("\t}\n\tchain restrict {\n");
+        for (family, name, networks) in [("ip", "allow4", allow4), ("ip6", "allow6", allow6)] {
+            if !networks.is_empty() {
+                let _ = writeln!(text, "\t\t{family} saddr @{name} accept");
+            }
+        }
+        text.push_str("\t\tcounter drop\n\t}\n}\n");
+        text
+    }
+}
+
+/// The priority of the chain: mangle, after conntrack has looked and before any address is rewritten.
+const PRIORITY: i32 = -150;
+
+impl Guard {
+    /// The guard that the kernel has; `None` when the table is not exactly as one of ours.
+    pub fn read(table: &Table) -> Option<Self> {
+        let names: Vec<&str> = table.chains.keys().map(String::as_str).collect();
+        if table.dormant || names != ["guard", "restrict"] {
+            return None;
+        }
+        let (guard, restrict) = (table.chains.get("guard")?, table.chains.get("restrict")?);
+        let Base { hook: Hook::Prerouting, priority: PRIORITY, nat: false, policy_drop: false, .. } =
+            guard.base.as_ref()?
+        else {
+            return None;
+        };
+        let ports = |name: &str| -> Option<PortSet> {
+            let Some(set) = table.sets.get(name) else { return Some(PortSet::default()) };
+            let mut ports = Vec::new();
+            for (first, last) in set.ranges().filter(|_| !set.incomplete)? {
+                ports.extend(u16::try_from(first).ok()?..=u16::try_from(last).ok()?);
+            }
+            Some(ports.into_iter().collect())
+        };
+        let networks = |name: &str, v6: bool| -> Option<Vec<Network>> {
+            let Some(set) = table.sets.get(name) else { return Some(Vec::new()) };
+            let ranges = set.ranges().filter(|_| !set.incomplete)?;
+            let spanning = |(first, last)| Network::spanning(region::address(first, v6), region::address(last, v6));
+            Some(ranges.into_iter().flat_map(spanning).collect())
+        };
+        let (tcp, udp) = (ports("tcp_ports")?, ports("udp_ports")?);
+        let (mut allow4, mut allow6) = (networks("allow4", false)?, networks("allow6", true)?);
+        allow4.sort_unstable();
+        allow6.sort_unstable();
+        let intent = Intent { tcp, udp, allow4, allow6 };
+        Self { routed: Self::read_guard(guard, &intent)?, intent }.with_restrict(restrict)
+    }
+
+    /// The chain on the hook: loopback, what is established, the sets of ports, and then what is routed.
+    fn read_guard(guard: &Chain, intent: &Intent) -> Option<Vec<Routed>> {
+        let mut rules = guard.rules.iter();
+        let accepts = |rule: &Rule, fields: &[Field]| {
+            tests(rule).is_some_and(|(tests, verdict)| *verdict == Verdict::Accept && fields_of(&tests) == fields)
+        };
+        if !accepts(rules.next()?, &[Field::InName]) || !accepts(rules.next()?, &[Field::CtState]) {
+            return None;
+        }
+        for (ports, set) in [(&intent.tcp, "tcp_ports"), (&intent.udp, "udp_ports")] {
+            if !ports.is_empty() {
+                let (tests, verdict) = tests(rules.next()?)?;
+                let by_set = tests.iter().any(|test| test.set.as_deref() == Some(set) && !test.negated);
+                let fields = fields_of(&tests);
+                let expected = [Field::L4Proto, Field::DestinationPort, Field::FibDestinationType];
+                if !by_set || fields != expected || *verdict != Verdict::Goto("restrict".into()) {
+                    return None;
+                }
+            }
+        }
+        let mut routed: Vec<Routed> = Vec::new();
+        for rule in rules {
+            let one = Routed::read(rule)?;
+            match routed.last_mut() {
+                Some(last) if last.bridge == one.bridge && last.networks == one.networks && last.udp.is_empty() => {
+                    last.udp = one.udp;
+                }
+                _ => routed.push(one),
+            }
+        }
+        Some(routed)
+    }
+
+    /// The chain that lets in whom `allow` names and drops the rest.
+    fn with_restrict(self, restrict: &Chain) -> Option<Self> {
+        let Intent { allow4, allow6, .. } = &self.intent;
+        let mut rules = restrict.rules.iter();
+        for (networks, set) in [(allow4, "allow4"), (allow6, "allow6")] {
+            if !networks.is_empty() {
+                let (tests, verdict) = tests(rules.next()?)?;
+                let by_set = tests.iter().any(|test| test.set.as_deref() == Some(set) && !test.negated);
+                if !by_set || *verdict != Verdict::Accept {
+                    return None;
+                }
+            }
+        }
+        let (last, verdict) = tests(rules.next()?)?;
+        (restrict.base.is_none() && last.is_empty() && *verdict == Verdict::Drop && rules.next().is_none())
+            .then_some(self)
+    }
+}
+
+/// A rule that only asks and then decides; counters aside.
+fn tests(rule: &Rule) -> Option<(Vec<&Test>, &Verdict)> {
+    let mut tests = Vec::new();
+    let mut verdict = None;
+    for step in &rule.steps {
+        match step {
+            Step::Count { .. } => {}
+            Step::When(Condition::Test(test)) if verdict.is_none() => tests.push(test),
+            Step::Verdict(found) if verdict.is_none() => verdict = Some(found),
+            _ => return None,
+        }
+    }
+    Some((tests, verdict?))
+}
+
+/// What is looked at, but for the family, which nft asks for by itself in a table of both.
+fn fields_of(tests: &[&Test]) -> Vec<Field> {
+    let fields = tests.iter().flat_map(|test| &test.keys).map(|key| key.field);
+    fields.filter(|field| *field != Field::NfProto).collect()
+}
+
+impl Routed {
+    fn read(rule: &Rule) -> Option<Self> {
+        let (tests, verdict) = tests(rule)?;
+        let of = |field| tests.iter().find(|test| test.keys.iter().any(|key| key.field == field)).copied();
+        let one = |test: &Test| match test.within.as_slice() {
+            [range] => range.first().copied(),
+            _ => None,
+        };
+        let (name, to) = (of(Field::InName)?, of(Field::Destination)?);
+        let (first, last) = one(to)?;
+        let v6 = of(Field::NfProto).and_then(one)? == (10, 10);
+        let ports = of(Field::DestinationPort)?;
+        let ranges = ports.within.iter().filter_map(|range| range.first().copied());
+        let ports: PortSet = ranges
+            .filter_map(|(first, last)| Some(u16::try_from(first).ok()?..=u16::try_from(last).ok()?))
+            .flatten()
+            .collect();
+        let is_udp = of(Field::L4Proto).and_then(one)? == (17, 17);
+        let bytes = one(name)?.0.to_be_bytes();
+        let bridge = bytes.split(|byte| *byte == 0).next().map(String::from_utf8_lossy)?.into_owned();
+        let (tcp, udp) = if is_udp { (PortSet::default(), ports) } else { (ports, PortSet::default()) };
+        let networks = Network::spanning(region::address(first, v6), region::address(last, v6));
+        (name.negated && *verdict == Verdict::Goto("restrict".into())).then_some(Self { bridge, networks, tcp, udp })
+    }
+
+    /// Whether a name can be written between quotes. The kernel takes anything but `/` and blanks
+    /// (`dev_valid_name` in `net/core/dev.c`); nft reads a trailing `*` as a pattern.
+    pub fn is_plain(name: &str) -> bool {
+        (1..=15).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    }
+
+    fn write(&self, text: &mut String) {
+        for network in &self.networks {
+            let family = if network.address().is_ipv4() { "ip" } else { "ip6" };
+            for (protocol, ports) in [("tcp", &self.tcp), ("udp", &self.udp)] {
+                if !ports.is_empty() {
+                    // A set of one element is listed without its braces.
+                    let ports = if ports.ranges().count() == 1 { ports.to_string() } else { format!("{{ {ports} }}") };
+                    let bridge = &self.bridge;
+                    let _ = writeln!(
+                        text,
+                        "\t\tiifname != \"{bridge}\" {family} daddr {} {protocol} dport {ports} goto restrict",
+                        element(network)
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// As nft lists it: a single address without its prefix.
+fn element(network: &Network) -> String {
+    let is_host = network.prefix() == if network.address().is_ipv4() { 32 } else { 128 };
+    if is_host { network.address().to_string() } else { network.to_string() }
+}
+
+fn list(networks: &[Network]) -> String {
+    networks.iter().map(element).collect::<Vec<_>>().join(", ")
+}
+
+/// What `nft -s -y list table` prints, in the form of [`Guard::text`]: long sets on one line, no empty lines.
+pub fn tidy(listing: &str) -> String {
+    let mut text = String::new();
+    for line in listing.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+        if text.ends_with(',') {
+            text.push(' ');
+            text.push_str(line.trim_start());
+        } else {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(line);
+        }
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// Whether a text is our table and nothing besides, whatever stands in it: then loading it cannot touch anything else.
+/// `include` would bring in a file, `;` and `#` could hide an end.
+pub fn is_one_table(text: &str) -> bool {
+    let Some(body) = text.strip_prefix(&format!("table {TABLE} {{\n")).and_then(|rest| rest.strip_suffix("\n}\n"))
+    else {
+        return false;
+    };
+    let mut depth = 0_i32;
+    let mut quoted = false;
+    for c in body.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '\n' if quoted => return false,
+            '#' | '\\' | '$' | '\0' => return false,
+            '{' if !quoted => depth += 1,
+            '}' if !quoted => depth -= 1,
+            _ => {}
+        }
+        if depth < 0 {
+            return false;
+        }
+    }
+    let is_word = |word: &str| matches!(word, "include" | "define" | "redefine" | "undefine");
+    depth == 0 && !quoted && !body.split(|c: char| !c.is_ascii_alphanumeric()).any(is_word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn networks(words: &[&str]) -> Vec<Network> {
+        words.iter().map(|word| word.parse().unwrap()).collect()
+    }
+
+    fn guard() -> Guard {
+        Guard {
+            intent: Intent {
+                tcp: (6379..=6381).chain(26379..=26381).collect(),
+                udp: PortSet::default(),
+                allow4: networks(&["172.20.0.0/16", "203.0.113.50"]),
+                allow6: Vec::new(),
+            },
+            routed: vec![Routed {
+                bridge: "br-0123456789ab".into(),
+                networks: networks(&["172.20.0.0/16"]),
+                tcp: [6379].into_iter().collect(),
+                udp: PortSet::default(),
+            }],
+        }
+    }
+
+    #[test]
+    fn the_table_is_the_documented_one() {
+        insta::assert_snapshot!(guard().text().replace('\t', "  "), @r#"
+        table inet preflight {
+          set tcp_ports {
+            type inet_service
+            flags interval
+            elements = { 6379-6381, 26379-26381 }
+          }
+          set allow4 {
+            type ipv4_addr
+            flags interval
+            elements = { 172.20.0.0/16, 203.0.113.50 }
+          }
+          chain guard {
+            type filter hook prerouting priority -150; policy accept;
+            iifname "lo" accept
+            ct state established,related accept
+            tcp dport @tcp_ports fib daddr type local goto restrict
+            iifname != "br-0123456789ab" ip daddr 172.20.0.0/16 tcp dport 6379 goto restrict
+          }
+          chain restrict {
+            ip saddr @allow4 accept
+            counter drop
+          }
+        }
+        "#);
+    }
+
+    /// With the lines of a wrapped set not joined in `tidy`, a guard of many networks would never be as planned.
+    #[test]
+    fn a_listing_reads_as_what_was_loaded() {
+        let listing = "table inet preflight {\n\tset allow4 {\n\t\ttype ipv4_addr\n\t\tflags interval\n\t\telements = { 10.0.1.0/24, 10.0.2.0/23,\n\t\t\t     203.0.113.52 }\n\t}\n\n\tchain restrict {\n\t\tcounter drop\n\t}\n}\n";
+        assert_eq!(
+            tidy(listing),
+            "table inet preflight {\n\tset allow4 {\n\t\ttype ipv4_addr\n\t\tflags interval\n\t\telements = { 10.0.1.0/24, 10.0.2.0/23, 203.0.113.52 }\n\t}\n\tchain restrict {\n\t\tcounter drop\n\t}\n}\n"
+        );
+    }
+
+    #[test]
+    fn only_our_table_alone_is_loaded() {
+        assert!(is_one_table(&guard().text()));
+        assert!(is_one_table(&Guard::default().text()));
+        for text in [
+            "",
+            "flush ruleset\n",
+            "table inet filter {\n}\n",
+            "table inet preflight {\n}\nflush ruleset\n}\n",
+            "table inet preflight {\n\tchain a {\n\t}\n}\ndelete table inet filter\ntable inet preflight {\n}\n",
+            "table inet preflight {\n\tinclude \"/etc/shadow\"\n}\n",
+            "table inet preflight {\n\tchain a { comment \"x\n}\nflush ruleset\ntable inet preflight {\n\" }\n}\n",
+            "table inet preflight {\n\t# {\n}\nflush ruleset\n#}\n}\n",
+        ] {
+            assert!(!is_one_table(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_an_interface_is_only_written_when_it_is_plain() {
+        assert!(Routed::is_plain("br-0123456789ab") && Routed::is_plain("docker0"));
+        for name in ["", "a b", "a\"b", "br*", "a\nb", "0123456789abcdef", "a;b", "ä"] {
+            assert!(!Routed::is_plain(name), "{name:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_listing_is_survived(text in "(\\PC|\n|\t|,){0,200}") {
+            let once = tidy(&text);
+            prop_assert_eq!(tidy(&once), once.clone());
+            is_one_table(&text);
+        }
+
+        #[test]
+        fn every_guard_is_one_table_and_tidy(
+            ports in prop::collection::btree_set(any::<u16>(), 0..20),
+            blocks in prop::collection::vec((any::<u32>(), 0_u8..=32), 0..6)
+        ) {
+            let network = |(bits, prefix): &(u32, u8)| Network::around(std::net::Ipv4Addr::from_bits(*bits).into(), *prefix).unwrap();
+            let intent = Intent { tcp: ports.into_iter().collect(), allow4: blocks.iter().map(network).collect(), ..Intent::default() };
+            let text = Guard { intent, routed: Vec::new() }.text();
+            prop_assert!(is_one_table(&text));
+            prop_assert_eq!(tidy(&text), text);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The networks of Docker on this host: who the workload's neighbours are, and how a packet can be routed past the
+//! published ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bollard::models::Network as Listed;
+
+use super::answers::{Engine, failed};
+use super::client::{Answer, Answers};
+use crate::catalog::parameters::Protocol;
+use crate::facts::network::Network;
+use crate::facts::{Fact, Facts, Value, Version};
+
+pub const NETWORKS: &str = "docker.networks";
+pub const AUTO: &str = "docker.networks-auto";
+pub const ROUTES: &str = "docker.workload-routes";
+
+const SOURCE: &str = "GET /networks";
+
+/// The option that names the bridge of a network (moby: `daemon/libnetwork/drivers/bridge`, `BridgeName`).
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+
+/// From here on the engine itself drops what is routed straight to a container.
+const DROPS_ROUTED: &str = "28.0.0";
+
+/// One network as `GET /networks` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DockerNetwork {
+    pub id: String,
+    pub name: String,
+    pub driver: String,
+    /// The device of a bridge network.
+    pub bridge: String,
+    pub subnets: Vec<Subnet>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subnet {
+    pub network: Network,
+    /// Whether Docker took it from its pools. What it took itself it shows with a gateway, and a subnet that somebody
+    /// asked for without one has none (moby: `daemon/network.go` `buildIPAMResources`); asked for with a gateway, it
+    /// looks the same.
+    pub maybe_auto: bool,
+}
+
+/// A network from the answer; parts that are not understood are left out, since an address that is not known cannot be
+/// allowed.
+pub fn listed(network: Listed) -> DockerNetwork {
+    let id = network.id.unwrap_or_default();
+    let named = network.options.unwrap_or_default().remove(BRIDGE_NAME);
+    let bridge = named.unwrap_or_else(|| format!("br-{}", id.chars().take(12).collect::<String>()));
+    let blocks = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    let subnets = blocks.into_iter().filter_map(|block| {
+        let network = block.subnet?.parse().ok()?;
+        Some(Subnet { network, maybe_auto: block.gateway.is_some_and(|gateway| !gateway.is_empty()) })
+    });
+    DockerNetwork {
+        name: network.name.unwrap_or_default(),
+        driver: network.driver.unwrap_or_default(),
+        bridge,
+        subnets: subnets.collect(),
+        id,
+    }
+}
+
+pub(super) fn insert(answers: &Answers, engine: &Engine<'_>, images: &[String], facts: &mut Facts) {
+    let Answer { result, took } = &answers.networks;
+    let networks = match result {
+        Ok(networks) => networks,
+        Err(failure) => {
+            for id in [NETWORKS, AUTO, ROUTES] {
+                facts.live(id, failed(failure, SOURCE, *took));
+            }
+            return;
+        }
+    };
+    let bridges = || networks.iter().filter(|network| network.driver == "bridge");
+    let subnets = |auto_only: bool| {
+        let wanted = bridges().flat_map(|network| &network.subnets).filter(|subnet| !auto_only || subnet.maybe_auto);
+        Value::Set(wanted.map(|subnet| subnet.network.to_string()).collect())
+    };
+    let outside: Vec<&str> =
+        networks.iter().filter(|it| matches!(it.driver.as_str(), "macvlan" | "ipvlan")).map(|it| &*it.name).collect();
+    let mut fact = Fact::known(subnets(false), SOURCE).took(*took);
+    if !outside.is_empty() {
+        let names = outside.join(", ");
+        fact = fact.note(format!("no bridge, so neither seen nor covered by the guard of this host: {names}"));
+    }
+    facts.live(NETWORKS, fact);
+    facts.live(AUTO, Fact::known(subnets(true), SOURCE).took(*took));
+    facts.live(ROUTES, routes(answers, engine, networks, images).took(*took));
+}
+
+/// `BRIDGE SUBNET tcp/6379` for every port of a workload container that an engine of this age lets be reached by the
+/// container's own address.
+fn routes(answers: &Answers, engine: &Engine<'_>, networks: &[DockerNetwork], images: &[String]) -> Fact {
+    let source = "GET /version, /networks, /containers/json";
+    let version = engine.version().and_then(|version| Version::parse(version.version.as_deref()?).ok());
+    let old_enough = Version::parse(DROPS_ROUTED).ok();
+    let drops_by_itself = !engine.is_podman() && version.is_some() && version >= old_enough;
+    if drops_by_itself {
+        let note = format!("the engine drops that by itself from {DROPS_ROUTED} on");
+        return Fact::known(Value::Set(BTreeSet::new()), source).note(note);
+    }
+    let containers = match &answers.containers.result {
+        Ok(containers) => containers,
+        Err(failure) => return Fact::unknown(failure.to_string(), None, source),
+    };
+    let by_id: BTreeMap<&str, &DockerNetwork> =
+        networks.iter().filter(|it| it.driver == "bridge").map(|network| (&*network.id, network)).collect();
+    let mut found = BTreeSet::new();
+    for container in containers.iter().filter(|container| container.is_workload(images)) {
+        for network in container.networks.iter().filter_map(|id| by_id.get(&**id)) {
+            for subnet in &network.subnets {
+                found.extend(container.ports.iter().map(|(protocol, port): &(Protocol, u16)| {
+                    format!("{} {} {}/{port}", network.bridge, subnet.network, protocol.name())
+                }));
+            }
+        }
+    }
+    Fact::known(Value::Set(found), source)
+}

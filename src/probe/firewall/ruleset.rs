@@ -1,0 +1,435 @@
+//! Who gets through to the workload's ports, by the rules as the kernel has them now.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::{entries, interfaces, nft};
+use crate::catalog::parameters::Port;
+use crate::facts::{Fact, Facts, Layer, Value};
+use crate::firewall::boot;
+use crate::firewall::evaluate::{self, Passage, Prediction, Question};
+use crate::firewall::guard::{self, Guard};
+use crate::firewall::intent::Intent;
+use crate::firewall::packet::{Interface, Way};
+use crate::firewall::region::{self, Ranges};
+use crate::firewall::rules::{Family, Ruleset, Step, Table};
+use crate::host::{Host, describe, nfnetlink, rtnetlink};
+use crate::probe::Context;
+use crate::probe::containers::Containers;
+
+const EXPOSURE: &str = "firewall.exposure.";
+const GUARD: &str = "firewall.guard";
+const DROPPED: &str = "firewall.guard-dropped";
+const PARITY: &str = "firewall.ipv6-parity";
+const DEAD: &str = "firewall.docker-user-dead";
+const BACKENDS: &str = "firewall.backends";
+
+const SOURCE: &str = "nf_tables (nfnetlink)";
+
+/// The kernel answers within milliseconds, also with thousands of rules.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where the old iptables shows that it has tables, and so rules that nf_tables does not know.
+const LEGACY: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
+
+/// A container that Docker would start on its first bridge.
+const FIRST_BRIDGE: &str = "docker0";
+const FIRST_CONTAINER: [IpAddr; 2] = [
+    IpAddr::V4(std::net::Ipv4Addr::new(172, 17, 0, 2)),
+    IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0xd0c, 0, 0, 0, 0, 0, 2)),
+];
+
+/// Everything about the firewall that the rules tell. Docker has answered by now.
+pub fn conclude(cx: &Context<'_>, containers: &Containers, facts: &mut Facts) {
+    let singles: Vec<&str> =
+        [GUARD, DROPPED, PARITY, DEAD, BACKENDS].into_iter().filter(|id| cx.want.has(id)).collect();
+    if singles.is_empty() && !cx.want.any(EXPOSURE) {
+        return;
+    }
+    let ids = || {
+        let exposure = cx.want.family(EXPOSURE).map(|port| format!("{EXPOSURE}{port}"));
+        exposure.chain(singles.iter().map(|id| (*id).to_owned()))
+    };
+    let started = Instant::now();
+    if cx.want.has(GUARD) {
+        facts.insert(GUARD, Layer::Boot, at_boot(cx));
+    }
+    if !cx.host.is_live() {
+        ids().for_each(|id| facts.live(id, Fact::not_running(SOURCE)));
+        return;
+    }
+    let rules = match nfnetlink::ruleset(PATIENCE) {
+        Ok(bytes) => bytes.map(|bytes| nft::parse(&bytes)).unwrap_or_default(),
+        Err(error) => {
+            let fact = unreadable(&error).took(started.elapsed());
+            ids().for_each(|id| facts.live(id, fact.clone()));
+            return;
+        }
+    };
+    let legacy = legacy_tables(cx.host);
+    let took = started.elapsed();
+    let mut live = |id: &str, fact: &dyn Fn() -> Fact| {
+        if cx.want.has(id) {
+            facts.live(id, fact().took(took));
+        }
+    };
+    live(GUARD, &|| guard(&rules));
+    live(DROPPED, &|| dropped(&rules));
+    live(BACKENDS, &|| backends(&rules, &legacy));
+    live(DEAD, &|| docker_user_dead(&rules, &legacy));
+    if cx.want.any(EXPOSURE) || cx.want.has(PARITY) {
+        exposures(cx, containers, &rules, &legacy, facts);
+    }
+}
+
+fn unreadable(error: &io::Error) -> Fact {
+    let denied = error.kind() == io::ErrorKind::PermissionDenied;
+    let text = if denied { "only root may read the firewall's rules".to_owned() } else { describe(error) };
+    Fact::unknown(text, denied.then_some("run preflight as root"), SOURCE)
+}
+
+/// The tables of the old iptables; an error when that cannot be told.
+fn legacy_tables(host: &Host) -> Result<BTreeSet<String>, String> {
+    let mut tables = BTreeSet::new();
+    for path in LEGACY {
+        // Not there: no module of the old iptables is loaded.
+        let text = host.read_optional(path).map_err(|error| error.to_string())?.unwrap_or_default();
+        tables.extend(text.split_whitespace().map(str::to_owned));
+    }
+    Ok(tables)
+}
+
+fn guard_table(rules: &Ruleset) -> Option<&Table> {
+    rules.table(Family::Inet, "preflight")
+}
+
+/// The guard as text, when it is one of ours; what somebody made of it otherwise.
+fn guard(rules: &Ruleset) -> Fact {
+    match guard_table(rules) {
+        None => Fact::known(Value::Text("none".into()), SOURCE),
+        Some(table) => match Guard::read(table) {
+            Some(guard) => Fact::known(Value::Text(guard.text()), SOURCE),
+            None => Fact::known(Value::Text("changed".into()), SOURCE)
+                .note(format!("the table {} is not as preflight writes it", guard::TABLE)),
+        },
+    }
+}
+
+/// What the next boot loads: our file, when something loads it.
+fn at_boot(cx: &Context<'_>) -> Fact {
+    let is_enabled = [boot::UNIT_LINK, boot::OPENRC_LINK].into_iter().any(|link| cx.host.link_target(link).is_some());
+    match cx.host.read_optional(boot::FILE) {
+        Err(error) => Fact::unreadable(&error, "it is gone"),
+        Ok(None) => Fact::known(Value::Text("none".into()), boot::FILE),
+        Ok(Some(_)) if !is_enabled => Fact::known(Value::Text("none".into()), boot::FILE)
+            .note("nothing loads the file: its service is not enabled"),
+        Ok(Some(text)) => {
+            let guard = boot::guard_in(&text).unwrap_or("changed").to_owned();
+            Fact::known(Value::Text(guard), boot::FILE)
+        }
+    }
+}
+
+fn dropped(rules: &Ruleset) -> Fact {
+    let Some(table) = guard_table(rules) else { return Fact::absent("there is no guard", SOURCE) };
+    let steps = table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps);
+    let packets: u64 =
+        steps.filter_map(|step| if let Step::Count { packets, .. } = step { Some(packets) } else { None }).sum();
+    Fact::known(Value::Int(i64::try_from(packets).unwrap_or(i64::MAX)), SOURCE)
+}
+
+fn backends(rules: &Ruleset, legacy: &Result<BTreeSet<String>, String>) -> Fact {
+    let legacy = match legacy {
+        Ok(tables) => !tables.is_empty(),
+        Err(error) => return Fact::unknown(error.clone(), Some("run preflight as root"), LEGACY[0]),
+    };
+    let word = match (!rules.tables.is_empty(), legacy) {
+        (false, false) => "none",
+        (true, false) => "nft",
+        (false, true) => "legacy",
+        (true, true) => "mixed",
+    };
+    Fact::known(Value::Text(word.into()), format!("{SOURCE}, {}", LEGACY[0]))
+}
+
+/// Rules in DOCKER-USER that nothing leads to: Docker's nftables backend has no such jump.
+fn docker_user_dead(rules: &Ruleset, legacy: &Result<BTreeSet<String>, String>) -> Fact {
+    const CHAIN: &str = "DOCKER-USER";
+    let mut found = false;
+    for table in &rules.tables {
+        let Some(chain) = table.chains.get(CHAIN) else { continue };
+        found = true;
+        let says_something = chain.rules.iter().any(|rule| {
+            rule.steps.iter().any(|step| {
+                !matches!(step, Step::Count { .. } | Step::Verdict(crate::firewall::rules::Verdict::Return))
+            })
+        });
+        let is_reached =
+            table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps).any(|step| {
+                use crate::firewall::rules::Verdict;
+                matches!(step, Step::Verdict(Verdict::Jump(name) | Verdict::Goto(name)) if name == CHAIN)
+            });
+        if says_something && !is_reached {
+            let family = table.family.name();
+            return Fact::known(Value::Bool(true), SOURCE)
+                .note(format!("{family} {}: no chain jumps to {CHAIN}", table.name));
+        }
+    }
+    match legacy {
+        Ok(tables) if !found && tables.contains("filter") => Fact::unknown(
+            "the rules of iptables-legacy are not read",
+            Some("iptables-legacy -S DOCKER-USER"),
+            LEGACY[0],
+        ),
+        Ok(_) => Fact::known(Value::Bool(false), SOURCE),
+        Err(error) => Fact::unknown(error.clone(), Some("run preflight as root"), LEGACY[0]),
+    }
+}
+
+/// What became of the strangers who try one port over one family.
+#[derive(Debug, Clone)]
+enum Verdict {
+    Open(String),
+    Kept { allowed: bool, by: String },
+    Unknown(String),
+}
+
+/// Everything that the ports have in common.
+struct Ground<'a> {
+    rules: &'a Ruleset,
+    interfaces: Vec<Interface>,
+    outside: Vec<&'a Interface>,
+    intent: Intent,
+    legacy: bool,
+    on_host_network: bool,
+    forwarding: [Option<bool>; 2],
+}
+
+fn exposures(
+    cx: &Context<'_>,
+    containers: &Containers,
+    rules: &Ruleset,
+    legacy: &Result<BTreeSet<String>, String>,
+    facts: &mut Facts,
+) {
+    let started = Instant::now();
+    let ready = || -> Result<(Vec<interfaces::Link>, Intent, bool), String> {
+        let links = rtnetlink::interfaces(PATIENCE).map_err(|error| format!("interfaces: {}", describe(&error)))?;
+        let intent = entries::intent(cx, facts)?;
+        let legacy = legacy.as_ref().map_err(Clone::clone)?;
+        Ok((interfaces::parse(&links), intent, !legacy.is_empty()))
+    };
+    let (links, intent, legacy) = match ready() {
+        Ok(ready) => ready,
+        Err(why) => {
+            let fact = Fact::unknown(why, None, SOURCE).took(started.elapsed());
+            for port in cx.want.family(EXPOSURE) {
+                facts.live(format!("{EXPOSURE}{port}"), fact.clone());
+            }
+            if cx.want.has(PARITY) {
+                facts.live(PARITY, fact);
+            }
+            return;
+        }
+    };
+    let forwards = |path: &str| cx.host.read_optional(path).ok().flatten().map(|text| text.trim() == "1");
+    let ground = Ground {
+        rules,
+        interfaces: links.iter().map(|link| link.interface.clone()).collect(),
+        outside: interfaces::outside(&links, &[]),
+        intent,
+        legacy,
+        on_host_network: cx.parameters.text("topology") == Some("host"),
+        forwarding: [forwards("/proc/sys/net/ipv4/ip_forward"), forwards("/proc/sys/net/ipv6/conf/all/forwarding")],
+    };
+    let mut more_open = None;
+    let mut doubts = None;
+    for port in cx.parameters.ports() {
+        let [v4, v6] = [false, true].map(|v6| ground.port(cx, containers, port, v6));
+        match (&v4, &v6) {
+            (Some((Verdict::Kept { .. }, _)), Some((Verdict::Open(by), _))) => {
+                more_open.get_or_insert(format!("port {} is open over IPv6 only: {by}", port.instance()));
+            }
+            (Some((Verdict::Unknown(why), _)), _) | (_, Some((Verdict::Unknown(why), _))) => {
+                doubts.get_or_insert(why.clone());
+            }
+            _ => {}
+        }
+        let id = format!("{EXPOSURE}{}", port.instance());
+        if cx.want.has(&id) {
+            facts.live(id, worst([("IPv4", v4), ("IPv6", v6)]).took(started.elapsed()));
+        }
+    }
+    if cx.want.has(PARITY) {
+        let fact = match (more_open, doubts) {
+            (Some(note), _) => Fact::known(Value::Bool(false), SOURCE).note(note),
+            (None, Some(why)) => Fact::unknown(why, None, SOURCE),
+            (None, None) => Fact::known(Value::Bool(true), SOURCE),
+        };
+        facts.live(PARITY, fact.took(started.elapsed()));
+    }
+}
+
+/// Both families in one word; a family that is not published does not count.
+fn worst(families: [(&str, Option<(Verdict, bool)>); 2]) -> Fact {
+    let mut notes: Vec<(String, String)> = Vec::new();
+    let (mut open, mut unknown, mut allowed, mut any) = (false, None, false, false);
+    let mut predicted = "";
+    for (family, verdict) in families {
+        let Some((verdict, is_predicted)) = verdict else { continue };
+        any = true;
+        if is_predicted {
+            predicted = "not published yet; as Docker would, ";
+        }
+        let words = match verdict {
+            Verdict::Open(by) => {
+                open = true;
+                format!("open: {by}")
+            }
+            Verdict::Kept { allowed: lets_in, by } => {
+                allowed |= lets_in;
+                let who = if lets_in { "for `allow` only" } else { "closed" };
+                format!("{who}: {by}")
+            }
+            Verdict::Unknown(why) => {
+                unknown.get_or_insert(format!("{family}: {why}"));
+                why
+            }
+        };
+        // Both families nearly always say the same.
+        match notes.last_mut() {
+            Some((families, same)) if *same == words => families.extend([" and ", family]),
+            _ => notes.push((family.to_owned(), words)),
+        }
+    }
+    let notes: Vec<String> = notes.into_iter().map(|(families, words)| format!("{families} {words}")).collect();
+    let word = match (any, open, unknown) {
+        (false, ..) => return Fact::absent("the port is published on no address of this host", SOURCE),
+        (_, true, _) => "open",
+        (_, false, Some(why)) => return Fact::unknown(why, Some("look at the rules that are named"), SOURCE),
+        (_, false, None) if allowed => "allowed",
+        _ => "closed",
+    };
+    Fact::known(Value::Text(word.into()), SOURCE).note(format!("{predicted}{}", notes.join("; ")))
+}
+
+impl Ground<'_> {
+    /// The verdict on one port over one family, and whether it is of a container that does not run yet. `None` when the
+    /// port is not published over that family.
+    fn port(&self, cx: &Context<'_>, containers: &Containers, port: &Port, v6: bool) -> Option<(Verdict, bool)> {
+        let published: Option<Vec<IpAddr>> = match containers {
+            Containers::Known(list) => {
+                let of_port = list.iter().flat_map(|container| &container.published);
+                let of_port = of_port.filter(|it| it.port == port.port && it.protocol == port.protocol);
+                let addresses: Vec<IpAddr> = of_port.filter_map(|it| it.address).collect();
+                (!addresses.is_empty()).then_some(addresses)
+            }
+            Containers::Unknown(_) => None,
+        };
+        let is_predicted = published.is_none();
+        let wanted = || cx.parameters.list("publish_address").iter().filter_map(|word| word.parse().ok()).collect();
+        let addresses: Vec<IpAddr> = published.unwrap_or_else(wanted);
+        let addresses: Vec<IpAddr> = addresses.into_iter().filter(|address| address.is_ipv6() == v6).collect();
+        if addresses.is_empty() {
+            return None;
+        }
+        let verdict = if addresses.iter().all(IpAddr::is_loopback) {
+            Verdict::Kept { allowed: false, by: "published on a loopback address".into() }
+        } else {
+            self.strangers(&addresses, port, v6, is_predicted)
+        };
+        Some((verdict, is_predicted))
+    }
+
+    fn strangers(&self, addresses: &[IpAddr], port: &Port, v6: bool, is_predicted: bool) -> Verdict {
+        let own = self.interfaces.iter().flat_map(|interface| &interface.addresses).map(|(address, _)| *address);
+        let own: Vec<IpAddr> = own.filter(|address| address.is_ipv6() == v6 && !address.is_loopback()).collect();
+        let sent_to: Vec<IpAddr> = if addresses.iter().any(IpAddr::is_unspecified) {
+            own.clone()
+        } else {
+            addresses.iter().copied().filter(|address| !address.is_loopback()).collect()
+        };
+        let everybody = Ranges::new(if v6 {
+            // Link-local, unique local and global addresses; multicast and the unspecified address start nothing.
+            vec![(2, (0xff00_u128 << 112) - 1)]
+        } else {
+            vec![(0x0100_0000, 0x7eff_ffff), (0x8000_0000, 0xdfff_ffff)]
+        });
+        let allow = if v6 { &self.intent.allow6 } else { &self.intent.allow4 };
+        let allowed = Ranges::new(allow.iter().map(|network| {
+            let first = region::number(network.address());
+            let width = if v6 { 128 } else { 32 };
+            let free = u32::from(width - network.prefix());
+            (first, first | 1_u128.checked_shl(free).map_or(u128::MAX, |size| size - 1))
+        }));
+        let strangers = everybody.subtract(&allowed).subtract(&evaluate::addresses(own));
+        let destinations = evaluate::addresses(sent_to);
+        if self.outside.is_empty() || destinations.is_empty() {
+            return Verdict::Kept { allowed: false, by: "no interface leads outside".into() };
+        }
+        let mut kept_by = String::new();
+        let mut lets_in = false;
+        let mut doubt = None;
+        for interface in &self.outside {
+            for prediction in self.predictions(port, v6, is_predicted) {
+                let passage = |sources: &Ranges| {
+                    evaluate::evaluate(&Question {
+                        rules: self.rules,
+                        way: Way {
+                            v6,
+                            protocol: port.protocol,
+                            port: port.port,
+                            interface,
+                            interfaces: &self.interfaces,
+                        },
+                        destinations: destinations.clone(),
+                        sources: sources.clone(),
+                        // Docker switches forwarding on before it publishes.
+                        forwarding: if prediction.is_some() { Some(true) } else { self.forwarding[usize::from(v6)] },
+                        prediction: prediction.clone(),
+                    })
+                };
+                let tried = passage(&strangers);
+                if tried.passed.is_empty() {
+                    if kept_by.is_empty() {
+                        kept_by = tried.stopped.first().map(|(_, by)| by.clone()).unwrap_or_default();
+                    }
+                    lets_in |= !allowed.is_empty() && !passage(&allowed).passed.is_empty();
+                } else if tried.certain().is_empty() {
+                    doubt.get_or_insert(format!("it depends on {}", tried.doubts.join(", ")));
+                } else if self.legacy {
+                    doubt.get_or_insert("there are rules of iptables-legacy, which are not read".to_owned());
+                } else {
+                    return Verdict::Open(open_words(&tried, &strangers, interface, v6));
+                }
+            }
+        }
+        match doubt {
+            Some(why) => Verdict::Unknown(why),
+            None => Verdict::Kept { allowed: lets_in, by: kept_by },
+        }
+    }
+
+    /// The ways on which a packet may get to the workload. What runs is where it is; what does not run yet will be a
+    /// container behind Docker's rewriting, or, over IPv6, behind its proxy where its network has no IPv6.
+    fn predictions(&self, port: &Port, v6: bool, is_predicted: bool) -> Vec<Option<Prediction>> {
+        if !is_predicted || self.on_host_network {
+            return vec![None];
+        }
+        let container =
+            Prediction { address: FIRST_CONTAINER[usize::from(v6)], port: port.port, bridge: FIRST_BRIDGE.to_owned() };
+        if v6 { vec![Some(container), None] } else { vec![Some(container)] }
+    }
+}
+
+fn open_words(passage: &Passage, strangers: &Ranges, interface: &Interface, v6: bool) -> String {
+    let certain = passage.certain().sources();
+    let who =
+        if strangers.subtract(&certain).is_empty() { "everybody".to_owned() } else { region::describe(&certain, v6) };
+    let how = if passage.forwarded { "forwarded to the container" } else { "to the host itself" };
+    let by =
+        passage.passed_by.as_deref().map_or_else(|| "no rule stops it".to_owned(), |by| format!("let through by {by}"));
+    format!("from {who} at {}, {how}, {by}", interface.name)
+}

@@ -401,9 +401,12 @@ fn services_are_installed_enabled_valid_and_removed() {
         succeeds(lab.install(&[]).args(unit_root(&lab)));
     }
     let folder = lab.path("root/etc/systemd/system");
-    for (name, wants) in [("preflight-recover", "sysinit.target"), ("preflight-verify", "default.target")] {
+    let units = [
+        ("preflight-recover", "recover", "sysinit.target"),
+        ("preflight-verify", "verify --record", "default.target"),
+    ];
+    for (name, verb, wants) in units {
         let text = fs::read_to_string(folder.join(format!("{name}.service"))).unwrap();
-        let verb = name.trim_start_matches("preflight-");
         assert!(text.contains(&format!("ExecStart={}/bin/preflight {verb}\n", lab.prefix().display())), "{text}");
         let link = fs::read_link(folder.join(format!("{wants}.wants/{name}.service"))).unwrap();
         assert_eq!(link, Path::new("/etc/systemd/system").join(format!("{name}.service")));

@@ -103,6 +103,17 @@ pub trait BootTruth: Debug {
     fn behind(&self, _step: &Step, _since_us: Option<u64>) -> Vec<Behind> {
         Vec::new()
     }
+
+    /// What a step was made of and is not any more, such as Docker's networks; an error when that cannot be told. Asked
+    /// while the step's value is there.
+    fn outdated(&self, _step: &Step) -> Result<Option<Overridden>, String> {
+        Ok(None)
+    }
+
+    /// Who may have taken away what a step brought, as far as the host's files tell.
+    fn suspect(&self, _step: &Step) -> Option<String> {
+        None
+    }
 }
 
 /// A boot whose files nobody computes.

@@ -23,6 +23,7 @@ use crate::facts::Layer;
 use crate::host::command::{CommandError, Runner};
 use crate::host::safe_file::{Attributes, Content, FileError, Tree};
 use crate::host::{Host, detached, env};
+use crate::probe::units;
 
 /// What the watchdog says when it runs on its own.
 const ARMED: &str = "armed\n";
@@ -80,11 +81,9 @@ pub struct HostTimer {
 
 impl HostTimer {
     pub fn new(host: &Host, state_dir: Option<&Path>) -> Self {
-        // sd_booted(3). The rehearsal is waited for over the message bus, which a minimal system leaves out: systemd's
+        // The rehearsal is waited for over the message bus, which a minimal system leaves out: systemd's
         // own socket answers `systemd-run`, but not `systemd-run --wait`.
-        let has_systemd = host.is_live()
-            && host.metadata("/run/systemd/system").is_ok_and(|found| found.is_dir())
-            && host.metadata("/run/dbus/system_bus_socket").is_ok();
+        let has_systemd = units::runs_systemd(host) && host.metadata("/run/dbus/system_bus_socket").is_ok();
         Self { has_systemd, state_dir: state_dir.map(Into::into) }
     }
 

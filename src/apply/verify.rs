@@ -27,6 +27,8 @@ pub enum DriftKind {
     ForeignEdit,
     /// Our file is as it was, and another one wins at the next boot.
     Overridden,
+    /// It is as it was applied, and what it was made of is not: Docker has other networks now.
+    Outdated,
     /// It could not be read, which is neither.
     Unknown,
 }
@@ -125,18 +127,29 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
         match knob.as_ref().map(|knob| (knob, knob.read())) {
             Ok((knob, Ok(current))) if knob.holds(&current, &held.desired) => {
                 restarts.extend(journals.behind(env, target, held));
+                match env.boot.outdated(&step(target, held)) {
+                    Ok(None) => {}
+                    Ok(Some(now)) => drifts.push(Drift {
+                        expected: now.expected,
+                        ..drift(DriftKind::Outdated, Some(now.found), Some(now.by))
+                    }),
+                    Err(why) => drifts.push(drift(DriftKind::Unknown, None, Some(why))),
+                }
                 if held.layer == Layer::Boot {
                     boot.push((step(target, held), held));
                 }
             }
             Ok((_, Ok(current))) => {
-                let is_file = held.layer == Layer::Boot || target.starts_with("file:") || target.starts_with("link:");
+                let is_service = target.starts_with("service:");
+                let is_boot = held.layer == Layer::Boot && !is_service;
+                let is_file = is_boot || target.starts_with("file:") || target.starts_with("link:");
                 let kind = match &current.value {
                     None if is_file => DriftKind::Boot,
                     Some(_) if is_file => DriftKind::ForeignEdit,
                     _ => DriftKind::Live,
                 };
-                drifts.push(drift(kind, current.value, None));
+                let by = env.boot.suspect(&step(target, held)).filter(|_| current.value.is_none());
+                drifts.push(drift(kind, current.value, by));
             }
             Ok((_, Err(error))) => drifts.push(drift(DriftKind::Unknown, None, Some(error.to_string()))),
             Err(error) => drifts.push(drift(DriftKind::Unknown, None, Some(error.to_string()))),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::args::{ChangeArgs, ConfirmArgs, HistoryArgs, PlainFormat, RecoverArgs, RollbackArgs, VerifyArgs};
 use super::{ExitCode, Stop, source};
 use crate::apply::outcome::{ChangeOutcome, StepResult, Verb};
-use crate::apply::verify::DriftKind;
+use crate::apply::verify::{Drift, DriftKind};
 use crate::apply::{
     self, Connection, Entry, Env, Machine, Outcome, Recovery, Selection, State, TxId, Unwatched, Verified, timer,
 };
@@ -163,9 +163,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
             let found = drift.found.as_deref().map_or_else(|| "nothing".to_owned(), short);
             let by = drift.by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
             let line = match drift.kind {
-                DriftKind::Live if drift.found.is_none() => {
-                    format!("{}: it is gone: something took it away, such as `nft flush ruleset`{by}", drift.target)
-                }
+                DriftKind::Live if drift.found.is_none() => format!("{}: {}", drift.target, gone(drift)),
                 DriftKind::Live if drift.expected.contains('\n') => {
                     format!("{}: it is not as it was applied: somebody edited it{by}", drift.target)
                 }
@@ -175,6 +173,12 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
                 DriftKind::Overridden => {
                     format!("{}: will be `{found}` after the next boot, not `{}`{by}", drift.target, drift.expected)
                 }
+                DriftKind::Outdated => format!(
+                    "{}: lets in {}, and that would be {found} now: {}; `preflight tune --only 'firewall.*'` follows",
+                    drift.target,
+                    drift.expected,
+                    drift.by.as_deref().unwrap_or("what it was made of is different")
+                ),
                 DriftKind::Unknown => format!("{}: cannot be read{by}", drift.target),
             };
             writeln!(bytes, "drift: {} [{}, {}]", escape::text(&line), escape::text(&drift.id), drift.tx)?;
@@ -197,6 +201,17 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
     Ok(verified.exit())
 }
 
+/// What is not there any more, and who may have taken it away.
+fn gone(drift: &Drift) -> String {
+    if drift.target.starts_with("service:") {
+        return "it does not run: what empties the rules may do so without bringing the guard back".to_owned();
+    }
+    match &drift.by {
+        Some(by) => format!("it is gone: {by}"),
+        None => "it is gone: something took it away, such as `nft flush ruleset`".to_owned(),
+    }
+}
+
 /// Gauges for node_exporter: how many knobs are kept, and how many of them drifted, by kind.
 fn textfile(verified: &Verified) -> String {
     let count = |kind: DriftKind| verified.drifts.iter().filter(|drift| drift.kind == kind).count();
@@ -209,6 +224,7 @@ fn textfile(verified: &Verified) -> String {
         ("boot", DriftKind::Boot),
         ("foreign_edit", DriftKind::ForeignEdit),
         ("overridden", DriftKind::Overridden),
+        ("outdated", DriftKind::Outdated),
         ("unknown", DriftKind::Unknown),
     ] {
         text.push_str("preflight_drift{kind=\"");

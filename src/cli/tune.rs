@@ -24,7 +24,7 @@ use crate::plan::render::{self, Head, WhyOf};
 use crate::plan::truth::{HostTruth, Rehearsal};
 use crate::plan::{Kind, Plan};
 use crate::probe::firewall::peers;
-use crate::probe::{gather, tuned};
+use crate::probe::{gather, tuned, units};
 use crate::report::terminal::DEFAULT_WIDTH;
 
 pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
@@ -85,6 +85,7 @@ fn plan(
         existing: &existing,
         recovery: &|| recovery::look(host),
         connected: &|intent| peers::look(host, intent),
+        guard_service: &|| units::runs_systemd(host).then(|| units::is_started(host, boot::NAME)),
         would_lose: &|text, name| rehearsal.would_lose(text, name),
     };
     planner::plan(&wishes, &ground)

@@ -2,6 +2,7 @@
 
 mod behind;
 pub mod files;
+mod guarded;
 mod model;
 pub mod planner;
 pub mod recovery;

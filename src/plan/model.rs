@@ -61,6 +61,11 @@ impl Change {
     pub fn checks(&self) -> impl Iterator<Item = &str> {
         self.id.split(',')
     }
+
+    /// Whether it is a file or another text of many lines, which is shown as what changes in it.
+    pub fn is_text(&self) -> bool {
+        self.target.starts_with("file:") || self.after.contains('\n')
+    }
 }
 
 /// Another owner of a knob, or a change of such weight that it needs a consent of its own.

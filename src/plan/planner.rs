@@ -40,6 +40,8 @@ pub struct Ground<'a> {
     pub recovery: &'a dyn Fn() -> super::recovery::Standing,
     /// Asked when the guard is to close ports: whom it would shut out.
     pub connected: &'a dyn Fn(&Intent) -> Connected,
+    /// Asked when the guard is to be loaded at boot: whether its service is started; `None` without a systemd that runs.
+    pub guard_service: &'a dyn Fn() -> Option<bool>,
     /// Asked with the text of our drop-in and a setting's name.
     pub would_lose: WouldLose<'a>,
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::catalog::library;
+use crate::facts::Fact;
 use crate::judge::wish::Standing;
 use crate::plan::recovery;
 
@@ -34,6 +35,7 @@ fn planned(existing: Option<&str>, allow: &[&str]) -> Plan {
         existing: &existing,
         recovery: &|| recovery::Standing::InPlace,
         connected: &|_| Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) },
+        guard_service: &|| Some(false),
         would_lose: &|_, _| None,
     };
     plan(&[nofile()], &ground)
@@ -56,6 +58,7 @@ fn entries(words: &[&str], os: &str, recovery: &recovery::Standing, existing: &[
         existing: &Existing(existing.iter().map(text).collect()),
         recovery: &|| recovery.clone(),
         connected: &|_| Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) },
+        guard_service: &|| Some(false),
         would_lose: &|_, _| None,
     };
     plan(&[wish], &ground)
@@ -170,4 +173,114 @@ fn only_ids_that_can_conflict_are_allowable() {
     }
     assert_eq!(owner_id("/etc/sysctl.d/99-zzz.conf:3"), "owner:/etc/sysctl.d/99-zzz.conf");
     assert_eq!(owner_id("/usr/lib/tuned/virtual-guest/tuned.conf:9"), "owner:tuned");
+}
+
+/// What the plan for the guard looks at besides its facts.
+#[derive(Clone)]
+struct Around {
+    connected: Connected,
+    service: Option<bool>,
+    existing: Existing,
+}
+
+impl Default for Around {
+    fn default() -> Self {
+        let connected = Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) };
+        Self { connected, service: Some(false), existing: Existing::default() }
+    }
+}
+
+fn guarded(os: &str, live: &str, around: &Around) -> Plan {
+    use crate::catalog::parameters::{Port, Protocol, Setting};
+    let mut parameters = Parameters::default();
+    let port = Port { name: "redis".into(), port: 6379, protocol: Protocol::Tcp, publish: true };
+    parameters.insert("ports", Setting::Ports(vec![port]));
+    parameters.insert("allow", Setting::List(vec!["10.0.0.0/8".into(), "docker:networks".into()]));
+    parameters.insert("publish_address", Setting::List(vec!["0.0.0.0".into()]));
+    let mut facts = Facts::default();
+    facts.live("firewall.guard", Fact::known(Value::Text(live.into()), "test"));
+    facts.live("docker.networks", Fact::known(Value::Set(["172.18.0.0/16".to_owned()].into()), "test"));
+    let mut wish = nofile();
+    wish.finding.id = "firewall.guard".into();
+    wish.fact = "derived.firewall.guard".into();
+    wish.to = Value::Text("as planned".into());
+    let word = if live == "none" { "missing" } else { "as planned" };
+    let standing = if live == "none" { Standing::Off } else { Standing::Accepted };
+    (wish.live, wish.container) = (standing(Value::Text(word.into())), Standing::NotGathered);
+    let ground = Ground {
+        facts: &facts,
+        parameters: &parameters,
+        os: library::os_profile(os, &[]),
+        is_live: true,
+        allow: &[],
+        existing: &around.existing,
+        recovery: &|| recovery::Standing::InPlace,
+        connected: &|_| around.connected.clone(),
+        guard_service: &|| around.service,
+        would_lose: &|_, _| None,
+    };
+    plan(&[wish], &ground)
+}
+
+fn targets(plan: &Plan) -> Vec<&str> {
+    plan.changes.iter().map(|change| change.target.as_str()).collect()
+}
+
+/// Seen failing with the start planned without a systemd, and without the look at the files that are there.
+#[test]
+fn the_guard_is_loaded_now_and_started_when_its_files_are_there() {
+    use crate::firewall::boot;
+    let files = [boot::FILE, boot::UNIT].map(|path| format!("file:{path}"));
+    let link = format!("link:{}", boot::UNIT_LINK);
+    let all = ["guard:nft", &files[0], &files[1], &link, boot::SERVICE];
+    let whole = guarded("debian", "none", &Around::default());
+    assert_eq!(targets(&whole), all);
+    assert!(whole.changes[0].connectivity_risk && whole.changes[0].layer == Layer::Live, "{whole:?}");
+    assert!(whole.changes[1..].iter().all(|change| change.layer == Layer::Boot), "{whole:?}");
+    let origin = boot::Origin::of(&whole.changes[1].after).unwrap();
+    assert_eq!(origin.networks, ["172.18.0.0/16".parse().unwrap()]);
+
+    // Without a systemd that runs nothing is started.
+    assert_eq!(targets(&guarded("debian", "none", &Around { service: None, ..Around::default() })), all[..4]);
+    // OpenRC has its own script, and no such service.
+    let openrc = guarded("alpine", "none", &Around { service: None, ..Around::default() });
+    assert_eq!(targets(&openrc)[2..], [format!("file:{}", boot::OPENRC), format!("link:{}", boot::OPENRC_LINK)]);
+
+    // Everything is there; then one thing is not.
+    let mut there: BTreeMap<String, String> = whole.changes[1..3]
+        .iter()
+        .map(|change| (change.target.trim_start_matches("file:").to_owned(), change.after.clone()))
+        .collect();
+    there.insert(boot::UNIT_LINK.to_owned(), boot::UNIT_TEXT.to_owned());
+    let live = whole.changes[0].after.clone();
+    let around = |existing: &BTreeMap<String, String>, service| Around {
+        existing: Existing(existing.clone()),
+        service: Some(service),
+        ..Around::default()
+    };
+    assert_eq!(targets(&guarded("debian", &live, &around(&there, true))), [""; 0]);
+    assert_eq!(targets(&guarded("debian", &live, &around(&there, false))), [boot::SERVICE]);
+    there.remove(boot::FILE);
+    assert_eq!(targets(&guarded("debian", &live, &around(&there, true))), [files[0].as_str()]);
+}
+
+/// Seen failing with sshd's ports, the peers, and the error about the peers not heeded in `guard_conflicts`.
+#[test]
+fn whoever_is_inside_and_would_be_shut_out_is_a_conflict() {
+    let with = |sshd: Result<BTreeSet<u16>, String>, peers: Result<BTreeSet<String>, String>| {
+        let around = Around { connected: Connected { sshd, peers }, ..Around::default() };
+        let plan = guarded("debian", "none", &around);
+        plan.conflicts.iter().map(|conflict| (conflict.id.clone(), conflict.reason.clone())).collect::<Vec<_>>()
+    };
+    let (nobody, none) = (|| Ok(BTreeSet::new()), || Ok(BTreeSet::new()));
+    assert_eq!(with(none(), nobody()), []);
+    for (sshd, peers, id, words) in [
+        (Ok([6379].into()), nobody(), "firewall.sshd-port", "sshd listens on 6379"),
+        (Err("denied".to_owned()), nobody(), "firewall.sshd-port", "cannot be told: denied"),
+        (none(), Ok(["203.0.113.9".to_owned()].into()), "firewall.cut-peers", "203.0.113.9"),
+        (none(), Err("denied".to_owned()), "firewall.cut-peers", "cannot be told: denied"),
+    ] {
+        let [(found, reason)] = &with(sshd, peers)[..] else { panic!("{words}: not one conflict") };
+        assert!(found == id && reason.contains(words), "{found} {reason}");
+    }
 }

@@ -1,5 +1,6 @@
 //! A plan for people, as Markdown, and as a script that does the same.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use owo_colors::OwoColorize as _;
@@ -27,7 +28,7 @@ pub trait WhyOf: std::fmt::Debug {
 
 /// For a terminal or a pipe, at most `width` columns but for file contents.
 pub fn terminal(plan: &Plan, head: &Head<'_>, width: usize, out: &mut dyn Write) -> io::Result<()> {
-    let mut page = Page { width, out };
+    let mut page = Page { width, told: BTreeSet::new(), out };
     page.wrap("", "", &format!("plan for {} on {}", head.profile, head.host))?;
     if plan.changes.is_empty() {
         page.wrap("", "", "\nNothing to do: everything that preflight can set is as the profile wants it.")?;
@@ -64,23 +65,32 @@ pub fn terminal(plan: &Plan, head: &Head<'_>, width: usize, out: &mut dyn Write)
 
 struct Page<'a> {
     width: usize,
+    /// The checks whose reason stands above: it is told once.
+    told: BTreeSet<String>,
     out: &'a mut dyn Write,
 }
 
 impl Page<'_> {
     fn change(&mut self, number: usize, change: &Change, head: &Head<'_>) -> io::Result<()> {
         let before = word_for(change.before.as_deref());
-        let line = match change.target.strip_prefix("file:") {
-            Some(path) => format!("{}: {path}", change.layer.name()),
-            None => format!("{}: {} {before} → {}", change.layer.name(), change.target, change.after),
+        let what = change.target.strip_prefix("file:").unwrap_or(&change.target);
+        let line = if change.is_text() {
+            format!("{}: {what}", change.layer.name())
+        } else {
+            format!("{}: {what} {before} → {}", change.layer.name(), change.after)
         };
         writeln!(self.out)?;
         self.wrap(&format!("{number:>3}. "), "     ", &format!("{} ({})", line, word(change.kind)))?;
         for id in change.checks() {
-            let why = head.why.why(id).map(|why| first_sentence(&why)).unwrap_or_default();
+            let is_new = self.told.insert(id.to_owned());
+            let why = match head.why.why(id) {
+                Some(why) if is_new => first_sentence(&why),
+                Some(_) => "as above".to_owned(),
+                None => String::new(),
+            };
             self.wrap("     ", "     ", &format!("{id}: {why}"))?;
         }
-        if change.target.starts_with("file:") {
+        if change.is_text() {
             for line in diff(change).lines() {
                 let line = line.replace('\t', "    ");
                 let line = escape::text(&line);
@@ -177,8 +187,7 @@ pub fn markdown(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result
         writeln!(out, "| check | layer | what | before | after | kind |\n|---|---|---|---|---|---|")?;
     }
     for change in &plan.changes {
-        let is_file = change.target.starts_with("file:");
-        let (before, after) = if is_file {
+        let (before, after) = if change.is_text() {
             ("see below", "see below")
         } else {
             (change.before.as_deref().unwrap_or("none"), change.after.as_str())
@@ -187,7 +196,7 @@ pub fn markdown(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result
         let row = [change.id.as_str(), change.layer.name(), &change.target, before, after, kind].map(cell);
         writeln!(out, "| {} |", row.join(" | "))?;
     }
-    for change in plan.changes.iter().filter(|change| change.target.starts_with("file:")) {
+    for change in plan.changes.iter().filter(|change| change.is_text()) {
         writeln!(out, "\n## {}\n\n```diff\n{}```", cell(&change.target), escape::lines(&diff(change)))?;
     }
     for (title, items) in [
@@ -248,6 +257,11 @@ pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<(
                 quote(&change.after),
                 quote(&format!("{}/{file}", super::files::THP_FOLDER))
             )?;
+        } else if change.target == "guard:nft" {
+            writeln!(out, "nft -f - <<'PREFLIGHT'")?;
+            writeln!(out, "{}{}PREFLIGHT", crate::firewall::guard::REMOVE, escape::lines(&change.after))?;
+        } else if let Some(name) = change.target.strip_prefix("service:") {
+            writeln!(out, "systemctl daemon-reload\nsystemctl start {}", quote(name))?;
         } else if ["ufw:", "firewalld:", "firewalld-permanent:"].iter().any(|family| change.target.starts_with(family))
         {
             // The value of an entry is the command that makes it.

@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::probe::sysctl::boot::Sources;
 use crate::probe::{Context, Want, service, sysctl, thp};
 
-use super::{behind, files};
+use super::{behind, files, guarded};
 
 /// The next boot with a drop-in of ours that is not written yet. A plan asks for each of its lines; what the host has is
 /// read for the first.
@@ -107,6 +107,14 @@ impl BootTruth for HostTruth<'_> {
             let id = format!("limits.service-nofile.{unit}");
             self.facts(std::iter::once(id.clone())).get(&id, Layer::Live).cloned()
         })
+    }
+
+    fn outdated(&self, step: &Step) -> Result<Option<Overridden>, String> {
+        guarded::outdated(self, step)
+    }
+
+    fn suspect(&self, step: &Step) -> Option<String> {
+        guarded::suspect(self.host, step)
     }
 }
 

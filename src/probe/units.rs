@@ -49,6 +49,11 @@ pub fn definition(host: &Host, name: &str) -> Result<Option<(String, String)>, R
     Ok(None)
 }
 
+/// Whether systemd is this host's init system and runs (sd_booted(3)).
+pub fn runs_systemd(host: &Host) -> bool {
+    host.is_live() && host.metadata("/run/systemd/system").is_ok_and(|found| found.is_dir())
+}
+
 /// Whether the process that a file names runs, and is called so.
 pub fn is_running(host: &Host, pid_file: &str, comm: &str) -> bool {
     let pid = host.read_text(pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok());

@@ -191,8 +191,7 @@ fn alpine_gets_an_openrc_script_that_is_enabled() {
 
       3. boot: link:/etc/runlevels/boot/preflight-thp (none) →
          /etc/init.d/preflight-thp (target: it passes, the profile wants more)
-         kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
-         4 KiB.
+         kernel.thp: as above
          undo: remove the link
 
     The reasons in full: preflight explain ID
@@ -326,15 +325,13 @@ fn with_consent_tuned_gets_a_profile_of_ours() {
          undo: remove the file
 
       2. boot: /etc/tuned/profile_mode (needed)
-         kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
-         4 KiB.
+         kernel.thp: as above
            -auto
            +manual
          undo: write the old content back
 
       3. boot: /etc/tuned/active_profile (needed)
-         kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
-         4 KiB.
+         kernel.thp: as above
            -virtual-guest
            +preflight
          undo: write the old content back

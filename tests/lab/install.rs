@@ -401,10 +401,8 @@ fn services_are_installed_enabled_valid_and_removed() {
         succeeds(lab.install(&[]).args(unit_root(&lab)));
     }
     let folder = lab.path("root/etc/systemd/system");
-    let units = [
-        ("preflight-recover", "recover", "sysinit.target"),
-        ("preflight-verify", "verify --record", "default.target"),
-    ];
+    let units =
+        [("preflight-recover", "recover", "sysinit.target"), ("preflight-verify", "verify --record", "default.target")];
     for (name, verb, wants) in units {
         let text = fs::read_to_string(folder.join(format!("{name}.service"))).unwrap();
         assert!(text.contains(&format!("ExecStart={}/bin/preflight {verb}\n", lab.prefix().display())), "{text}");

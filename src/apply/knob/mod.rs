@@ -9,6 +9,7 @@ pub mod firewalld;
 pub mod guard;
 pub mod link;
 pub mod number_set;
+pub mod service;
 pub mod sysctl;
 pub mod thp;
 pub mod ufw;
@@ -219,6 +220,7 @@ impl Knobs for HostKnobs<'_> {
                 firewalld::Firewalld::new(self.tree, name, Layer::Boot).map(|knob| Box::new(knob) as _)
             }
             "guard" => guard::NftGuard::new(self.tree, name).map(|knob| Box::new(knob) as _),
+            "service" => service::Service::new(self.tree, name).map(|knob| Box::new(knob) as _),
             "link" => link::Link::new(self.tree, name).map(|knob| Box::new(knob) as _),
             "file" => file::ManagedFile::new(self.tree, name).map(|knob| Box::new(knob) as _),
             _ => None,

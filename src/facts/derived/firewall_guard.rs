@@ -20,7 +20,8 @@ pub fn wanted(facts: &Facts, parameters: &Parameters) -> Result<Guard, String> {
     Ok(Guard { intent, routed: routed(facts)? })
 }
 
-fn networks(facts: &Facts) -> Result<Vec<Network>, String> {
+/// Docker's networks; none where there is no Docker.
+pub fn networks(facts: &Facts) -> Result<Vec<Network>, String> {
     match facts.get("docker.networks", Layer::Live).map(|fact| &fact.state) {
         Some(State::Known(Value::Set(words))) => words
             .iter()

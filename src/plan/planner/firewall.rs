@@ -1,10 +1,11 @@
 //! The guard of the workload's ports: the table in the kernel now, and what loads it at boot.
 
 use super::{Planner, kind};
+use crate::apply::knob::service;
 use crate::facts::derived::firewall_guard;
 use crate::facts::network::{DOCKER_NETWORKS, Network};
 use crate::facts::{Layer, State, Value};
-use crate::firewall::boot;
+use crate::firewall::boot::{self, Origin};
 use crate::firewall::intent::Intent;
 use crate::judge::wish::{Standing, Wish};
 use crate::plan::model::{Change, Kind};
@@ -105,22 +106,38 @@ impl Planner<'_> {
     }
 
     fn guard_boot(&mut self, wish: &Wish, text: String) {
-        let (service, service_text, link) = if self.is_openrc() {
+        let (script, script_text, link) = if self.is_openrc() {
             (boot::OPENRC, boot::OPENRC_TEXT, boot::OPENRC_LINK)
         } else {
             (boot::UNIT, boot::UNIT_TEXT, boot::UNIT_LINK)
         };
-        let file = boot::file_text(&text);
-        for (path, after) in [(boot::FILE, file.as_str()), (service, service_text)] {
+        let file = boot::file_text(&text, &self.origin());
+        for (path, after) in [(boot::FILE, file.as_str()), (script, script_text)] {
             if self.ground.existing.text(path) != Some(after) {
                 let change = self.file(path, after.to_owned(), vec![(wish.finding.id.clone(), kind(wish))]);
                 self.live.push(change);
             }
         }
         // Read through the link: what stands there is the service itself.
-        if self.ground.existing.text(link) != Some(service_text) {
-            self.live.push(enabling(link, service, wish.finding.id.clone(), kind(wish)));
+        if self.ground.existing.text(link) != Some(script_text) {
+            self.live.push(enabling(link, script, wish.finding.id.clone(), kind(wish)));
         }
+        if self.ground.is_live && (self.ground.guard_service)() == Some(false) {
+            self.live.push(Change {
+                target: boot::SERVICE.to_owned(),
+                after: service::STARTED.to_owned(),
+                undo: format!("systemctl stop {}", boot::NAME),
+                ..enabling(link, script, wish.finding.id.clone(), kind(wish))
+            });
+        }
+    }
+
+    /// What the guard is made of, for `verify` to look at again.
+    fn origin(&self) -> Origin {
+        let allow = self.ground.parameters.list("allow").to_vec();
+        let names_docker = allow.iter().any(|word| word == DOCKER_NETWORKS);
+        let networks = firewall_guard::networks(self.ground.facts).ok().filter(|_| names_docker);
+        Origin { allow, networks: networks.unwrap_or_default() }
     }
 
     /// The networks that Docker chose itself may be others when they are made anew; then the guard shuts the cluster out.

@@ -116,6 +116,12 @@ fn flush_risk(host: &Host) -> Result<Fact, ReadError> {
     })
 }
 
+/// The file and line by which nftables.service throws everybody's rules away, where it is started or would be.
+pub fn flusher(host: &Host) -> Option<String> {
+    let fact = flush_risk(host).ok()?;
+    (fact.value() == Some(&Value::Bool(true))).then_some(fact.source)
+}
+
 /// The files that a unit or a script hands to `nft -f`.
 pub fn rule_files(text: &str) -> impl Iterator<Item = &str> {
     let words = text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(str::split_whitespace);

@@ -302,16 +302,17 @@ fn conditions(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Vec<Condition> {
         let place = Place { source: fields.source(), span: empty.span() };
         d.report(Code::BadPredicate, place, "`when` is an empty list: it asks nothing");
     }
-    when.into_iter()
-        .filter_map(|mut condition| {
-            let fact = condition.required_text("fact", d);
-            let place = fact.place.clone();
-            let kind = fact_kind(&fact, false, d)?;
-            let predicate = predicate::take(&mut condition, "when", kind, d);
-            condition.finish(d);
-            Some(Condition { fact: fact.value, predicate: predicate?, place })
-        })
-        .collect()
+    // With room for those that are there: a list that grows begins with four.
+    let mut conditions = Vec::with_capacity(when.len());
+    conditions.extend(when.into_iter().filter_map(|mut condition| {
+        let fact = condition.required_text("fact", d);
+        let place = fact.place.clone();
+        let kind = fact_kind(&fact, false, d)?;
+        let predicate = predicate::take(&mut condition, "when", kind, d);
+        condition.finish(d);
+        Some(Condition { fact: fact.value, predicate: predicate?, place })
+    }));
+    conditions
 }
 
 /// `tune = { to = …, accept = {…} }`, in a check or an override.
@@ -338,12 +339,18 @@ pub fn optional_severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Option
     Some(severity(fields, d))
 }
 
+/// The `[[check]]` of a file.
+pub fn read_all(fields: &mut Fields<'_>, section: &str, d: &mut Diagnostics, checks: &mut Vec<Check>) {
+    let tables = fields.tables("check", d);
+    checks.reserve(tables.len());
+    checks.extend(tables.into_iter().filter_map(|table| read(table, section, d)));
+}
+
 /// A whole file of checks: `section = "…"` and `[[check]]`.
-pub fn read_file(source: usize, tree: &Node, d: &mut Diagnostics) -> Vec<Check> {
+pub fn read_file(source: usize, tree: &Node, d: &mut Diagnostics, checks: &mut Vec<Check>) {
     let place = Place { source, span: 0..1 };
     let mut fields = Fields::new(tree.as_table().unwrap_or_default(), "file of checks", place);
     let section = fields.required_text("section", d).value;
-    let checks = fields.tables("check", d).into_iter().filter_map(|check| read(check, &section, d)).collect();
+    read_all(&mut fields, &section, d, checks);
     fields.finish(d);
-    checks
 }

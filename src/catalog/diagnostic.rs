@@ -31,6 +31,12 @@ impl Source {
         Self { path: file.path.to_owned(), text: Cow::Borrowed(file.text), tree: Some(file.tree) }
     }
 
+    /// How many checks it holds, where that is known before it is read.
+    pub fn checks(&self) -> usize {
+        let checks = self.tree.and_then(|tree| tree.get("check")?.as_array());
+        checks.map_or(0, <[Node]>::len)
+    }
+
     pub fn file(path: impl Into<String>, text: impl Into<Cow<'static, str>>) -> Self {
         Self { path: path.into(), text: text.into(), tree: None }
     }
@@ -130,7 +136,10 @@ impl Diagnostics {
         if let Some(tree) = tree {
             return (index, Cow::Borrowed(tree));
         }
-        let (node, errors) = tree::parse(&self.sources[index].text);
+        let (node, errors) = match &self.sources[index].text {
+            Cow::Borrowed(text) => tree::parse_staying(text),
+            Cow::Owned(text) => tree::parse(text),
+        };
         for error in errors {
             self.report(Code::Syntax, Place { source: index, span: error.span }, error.message);
         }

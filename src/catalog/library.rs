@@ -53,7 +53,7 @@ impl Library {
     /// Adds a profile file given on the command line and returns the name it is found under.
     pub fn add_profile_file(&mut self, path: &Path) -> Result<String, LibraryError> {
         trusted(&Host::live(), path)?;
-        let source = Source::file(path.to_string_lossy(), input::read(path)?);
+        let source = Source::file(path.to_string_lossy(), staying(input::read(path)?));
         let name = source.path.clone();
         self.profiles.push((name.clone(), source));
         Ok(name)
@@ -132,7 +132,12 @@ fn embedded_os_profile(name: &str) -> &'static OsProfile {
 fn read(host: &Host, path: &str) -> Result<Source, LibraryError> {
     trusted(host, Path::new(path))?;
     let wrap = |source| ReadError { path: path.into(), source };
-    Ok(Source::file(path, input::decode(host.read(path)?).map_err(wrap)?))
+    Ok(Source::file(path, staying(input::decode(host.read(path)?).map_err(wrap)?)))
+}
+
+/// The text of a file that a run reads once and needs to its end: its tree then borrows from it.
+fn staying(text: String) -> &'static str {
+    text.leak()
 }
 
 /// As root, only a file that only root can change is believed.

@@ -78,20 +78,20 @@ fn assemble(
     trusting: bool,
     d: &mut Diagnostics,
 ) -> Result<Catalogue, LoadError> {
-    let mut all = Vec::new();
+    // All at once: grown file by file, it would be copied again and again.
+    let mut all = Vec::with_capacity(library.check_files().map(|file| file.checks()).sum());
     // For each check whether every profile has it: those of the host's own files and of the chain itself.
     let mut local = Vec::new();
     let mut sources = Vec::new();
     for file in library.check_files() {
         let embedded = file.path.starts_with(EMBEDDED);
         let (source, tree) = d.open(file.clone());
-        let checks = check::read_file(source, &tree, d);
+        check::read_file(source, &tree, d, &mut all);
         if !embedded {
             let text = file.text.into_owned();
             sources.push(SourceText { role: SourceRole::Checks, path: file.path, text });
         }
-        local.resize(local.len() + checks.len(), !embedded);
-        all.extend(checks);
+        local.resize(all.len(), !embedded);
     }
     let mut chain = Vec::new();
     descend(library, profile, None, &all, &mut Vec::new(), &mut chain, &mut sources, d)?;

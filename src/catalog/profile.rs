@@ -84,8 +84,8 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
         d.report(Code::DuplicateId, definition.place.clone(), message);
     }
     let section = fields.text("section", d).map_or_else(|| OWN_SECTION.to_owned(), |text| text.value);
-    let checks: Vec<Check> =
-        fields.tables("check", d).into_iter().filter_map(|entry| check::read(entry, &section, d)).collect();
+    let mut checks = Vec::new();
+    check::read_all(&mut fields, &section, d, &mut checks);
     let mut set = Vec::new();
     for entry in fields.tables("set", d) {
         for (name, value) in entry.entries() {

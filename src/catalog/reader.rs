@@ -37,12 +37,12 @@ pub struct Fields<'a> {
     taken: u64,
 }
 
-/// As many keys as a check has: the list of known ones grows once.
+/// As many keys as a check has: the list of known ones grows once, and not before the first is asked for.
 const USUAL_KEYS: usize = 24;
 
 impl<'a> Fields<'a> {
     pub fn new(table: &'a [Entry], what: &'static str, place: Place) -> Self {
-        Self { table, what, place, known: Vec::with_capacity(USUAL_KEYS), taken: 0 }
+        Self { table, what, place, known: Vec::new(), taken: 0 }
     }
 
     /// The fields of a value that must be a table.
@@ -66,6 +66,9 @@ impl<'a> Fields<'a> {
 
     /// The raw value of a key.
     pub fn take(&mut self, key: &'static str) -> Option<&'a Node> {
+        if self.known.is_empty() {
+            self.known.reserve(USUAL_KEYS);
+        }
         self.known.push(key);
         // Most keys stand in the order in which they are asked for.
         let is = |at: &usize| self.table.get(*at).is_some_and(|entry| entry.key.len() == key.len() && entry.key == key);
@@ -82,6 +85,10 @@ impl<'a> Fields<'a> {
     /// A text of some length, which is not copied out of an embedded file.
     pub fn prose(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<Placed<Text>> {
         let value = self.take(key)?;
+        self.as_prose(key, value, diagnostics)
+    }
+
+    fn as_prose(&self, key: &str, value: &Node, diagnostics: &mut Diagnostics) -> Option<Placed<Text>> {
         let place = self.at(value.span());
         if let Some(text) = value.as_shared_text() {
             Some(Placed { value: text, place })
@@ -98,21 +105,20 @@ impl<'a> Fields<'a> {
 
     /// [`Fields::prose`] that must be there and hold something.
     pub fn required_prose(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Placed<Text> {
-        let place = self.place.clone();
-        let nothing = Placed { value: Text::default(), place: place.clone() };
-        if !self.table.iter().any(|entry| entry.key == key) {
-            self.known.push(key);
+        let value = self.take(key);
+        let nothing = || Placed { value: Text::default(), place: self.place.clone() };
+        let Some(value) = value else {
             let what = self.what;
-            diagnostics.report(Code::MissingKey, head(&place), format!("this {what} has no `{key}`"));
-            return nothing;
-        }
-        match self.prose(key, diagnostics) {
+            diagnostics.report(Code::MissingKey, head(&self.place), format!("this {what} has no `{key}`"));
+            return nothing();
+        };
+        match self.as_prose(key, value, diagnostics) {
             Some(text) if text.value.trim().is_empty() => {
                 diagnostics.report(Code::MissingKey, text.place.clone(), format!("`{key}` is empty"));
                 text
             }
             Some(text) => text,
-            None => nothing,
+            None => nothing(),
         }
     }
 
@@ -137,7 +143,7 @@ impl<'a> Fields<'a> {
             wrong_type(diagnostics, self.at(value.span()), key, "a list of texts", value);
             return None;
         };
-        let mut texts = Vec::new();
+        let mut texts = Vec::with_capacity(items.len());
         for item in items {
             let place = self.at(item.span());
             match item.as_shared_text() {
@@ -154,7 +160,9 @@ impl<'a> Fields<'a> {
         match &value.kind {
             Kind::Table(table) => vec![Fields::new(table, key, self.at(value.span()))],
             Kind::Array(items) => {
-                items.iter().filter_map(|item| Fields::of(item, key, self.source(), diagnostics)).collect()
+                let mut tables = Vec::with_capacity(items.len());
+                tables.extend(items.iter().filter_map(|item| Fields::of(item, key, self.source(), diagnostics)));
+                tables
             }
             _ => {
                 wrong_type(diagnostics, self.at(value.span()), key, "a table or a list of tables", value);

@@ -191,6 +191,13 @@ impl Host {
         self.metadata(path).is_ok()
     }
 
+    /// Whether a folder has an entry of that name, whatever a link of that name leads to.
+    pub fn has_entry(&self, path: impl AsRef<Path>) -> bool {
+        let path = path.as_ref();
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
+        self.resolve(folder).and_then(|folder| fs::symlink_metadata(folder.join(name))).is_ok()
+    }
+
     /// Where the last component points, if it is a symbolic link. The target is as written in the link.
     pub fn link_target(&self, path: impl AsRef<Path>) -> Option<PathBuf> {
         let path = path.as_ref();

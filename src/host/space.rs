@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
+use super::Host;
+
 /// As many dangling links as are followed on the way to a folder that exists.
 const MAX_LINKS: usize = 40;
 
@@ -82,10 +84,9 @@ pub fn nearest(path: &Path) -> io::Result<Place> {
 
 /// The id of the mount that holds an existing path, as in the first field of `/proc/self/mountinfo`: exact even where
 /// mounts cover each other. Since Linux 3.15 (`fs/proc/fd.c`).
-#[expect(clippy::disallowed_methods, reason = "the descriptor's own number is part of the path")]
 pub fn mount_id(path: &Path) -> Option<u64> {
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path).ok()?;
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let text = Host::live().read_text(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
     text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 

@@ -75,8 +75,8 @@ pub(super) fn judge(
         _ => view.text.clone(),
     };
     finding.notes.extend(view.note);
-    if let Some(State::Unknown { help, .. }) = resolver.fact(fact_id, layer).map(|fact| fact.state.clone()) {
-        finding.help = help;
+    if let Some(State::Unknown { help, .. }) = resolver.fact(fact_id, layer).as_deref().map(|fact| &fact.state) {
+        finding.help.clone_from(help);
     }
 }
 

@@ -64,12 +64,14 @@ pub fn judge(
 ) -> Report {
     let today = day_of(snapshot);
     let judge = Judge::new(catalogue, snapshot, os);
-    let mut findings = Vec::new();
+    let mut findings = Vec::with_capacity(catalogue.checks.len());
     for check in &catalogue.checks {
+        // The same for all instances, of which there may be a thousand.
+        let expected = judge.expected(check);
         for instance in instances(check, &catalogue.parameters) {
             let id = finding_id(check, instance.as_deref());
             if select(&id, &check.id) {
-                let mut finding = judge.finding(check, instance, id);
+                let mut finding = judge.finding(check, instance, id, &expected);
                 waive(&mut finding, waivers, today);
                 findings.push(finding);
             }
@@ -106,7 +108,7 @@ pub fn instances(check: &Check, parameters: &Parameters) -> Vec<Option<String>> 
 /// The fact of an instance: the check's fact with the instance appended.
 pub fn instance_fact(check: &Check, instance: Option<&str>) -> String {
     match instance {
-        Some(instance) => format!("{}.{instance}", check.fact),
+        Some(instance) => [&check.fact, ".", instance].concat(),
         None => check.fact.clone(),
     }
 }
@@ -114,7 +116,7 @@ pub fn instance_fact(check: &Check, instance: Option<&str>) -> String {
 /// The id of a finding.
 pub fn finding_id(check: &Check, instance: Option<&str>) -> String {
     match instance {
-        Some(instance) => format!("{}.{instance}", check.id),
+        Some(instance) => [&check.id, ".", instance].concat(),
         None => check.id.clone(),
     }
 }
@@ -175,9 +177,15 @@ impl<'a> Judge<'a> {
         Self { by_id, resolver, ports, needs: RefCell::default() }
     }
 
-    fn finding(&self, check: &'a Check, instance: Option<String>, id: String) -> Finding {
+    /// What would pass, in words.
+    fn expected(&self, check: &Check) -> String {
+        let pass = check.pass.as_ref();
+        pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default()
+    }
+
+    fn finding(&self, check: &'a Check, instance: Option<String>, id: String, expected: &str) -> Finding {
         let fact_id = instance_fact(check, instance.as_deref());
-        let mut finding = self.blank(check, instance, id);
+        let mut finding = self.blank(check, instance, id, expected);
         if let Some(reason) = self.missing_need(check) {
             finding.notes.push(reason);
             return finding;
@@ -224,7 +232,7 @@ impl<'a> Judge<'a> {
         finding
     }
 
-    fn blank(&self, check: &Check, instance: Option<String>, id: String) -> Finding {
+    fn blank(&self, check: &Check, instance: Option<String>, id: String, expected: &str) -> Finding {
         let title = match &instance {
             Some(instance) => self.instance_title(check, instance).into(),
             None => check.title.clone(),
@@ -237,11 +245,7 @@ impl<'a> Judge<'a> {
             result: Outcome::NotApplicable,
             severity: check.severity,
             title,
-            expected: check
-                .pass
-                .as_ref()
-                .map(|pass| evaluate::words(pass, check.nominal, &self.resolver))
-                .unwrap_or_default(),
+            expected: expected.to_owned(),
             observed: String::new(),
             live: None,
             boot: None,
@@ -302,9 +306,10 @@ impl<'a> Judge<'a> {
 
     fn settle(&self, check: &'a Check) {
         let instances = instances(check, self.resolver.parameters).into_iter();
+        let expected = self.expected(check);
         let outcomes = instances.map(|instance| {
             let id = finding_id(check, instance.as_deref());
-            self.finding(check, instance, id).result
+            self.finding(check, instance, id, &expected).result
         });
         let worst = outcomes.max_by_key(|outcome| outcome.badness()).unwrap_or(Outcome::NotApplicable);
         self.needs.borrow_mut().insert(check.id.as_str(), worst);

@@ -53,7 +53,7 @@ pub fn wishes(
                 continue;
             }
             let fact = instance_fact(check, instance.as_deref());
-            let finding = judge.finding(check, instance, id);
+            let finding = judge.finding(check, instance, id, &judge.expected(check));
             if finding.result != Outcome::NotApplicable {
                 wishes.extend(judge.resolver.wish(tune, fact, finding));
             }

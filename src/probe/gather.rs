@@ -26,15 +26,17 @@ const DEEP: &str = "deep.";
 /// Gathers what the selected checks need and nothing else.
 pub fn gather(host: &Host, catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool, deep: bool) -> Snapshot {
     let want = wanted(catalogue, select);
+    let taken_at = now();
+    let facts = facts(host, catalogue, &want, deep);
     Snapshot {
         schema: snapshot::SCHEMA.to_owned(),
         preflight: env!("CARGO_PKG_VERSION").to_owned(),
-        taken_at: now(),
-        host: identity::read(host),
+        taken_at,
+        host: identity::read(host, &facts),
         profile: catalogue.name.clone(),
         set: catalogue.set.clone(),
         sources: catalogue.sources.clone(),
-        facts: facts(host, catalogue, &want, deep),
+        facts,
     }
 }
 
@@ -124,8 +126,11 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
                 pending.push(parent);
             }
         }
-        for instance in judge::instances(check, &catalogue.parameters) {
-            add(&judge::instance_fact(check, instance.as_deref()), &mut ids);
+        if check.for_each.is_none() {
+            add(&check.fact, &mut ids);
+        }
+        for instance in judge::instances(check, &catalogue.parameters).into_iter().flatten() {
+            add_new(judge::instance_fact(check, Some(&instance)), &mut ids);
         }
         let conditions = check.when.iter().chain(check.cases.iter().flat_map(|case| &case.when));
         for condition in conditions {
@@ -143,18 +148,19 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
 /// Adds an id; a derived fact adds what it is computed from.
 fn add(id: &str, ids: &mut BTreeSet<String>) {
     if id.starts_with("derived.") {
-        for input in derived::inputs(id) {
-            insert(&input, ids);
-        }
-    } else {
-        insert(id, ids);
+        ids.extend(derived::inputs(id));
+    } else if !ids.contains(id) {
+        // Most ids come more than once, and are copied once.
+        ids.insert(id.to_owned());
     }
 }
 
-/// Most ids come more than once, and are copied once.
-fn insert(id: &str, ids: &mut BTreeSet<String>) {
-    if !ids.contains(id) {
-        ids.insert(id.to_owned());
+/// [`add`] of an id that hardly comes twice: that of an instance.
+fn add_new(id: String, ids: &mut BTreeSet<String>) {
+    if id.starts_with("derived.") {
+        ids.extend(derived::inputs(&id));
+    } else {
+        ids.insert(id);
     }
 }
 

@@ -4,8 +4,9 @@ use std::io::Read as _;
 
 use sysinfo::System;
 
-use super::{kernel, os_release};
+use super::kernel;
 use crate::facts::snapshot::HostIdentity;
+use crate::facts::{Facts, Value};
 use crate::host::Host;
 
 /// What is shown for a part that nothing tells.
@@ -17,9 +18,12 @@ const PROGRAMS: [&str; 6] = ["/usr/bin/env", "/bin/sh", "/usr/bin/bash", "/bin/b
 /// As much of an ELF file as holds `e_machine`.
 const ELF_HEAD_BYTES: usize = 20;
 
-/// Names the host; parts that cannot be told are `unknown`.
-pub fn read(host: &Host) -> HostIdentity {
-    let os = os_release::read(host).map_or_else(|_| UNKNOWN.to_owned(), |release| release.pretty_name);
+/// Names the host, its OS as the facts have it; parts that cannot be told are `unknown`.
+pub fn read(host: &Host, facts: &Facts) -> HostIdentity {
+    let os = match facts.value("os.name") {
+        Some(Value::Text(name)) => name.clone(),
+        _ => UNKNOWN.to_owned(),
+    };
     let kernel = kernel::release(host).map_or_else(|_| UNKNOWN.to_owned(), |(release, _)| release);
     let (name, arch) = if host.is_live() {
         (System::host_name().ok(), Some(System::cpu_arch()))
@@ -66,13 +70,20 @@ pub fn elf_machine(head: &[u8]) -> Option<&'static str> {
 #[expect(clippy::disallowed_methods, reason = "the tests build the roots they read")]
 mod tests {
     use super::*;
+    use crate::probe::{Want, os_release};
     use proptest::prelude::*;
     use std::fs;
+
+    fn identity(host: &Host) -> HostIdentity {
+        let mut facts = Facts::default();
+        os_release::probe(host, &Want::new(["os.name".to_owned()]), &mut facts);
+        read(host, &facts)
+    }
 
     #[test]
     fn the_live_host_is_named_like_uname_names_it() {
         let uname = nix::sys::utsname::uname().unwrap();
-        let identity = read(&Host::live());
+        let identity = identity(&Host::live());
         assert_eq!(identity.name, uname.nodename().to_str().unwrap());
         assert_eq!(identity.kernel, uname.release().to_str().unwrap());
         assert_eq!(identity.arch, uname.machine().to_str().unwrap());
@@ -82,7 +93,7 @@ mod tests {
     fn an_image_is_named_by_its_files() {
         let root = tempfile::tempdir().unwrap();
         let host = Host::at_root(root.path());
-        let nobody = read(&host);
+        let nobody = identity(&host);
         assert_eq!([nobody.name, nobody.os, nobody.kernel, nobody.arch], [UNKNOWN; 4]);
 
         fs::create_dir_all(root.path().join("etc")).unwrap();
@@ -94,7 +105,7 @@ mod tests {
         elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
         elf[18] = 183;
         fs::write(root.path().join("usr/bin/bash"), elf).unwrap();
-        let image = read(&host);
+        let image = identity(&host);
         assert_eq!(
             [&*image.name, &*image.os, &*image.kernel, &*image.arch],
             ["db1", "Debian 12", "6.1.0-13-amd64", "aarch64"]

@@ -40,7 +40,7 @@ pub struct Tuned {
     pub reapply: bool,
     /// Why the profile is not known, if so.
     pub problem: Option<String>,
-    /// With a problem: the text of every installed profile, to tell what tuned might set.
+    /// With a problem: the text of every installed profile without its comments, to tell what tuned might set.
     might: Arc<str>,
 }
 
@@ -70,8 +70,8 @@ pub fn load(host: &Host) -> Result<Option<Tuned>, ReadError> {
 /// Enabled at boot, or running now.
 fn starts(host: &Host) -> bool {
     let is_masked =
-        host.link_target("/etc/systemd/system/tuned.service").is_some_and(|to| to == Path::new("/dev/null"));
-    !is_masked && (units::is_enabled(host, "tuned") || host.exists("/run/tuned/tuned.pid"))
+        || host.link_target("/etc/systemd/system/tuned.service").is_some_and(|to| to == Path::new("/dev/null"));
+    units::is_enabled(host, "tuned") || (host.exists("/run/tuned/tuned.pid") && !is_masked())
 }
 
 /// `reapply_sysctl` of tuned-main.conf, on unless said otherwise.
@@ -101,7 +101,11 @@ fn every_profile(host: &Host) -> Result<String, ReadError> {
     for directory in PROFILE_DIRECTORIES {
         for name in host.list(directory)? {
             let path = Path::new(directory).join(name).join("tuned.conf");
-            text.push_str(&host.read_optional(path)?.unwrap_or_default());
+            for line in host.read_optional(path)?.unwrap_or_default().lines() {
+                // What a comment names is not set by it, and comments are the larger part.
+                text.push_str(tuned_profile::without_comment(line));
+                text.push('\n');
+            }
         }
     }
     Ok(text)

@@ -22,8 +22,7 @@ pub fn is_enabled(host: &Host, name: &str) -> bool {
     let linked = |directory: &str, suffixes: &[&str], name: &str| {
         host.list(directory).unwrap_or_default().iter().filter_map(|folder| folder.to_str()).any(|folder| {
             let path = format!("{directory}/{folder}/{name}");
-            suffixes.iter().any(|suffix| folder.ends_with(suffix))
-                && (host.link_target(&path).is_some() || host.exists(&path))
+            suffixes.iter().any(|suffix| folder.ends_with(suffix)) && host.has_entry(&path)
         })
     };
     !is_masked

@@ -104,7 +104,7 @@ proptest! {
     fn any_text_as_checks_waivers_or_os_profile_is_read_or_refused(text in "(\\PC|\n){0,200}") {
         let mut d = Diagnostics::default();
         let (source, tree) = d.open(diagnostic::Source::file("x", text));
-        check::read_file(source, &tree, &mut d);
+        check::read_file(source, &tree, &mut d, &mut Vec::new());
         waiver::read_file(source, &tree, &mut d);
         os::read(source, &tree, &mut d);
         let _ = d.render(true);

@@ -229,7 +229,7 @@ fn without_a_limit_memory_is_what_the_kernel_says() {
     assert_eq!(bytes(&facts, "memory.total"), kib * 1024);
 }
 
-/// By a fake: the kernel's own `/proc/meminfo` cannot be made to shrink. It covers the live reader, sysinfo included.
+/// By a fake: the kernel's own `/proc/meminfo` cannot be made to shrink. It covers the live reader.
 #[test]
 fn a_fake_meminfo_is_read_as_it_is_and_a_broken_one_is_unknown() {
     let fake = tempfile::NamedTempFile::new().unwrap();

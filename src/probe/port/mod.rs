@@ -95,9 +95,10 @@ pub fn bind_all(cx: &Context<'_>) -> Vec<Outcome> {
         };
         Outcome { port: port.clone(), answers, took: started.elapsed() }
     };
+    let all = cx.want.has("port.state.*");
     let wanted = |port: &&Port| {
         let instance = port.instance();
-        cx.want.has("port.state.*") || [STATE, IN_USE].iter().any(|family| cx.want.has(&format!("{family}{instance}")))
+        all || [STATE, IN_USE].iter().any(|family| cx.want.has(&[*family, &instance].concat()))
     };
     let ports: Vec<&Port> = cx.parameters.ports().filter(wanted).collect();
     let ask_all = |ports: &[&Port]| ports.iter().map(|port| ask(port)).collect::<Vec<_>>();
@@ -173,8 +174,8 @@ pub fn conclude(cx: &Context<'_>, outcomes: Vec<Outcome>, containers: &Container
 
 fn insert(outcome: &Outcome, (state, in_use): (Fact, Fact), facts: &mut Facts) {
     let instance = outcome.port.instance();
-    facts.live(format!("{STATE}{instance}"), state);
-    facts.live(format!("{IN_USE}{instance}"), in_use);
+    facts.live([STATE, &instance].concat(), state);
+    facts.live([IN_USE, &instance].concat(), in_use);
 }
 
 /// The asks whose holder must be looked for.

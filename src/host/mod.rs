@@ -298,6 +298,44 @@ mod tests {
         assert_eq!(host.read_text("/etc/loop").unwrap_err().source.raw_os_error(), Some(nix::libc::ELOOP));
     }
 
+    /// Where one read is taken for all of the file. Seen failing without each condition of `ends_with` but that of a full
+    /// buffer, which is a whole number of pages anyway.
+    #[test]
+    fn only_where_it_must_be_all_of_a_file_is_one_read_enough() {
+        for (path, read, is_all) in [
+            ("/etc/os-release", 0, true),
+            ("/etc/os-release", 267, true),
+            ("/etc/os-release", PAGE_BYTES, false),
+            ("/etc/os-release", FIRST_READ_BYTES, false),
+            ("/proc/sys/vm/swappiness", 3, true),
+            ("/sys/kernel/mm/transparent_hugepage/enabled", 23, true),
+            ("/proc/self/mountinfo", 3, false),
+            ("/proc/cmdline", 3, false),
+            ("/sys/fs/cgroup/cgroup.procs", 3, false),
+            ("/proc/self/mountinfo", 0, true),
+        ] {
+            assert_eq!(ends_with(Path::new(path), read), is_all, "{path} after {read} bytes");
+        }
+    }
+
+    /// The kernel hands these out in pieces, the first of them short. Seen failing with files of /proc taken to end there.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test reads as nobody else does")]
+    fn a_file_that_comes_in_pieces_is_read_whole() {
+        let symbols = Path::new("/proc/kallsyms");
+        let read = Host::live().read(symbols).unwrap();
+        assert_eq!(read.len(), fs::read(symbols).unwrap().len());
+        let mut file = Host::live().open(symbols).unwrap();
+        let first = first_read(&mut file, &mut [0; FIRST_READ_BYTES]).unwrap().len();
+        assert!(first < FIRST_READ_BYTES && first < read.len(), "this shows nothing: {first} of {}", read.len());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for length in [0, 1, PAGE_BYTES, FIRST_READ_BYTES - 1, FIRST_READ_BYTES, FIRST_READ_BYTES + 1, 70_000] {
+            fs::write(&path, vec![b'x'; length]).unwrap();
+            assert_eq!(Host::live().read(&path).unwrap().len(), length);
+        }
+    }
+
     #[test]
     fn an_error_names_the_path_and_not_the_errno() {
         let error = Host::live().read_text("/nonexistent/file").unwrap_err();

@@ -130,3 +130,28 @@ impl HostTruth<'_> {
         facts
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test builds the root it reads")]
+mod tests {
+    use super::*;
+    use crate::catalog::library;
+
+    /// A plan asks for every line of our file, of one reading. Seen failing with the files read for each question.
+    #[test]
+    fn a_plan_reads_the_boot_files_once() {
+        let root = tempfile::tempdir().unwrap();
+        let later = root.path().join("etc/sysctl.d/99-zzz.conf");
+        std::fs::create_dir_all(later.parent().unwrap()).unwrap();
+        std::fs::write(&later, "vm.swappiness = 5\nvm.overcommit_memory = 0\n").unwrap();
+        let host = Host::at_root(root.path());
+        let os = library::os_profile("debian", &[]);
+        let ours = "vm.swappiness = 10\nvm.overcommit_memory = 1\n";
+        let lost = |value: &str, line| Some((value.to_owned(), format!("/etc/sysctl.d/99-zzz.conf:{line}")));
+        let rehearsal = Rehearsal::new(&host, os);
+        assert_eq!(rehearsal.would_lose(ours, "vm.swappiness"), lost("5", 1));
+        std::fs::remove_file(&later).unwrap();
+        assert_eq!(rehearsal.would_lose(ours, "vm.overcommit_memory"), lost("0", 2));
+        assert_eq!(Rehearsal::new(&host, os).would_lose(ours, "vm.swappiness"), None, "another plan looks anew");
+    }
+}

@@ -11,6 +11,7 @@ mod fixtures;
 mod help;
 mod hostile;
 mod lint;
+mod panics;
 mod report;
 mod schema;
 mod selection;

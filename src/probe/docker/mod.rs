@@ -214,7 +214,7 @@ impl Handle {
     }
 
     /// Waits for the answers; at most the deadline and what a killed Compose needs to end. A panic over there becomes
-    /// unknown facts.
+    /// unknown facts where the build unwinds; a release does not and has ended already, with the code of an internal error.
     pub fn finish(self) -> Docker {
         match self.0 {
             Progress::Done(docker) => *docker,

@@ -163,13 +163,13 @@ fn only_what_is_wanted_is_inserted() {
     assert!(started.elapsed() < Duration::from_millis(300), "what nobody wants was waited for");
 }
 
-/// Seen to take 3.8 s with a deadline of Compose's own, which starts when the engine answers. The two are a deadline
-/// apart, so that a busy machine does not decide.
+/// With a deadline of Compose's own, which starts when the engine answers, this takes 6 s at the least (seen). The engine
+/// answers 2 s before the deadline, so that a busy machine does not decide.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the test builds the plugin it runs")]
 fn a_slow_engine_and_a_hanging_compose_cost_the_deadline_once() {
     use std::os::unix::fs::PermissionsExt as _;
-    const DEADLINE: Duration = Duration::from_secs(2);
+    const DEADLINE: Duration = Duration::from_secs(4);
     let folder = tempfile::tempdir().unwrap();
     let plugin = folder.path().join("config/cli-plugins/docker-compose");
     std::fs::create_dir_all(plugin.parent().unwrap()).unwrap();
@@ -177,7 +177,7 @@ fn a_slow_engine_and_a_hanging_compose_cost_the_deadline_once() {
     std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
     let socket = fake(folder.path(), |path| {
         (path == "/_ping").then(|| {
-            thread::sleep(DEADLINE.mul_f64(0.9));
+            thread::sleep(DEADLINE / 2);
             "OK"
         })
     });
@@ -186,7 +186,7 @@ fn a_slow_engine_and_a_hanging_compose_cost_the_deadline_once() {
     request.environment.docker_config = Some(folder.path().join("config"));
     let started = Instant::now();
     let docker = start_with(request).finish();
-    assert!(started.elapsed() < DEADLINE.mul_f64(1.5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < DEADLINE.mul_f64(1.45), "{:?}", started.elapsed());
     assert!(shown(&docker, "docker.compose").contains("did not answer"), "{}", shown(&docker, "docker.compose"));
 }
 

@@ -196,14 +196,21 @@ impl Routed {
             _ => None,
         };
         let (name, to) = (of(Field::InName)?, of(Field::Destination)?);
-        let (first, last) = one(to)?;
         let v6 = of(Field::NfProto).and_then(one)? == (10, 10);
-        let ports = of(Field::DestinationPort)?;
-        let ranges = ports.within.iter().filter_map(|range| range.first().copied());
-        let ports: PortSet = ranges
-            .filter_map(|(first, last)| Some(u16::try_from(first).ok()?..=u16::try_from(last).ok()?))
-            .flatten()
-            .collect();
+        // The kernel compares the bits of the prefix only.
+        let (first, last) = one(to)?;
+        let width = if v6 { u128::MAX } else { u128::from(u32::MAX) };
+        let last = last | to.keys.first().map_or(0, |key| !key.mask & width);
+        // One range is two comparisons.
+        let asked = |test: &&&Test| test.keys.iter().any(|key| key.field == Field::DestinationPort);
+        let mut ports: Option<PortSet> = None;
+        for test in tests.iter().filter(asked) {
+            let ranges = test.within.iter().filter_map(|range| range.first().copied());
+            let found = ranges.filter_map(|(first, last)| Some(u16::try_from(first).ok()?..=u16::try_from(last).ok()?));
+            let found = found.flatten().filter(|port| ports.as_ref().is_none_or(|ports| ports.contains(*port)));
+            ports = Some(found.collect());
+        }
+        let ports = ports?;
         let is_udp = of(Field::L4Proto).and_then(one)? == (17, 17);
         let bytes = one(name)?.0.to_be_bytes();
         let bridge = bytes.split(|byte| *byte == 0).next().map(String::from_utf8_lossy)?.into_owned();
@@ -296,6 +303,7 @@ pub fn is_one_table(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rules::Key;
     use super::*;
     use proptest::prelude::*;
 
@@ -375,6 +383,34 @@ mod tests {
         ] {
             assert!(!is_one_table(text), "{text:?}");
         }
+    }
+
+    /// As the kernel lists `ip daddr 172.20.0.0/16`: the value under a mask. Seen failing without the mask: the guard that
+    /// was just applied then differed from the plan.
+    #[test]
+    fn what_is_routed_is_read_back_with_its_prefix() {
+        let test = |key: Key, range: (u128, u128), negated| Step::When(Condition::masked(key, [range], negated));
+        let bridge = super::super::rules::text("br-0123456789ab");
+        let routed = |v6: bool, value: u128, mask: u128, ports: &[(u128, u128)]| {
+            let mut steps = vec![
+                test(Key::whole(Field::InName), (bridge, bridge), true),
+                test(Key::whole(Field::NfProto), if v6 { (10, 10) } else { (2, 2) }, false),
+                test(Key { field: Field::Destination, mask }, (value, value), false),
+                test(Key::whole(Field::L4Proto), (6, 6), false),
+            ];
+            steps.extend(ports.iter().map(|range| test(Key::whole(Field::DestinationPort), *range, false)));
+            steps.push(Step::Verdict(Verdict::Goto("restrict".into())));
+            Routed::read(&Rule { steps, ..Rule::default() }).unwrap()
+        };
+        let read = |v6, value, mask| routed(v6, value, mask, &[(6379, 6379)]);
+        assert_eq!(read(false, 0xac14_0000, 0xffff_0000), guard().routed[0]);
+        assert_eq!(read(false, 0xac14_0005, u128::MAX).networks, networks(&["172.20.0.5"]));
+        let wide = 0xfd00_0021_u128 << 96;
+        assert_eq!(read(true, wide, !(u128::MAX >> 64)).networks, networks(&["fd00:21::/64"]));
+        assert_eq!(read(true, wide | 5, u128::MAX).networks, networks(&["fd00:21::5"]));
+        // `6379-6381` is asked in two steps. Seen failing with the first one alone: 6379-65535.
+        let range = routed(false, 0xac14_0000, 0xffff_0000, &[(6379, 65535), (0, 6381)]);
+        assert_eq!(range.tcp.to_string(), "6379-6381");
     }
 
     #[test]

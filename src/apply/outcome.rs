@@ -181,7 +181,11 @@ fn change(step: &StepProgress, state: State) -> ChangeOutcome {
 /// Why a command ended before it changed anything.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    #[error("the plan has conflicts that are not allowed: {}", .0.join(", "))]
+    /// Each conflict with its reason: without a terminal nobody has seen the plan.
+    #[error(
+        "the plan has conflicts that are not allowed\n{}\nhint: `--allow` with the id of a conflict goes on in spite of it",
+        .0.join("\n")
+    )]
     NotAllowed(Vec<String>),
     #[error("{0}")]
     Refused(String),

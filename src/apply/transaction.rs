@@ -16,7 +16,7 @@ use super::store::StoreError;
 use super::{Env, LOCK_PATIENCE};
 use crate::facts::Layer;
 use crate::host::safe_file::Digest;
-use crate::plan::Plan;
+use crate::plan::{Conflict, Plan};
 
 /// How long the confirm of a plan is awaited that can cut the connection of the person who applies it.
 const RISKY_WINDOW: Duration = Duration::from_mins(2);
@@ -59,7 +59,8 @@ impl Default for Options {
 
 /// Carries out a plan as one transaction.
 pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, ApplyError> {
-    let not_allowed: Vec<String> = plan.unallowed(&options.allow).map(|conflict| conflict.id.clone()).collect();
+    let words = |conflict: &Conflict| format!("{}: {}", conflict.id, conflict.reason);
+    let not_allowed: Vec<String> = plan.unallowed(&options.allow).map(words).collect();
     if !not_allowed.is_empty() {
         return Err(ApplyError::NotAllowed(not_allowed));
     }

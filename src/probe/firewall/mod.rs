@@ -3,6 +3,7 @@
 pub mod connections;
 pub mod entries;
 pub mod interfaces;
+mod listeners;
 pub mod manager;
 pub mod nft;
 pub mod peers;

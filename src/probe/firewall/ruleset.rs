@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{entries, interfaces, nft};
+use super::{entries, interfaces, listeners, nft};
 use crate::catalog::parameters::Port;
 use crate::facts::{Fact, Facts, Layer, Value};
 use crate::firewall::boot;
@@ -15,6 +15,7 @@ use crate::firewall::intent::Intent;
 use crate::firewall::packet::{Interface, Way};
 use crate::firewall::region::{self, Ranges};
 use crate::firewall::rules::{Family, Ruleset, Step, Table};
+use crate::host::sock_diag::Entry;
 use crate::host::{Host, describe, nfnetlink, rtnetlink};
 use crate::probe::Context;
 use crate::probe::containers::Containers;
@@ -204,6 +205,8 @@ struct Ground<'a> {
     intent: Intent,
     legacy: bool,
     on_host_network: bool,
+    /// Sockets that wait on the host's own network; `None` when the kernel does not tell.
+    listening: Option<Vec<Entry>>,
     forwarding: [Option<bool>; 2],
 }
 
@@ -242,6 +245,7 @@ fn exposures(
         intent,
         legacy,
         on_host_network: cx.parameters.text("topology") == Some("host"),
+        listening: listeners::gather(),
         forwarding: [forwards("/proc/sys/net/ipv4/ip_forward"), forwards("/proc/sys/net/ipv6/conf/all/forwarding")],
     };
     let mut more_open = None;
@@ -328,6 +332,8 @@ impl Ground<'_> {
             }
             Containers::Unknown(_) => None,
         };
+        // A container on the host's network publishes nothing: it listens, like any process of the host.
+        let published = published.or_else(|| listeners::addresses(self.listening.as_deref()?, port));
         let is_predicted = published.is_none();
         let wanted = || cx.parameters.list("publish_address").iter().filter_map(|word| word.parse().ok()).collect();
         let addresses: Vec<IpAddr> = published.unwrap_or_else(wanted);
@@ -420,7 +426,7 @@ impl Ground<'_> {
         }
         let container =
             Prediction { address: FIRST_CONTAINER[usize::from(v6)], port: port.port, bridge: FIRST_BRIDGE.to_owned() };
-        if v6 { vec![Some(container), None] } else { vec![Some(container)] }
+        if v6 || self.listening.is_none() { vec![Some(container), None] } else { vec![Some(container)] }
     }
 }
 

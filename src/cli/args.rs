@@ -162,7 +162,8 @@ pub enum Format {
     Json,
 }
 
-/// Where transactions are kept. Hidden: the timer hands it on, tests use it.
+// Where transactions are kept. Hidden: the timer hands it on, tests use it. A `///` here would become the help text of
+// every command that has it.
 #[derive(Debug, Args)]
 pub struct StateArgs {
     /// Instead of /var/lib/preflight; it must exist
@@ -235,7 +236,7 @@ pub enum PlainFormat {
     Json,
 }
 
-/// Where the files are, and how the answer is shown.
+// Where the files are, and how the answer is shown.
 #[derive(Debug, Args)]
 pub struct ChangeArgs {
     #[command(flatten)]

@@ -2,6 +2,30 @@
 
 use crate::support::Lab;
 
+/// Seen failing with a `///` at arguments that several commands share: it took the place of what the command is for.
+#[test]
+fn each_command_says_the_same_of_itself_as_the_list_does() {
+    let lab = Lab::new();
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let list = lab.run(["--help"]).stdout;
+    let commands = list.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
+    let mut about: Vec<(String, String)> = Vec::new();
+    for line in commands.lines() {
+        let first = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')).and_then(|rest| rest.split_once(' '));
+        if let Some((name, text)) = first {
+            about.push((name.to_owned(), words(text)));
+        } else {
+            let (_, text) = about.last_mut().unwrap();
+            *text = words(&format!("{text} {line}"));
+        }
+    }
+    assert!(about.len() > 10, "{about:?}");
+    for (name, text) in about.iter().filter(|(name, _)| name != "help") {
+        let help = lab.run([name.as_str(), "--help"]).stdout;
+        assert_eq!(words(help.split_once("\n\n").unwrap().0), *text, "{name}");
+    }
+}
+
 #[test]
 fn help_of_every_subcommand() {
     let lab = Lab::new();

@@ -51,6 +51,7 @@ pub const FACTS: &[Spec] = facts! {
     "tool.*" Bool Live "whether a program of that name is in the PATH" "which(1)";
 
     "docker.state" Text Live "`running`, `stopped` (the socket or dockerd is there, but nobody listens), `absent` (no socket), `hanging` (no answer in time) or `failing` (answers with errors); unknown without permission" "GET /_ping";
+    "boot.docker" Text Live "`enabled`: the service manager starts Docker at boot; `socket`: only once somebody asks it something; `disabled`" "systemd.unit(5), /etc/runlevels";
     "docker.endpoint" Text Live "the endpoint asked, and what chose it" "DOCKER_HOST, DOCKER_CONTEXT, config.json, default sockets";
     "docker.kind" Text Live "`docker`, `podman`, `desktop` or `rootless`" "GET /version, /info";
     "docker.version" Version Live "the engine's version" "GET /version";

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::containers::Containers;
 use super::docker::{self, Docker};
 use super::{
-    Context, Probe, Want, clocksource, conntrack, cpu, deep, disk, firewall, host_container, identity, kernel, memory,
-    os_release, pam_limits, port, service, sysctl, thp, time, tools,
+    Context, Probe, Want, clocksource, conntrack, cpu, deep, disk, docker_boot, firewall, host_container, identity,
+    kernel, memory, os_release, pam_limits, port, service, sysctl, thp, time, tools,
 };
 use crate::catalog::check::Check;
 use crate::catalog::os::OsProfile;
@@ -47,6 +47,7 @@ const PROBES: &[Probe] = &[
     thp::probe,
     pam_limits::probe,
     service::probe,
+    docker_boot::probe,
     conntrack::probe,
     host_container::probe,
     tools::probe,

@@ -13,6 +13,7 @@ pub mod cpu;
 pub mod deep;
 pub mod disk;
 pub mod docker;
+pub mod docker_boot;
 pub mod firewall;
 pub mod gather;
 pub mod host_container;

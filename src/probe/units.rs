@@ -15,18 +15,24 @@ pub const UNIT_FOLDERS: [&str; 5] = [
 
 /// Whether a service of that name starts at boot, under systemd or OpenRC. A unit that is masked never does.
 pub fn is_enabled(host: &Host, name: &str) -> bool {
-    let unit = format!("{name}.service");
+    is_linked(host, &format!("{name}.service")) || has_link(host, "/etc/runlevels", &[""], name)
+}
+
+/// Whether systemd starts a unit at boot: a service, or a socket behind which one waits.
+pub fn is_linked(host: &Host, unit: &str) -> bool {
     let is_masked = ["/etc/systemd/system", "/run/systemd/system"]
         .iter()
         .any(|folder| host.link_target(format!("{folder}/{unit}")).is_some_and(|to| to == Path::new("/dev/null")));
-    let linked = |directory: &str, suffixes: &[&str], name: &str| {
-        host.list(directory).unwrap_or_default().iter().filter_map(|folder| folder.to_str()).any(|folder| {
-            let path = format!("{directory}/{folder}/{name}");
-            suffixes.iter().any(|suffix| folder.ends_with(suffix)) && host.has_entry(&path)
-        })
-    };
-    !is_masked
-        && (linked("/etc/systemd/system", &[".wants", ".requires"], &unit) || linked("/etc/runlevels", &[""], name))
+    !is_masked && has_link(host, "/etc/systemd/system", &[".wants", ".requires"], unit)
+}
+
+/// Whether a name stands in one of the folders below a directory that end so.
+fn has_link(host: &Host, directory: &str, suffixes: &[&str], name: &str) -> bool {
+    host.list(directory).unwrap_or_default().iter().filter_map(|folder| folder.to_str()).any(|folder| {
+        let path = format!("{directory}/{folder}/{name}");
+        suffixes.iter().any(|suffix| folder.ends_with(suffix))
+            && (host.link_target(&path).is_some() || host.exists(&path))
+    })
 }
 
 /// Whether the service manager says that a service is started. systemd keeps a link per unit from its start until it is

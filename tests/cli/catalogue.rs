@@ -90,6 +90,7 @@ fn the_ids_of_the_catalogue() {
     tool.git recommended
     tool.curl recommended
     docker.reachable blocker
+    docker.boot-enabled recommended
     docker.kind recommended
     docker.engine required
     docker.api blocker

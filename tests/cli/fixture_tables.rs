@@ -28,7 +28,7 @@ fn acme_linux() {
     fail kernel.conntrack: 93 %
     fail limits.nr-open: 32768 | boot 32768 @ /etc/sysctl.d/60-acme.conf:5
     fail limits.pam-lockout: /etc/security/limits.conf:9 65535
-    not applicable: 51
+    not applicable: 52
     ");
 }
 
@@ -40,6 +40,7 @@ fn alpine_3_22() {
     pass os.kernel: 6.12.57-0-lts
     warn tool.git: no
     pass tool.curl: yes
+    pass docker.boot-enabled: enabled
     pass port.ephemeral-overlap: none
     pass firewall.flush-risk: no
     warn resource.memory: 1.9 GiB
@@ -87,7 +88,7 @@ fn amazon_2023() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 50
+    not applicable: 51
     ");
 }
 
@@ -116,7 +117,7 @@ fn arch() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 51
+    not applicable: 52
     ");
 }
 
@@ -145,7 +146,7 @@ fn debian_12() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 51
+    not applicable: 52
     ");
 }
 
@@ -175,7 +176,7 @@ fn debian_13() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 50
+    not applicable: 51
     ");
 }
 
@@ -203,7 +204,7 @@ fn fedora_43() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 52
+    not applicable: 53
     ");
 }
 
@@ -227,7 +228,7 @@ fn mystery_os() {
     pass kernel.swappiness: 60 | boot 60 by default
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 56
+    not applicable: 57
     ");
 }
 
@@ -256,7 +257,7 @@ fn opensuse_leap_15_6() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 51
+    not applicable: 52
     ");
 }
 
@@ -285,7 +286,7 @@ fn rhel_9() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 51
+    not applicable: 52
     ");
 }
 
@@ -314,7 +315,7 @@ fn rocky_8() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 51
+    not applicable: 52
     ");
 }
 
@@ -344,6 +345,6 @@ fn ubuntu_22_04() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 50
+    not applicable: 51
     ");
 }

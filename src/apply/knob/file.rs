@@ -201,9 +201,9 @@ impl Knob for ManagedFile<'_> {
         if missing == 0 {
             let stage = stage_name(&self.path, tx.word());
             let attributes = self.attributes()?;
-            return self
-                .tree
-                .stage(&self.path, &stage, after.as_bytes(), attributes)
+            let again = self.tree.unstage(&self.path, &stage);
+            return again
+                .and_then(|()| self.tree.stage(&self.path, &stage, after.as_bytes(), attributes))
                 .map_err(|error| self.failed(error));
         }
         let above = self.path.ancestors().nth(usize::from(missing)).unwrap_or(&self.path);
@@ -343,6 +343,19 @@ mod tests {
         knob.restore(&tx(), &before).unwrap();
         assert_eq!(names(&tree, "/etc/systemd/system"), [""; 0]);
         assert_eq!(knob.read().unwrap(), before);
+    }
+
+    /// The rehearsal of the timer stages what the apply has staged. Without the `unstage` in `ManagedFile::stage` it was
+    /// refused, and with it each plan that brings the service for the recovery.
+    #[test]
+    fn staging_twice_is_staging_once() {
+        let (_root, tree) = root();
+        let knob = ManagedFile::new(&tree, DROP_IN).unwrap();
+        knob.stage(&tx(), "vm.overcommit_memory = 1\n").unwrap();
+        knob.stage(&tx(), "vm.overcommit_memory = 1\n").unwrap();
+        assert_eq!(names(&tree, "/etc/sysctl.d").len(), 1);
+        knob.unstage(&tx()).unwrap();
+        assert_eq!(names(&tree, "/etc/sysctl.d"), [""; 0]);
     }
 
     /// With the digest comparison in `put` taken out, the half-written stage of a killed run is published.

@@ -145,6 +145,8 @@ fn rollbacks_go_newest_first_and_keep_what_somebody_made_of_our_file() {
     assert_eq!((world.value("fake:a"), world.value(DROP_IN)), (Some("p1".into()), Some("p1".into())));
     let progress = Progress::of(&world.store().read(&ids[2]).unwrap().unwrap()).unwrap();
     assert_eq!(progress.steps[1].drifted.as_deref(), Some("edited by hand\n"));
+    assert!(outcomes[0].warnings.iter().any(|it| it.contains(DROP_IN) && it.contains(ids[2].as_str())), "{outcomes:?}");
+    assert_eq!(outcomes[1].warnings, [""; 0], "nobody touched that one");
     let entries = world.process(|env| history(env, 2)).unwrap().unwrap();
     assert_eq!(
         entries.iter().map(|entry| (entry.tx.clone(), entry.state)).collect::<Vec<_>>(),

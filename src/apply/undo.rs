@@ -2,6 +2,7 @@
 
 use super::journal::{Event, UndoneBy};
 use super::knob::{KnobError, Undo, Undoing};
+use super::progress::StepProgress;
 use super::session::{Session, shown};
 use super::store::StoreError;
 use super::who::Who;
@@ -37,6 +38,7 @@ impl Session<'_> {
             }
             self.env.watch.checkpoint("one undone");
         }
+        self.tell_drift();
         if !failed.is_empty() {
             for error in &failed {
                 self.warn(error.clone());
@@ -49,6 +51,22 @@ impl Session<'_> {
             self.warn(error.to_string());
         }
         Ok(())
+    }
+
+    /// What is ours alone goes back whatever became of it, and that is said. From the journal, so that a recovery tells it too.
+    fn tell_drift(&mut self) {
+        let is_drifted = |step: &&StepProgress| step.drifted.is_some() && step.undone.is_some();
+        let tx = self.tx();
+        let say = |step: &StepProgress| {
+            let target = &step.step.target;
+            format!(
+                "{target} was not as preflight had left it; it is preflight's alone and is as before all the same, and what it was is kept in the journal of {tx}"
+            )
+        };
+        let told: Vec<String> = self.progress.steps.iter().filter(is_drifted).map(say).collect();
+        for warning in told {
+            self.warn(warning);
+        }
     }
 
     fn undo_one(&mut self, step: usize) -> Result<(), KnobError> {

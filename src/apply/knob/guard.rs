@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The name of the knob behind `guard:`.
 pub const NFT: &str = "nft";
 
+/// How nft is called to load a table. Nobody else writes it so, and a run that was killed may have left one behind.
+const LOAD: [&str; 2] = ["--file", "-"];
+
 /// The table `inet preflight`. Its value is the table as text, in the form of [`guard::tidy`].
 #[derive(Debug)]
 pub struct NftGuard<'a> {
@@ -41,7 +44,7 @@ impl<'a> NftGuard<'a> {
 
     /// Loads the table in one transaction of the kernel; with `trial` it is only looked at.
     fn load(&self, text: &str, trial: bool) -> Result<(), KnobError> {
-        let args: &[&str] = if trial { &["-c", "-f", "-"] } else { &["-f", "-"] };
+        let args: &[&str] = if trial { &["--check", "--file", "-"] } else { &LOAD };
         self.run(args, Some(format!("{}{text}", guard::REMOVE))).map(drop)
     }
 }
@@ -66,6 +69,7 @@ impl Knob for NftGuard<'_> {
     }
 
     fn read(&self) -> Result<Reading, KnobError> {
+        tool::wait_for(&LOAD.map(str::to_owned));
         let tables = self.run(&["list", "tables"], None)?.stdout;
         if !tables.lines().any(|line| line.trim().strip_prefix("table ") == Some(TABLE)) {
             return Ok(Reading::default());

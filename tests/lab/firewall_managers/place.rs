@@ -70,7 +70,7 @@ impl Ran {
     }
 }
 
-fn ran(output: Output) -> Ran {
+pub(crate) fn ran(output: Output) -> Ran {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
@@ -174,12 +174,18 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// A program on the clients' side of the wire.
+    pub(crate) fn client(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.client.id())).arg(program).stdin(Stdio::null());
+        command
+    }
+
     /// Whether a client that comes from the network of that address gets a connection.
     pub(crate) fn reaches(&self, address: &str, port: u16) -> bool {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.client.id()));
-        command.args(["timeout", "1", "bash", "-c", &format!("exec 3<>/dev/tcp/{address}/{port}")]);
-        command.stdin(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        let mut command = self.client("timeout");
+        command.args(["1", "bash", "-c", &format!("exec 3<>/dev/tcp/{address}/{port}")]);
+        command.stderr(Stdio::null()).status().unwrap().success()
     }
 
     /// The workload's ports are open to the allowed networks and to nobody else; a port that is open to all shows that

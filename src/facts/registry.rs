@@ -71,6 +71,7 @@ pub const FACTS: &[Spec] = facts! {
     "docker.warnings" Set Live "what the engine itself warns of, verbatim" "GET /info Warnings";
     "docker.networks" Set Live "subnets of Docker's bridge networks on this host" "GET /networks";
     "docker.networks-auto" Set Live "those of them that Docker took from its own pools, as far as it tells: made anew, a network may get another" "GET /networks IPAM";
+    "docker.workload-outside" Set Live "`CONTAINER on NETWORK (macvlan)`: containers of the workload with an address of their own in the outer network, whose packets no rule of the host sees" "GET /networks, /containers/json";
     "docker.workload-routes" Set Live "`BRIDGE SUBNET tcp/PORT`: ports of the workload's containers that a packet routed to the container's own address reaches past every published port; none from engine 28 on, which drops that" "GET /version, /networks, /containers/json";
     "docker.root-space.*" Bytes Live "what an unprivileged writer has left under the root of the instance: `docker` (DockerRootDir) or `containerd`" "statvfs(3)";
     "docker.root-inodes.*" Percent Live "percent of inodes free under the same roots; absent where the file system does not count them" "statvfs(3)";
@@ -123,7 +124,7 @@ pub const FACTS: &[Spec] = facts! {
     "derived.disk.needed" Bytes Live "nodes_here × 3 × maxmemory: snapshot, append-only file and its rewrite" "maxmemory, nodes_here";
     "derived.nofile.needed" Int Live "maxclients + 32: what Redis asks for" "maxclients";
     "derived.port.state.*" Text Live "`port.state`, but `taken` for whatever is in use when `ports_expected` is `free`" "port.state.*, port.in-use.*, ports_expected";
-    "derived.firewall.guard" Text Live "the guard of the workload's ports: `as planned`, `differs` from what the profile wants now, `missing`, or `not needed` where nothing is published beyond loopback" "firewall.guard, docker.networks, docker.networks-auto, docker.workload-routes, ports, allow";
+    "derived.firewall.guard" Text Live "the guard of the workload's ports: `as planned`, `differs` from what the profile wants now, `missing`, or `not needed` where nothing is published beyond loopback" "firewall.guard, docker.networks, docker.networks-auto, docker.workload-routes, docker.workload-outside, ports, allow";
     "derived.firewall.persistence" Text Live "whether the guard that is there comes back at boot: `kept`, `lost`, `differs`; absent without a guard" "firewall.guard";
     "derived.firewall.entries" Set Live "allow entries of the profile that are missing in an active ufw or a running firewalld" "firewall.ufw-entries, firewall.firewalld-entries, docker.networks";
     "derived.port.ephemeral-overlap" Set Live "workload ports inside ip_local_port_range that ip_local_reserved_ports does not keep free" "sysctl.net.ipv4.ip_local_port_range, sysctl.net.ipv4.ip_local_reserved_ports, ports";

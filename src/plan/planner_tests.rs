@@ -181,12 +181,13 @@ struct Around {
     connected: Connected,
     service: Option<bool>,
     existing: Existing,
+    outside: BTreeSet<String>,
 }
 
 impl Default for Around {
     fn default() -> Self {
         let connected = Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) };
-        Self { connected, service: Some(false), existing: Existing::default() }
+        Self { connected, service: Some(false), existing: Existing::default(), outside: BTreeSet::new() }
     }
 }
 
@@ -200,6 +201,7 @@ fn guarded(os: &str, live: &str, around: &Around) -> Plan {
     let mut facts = Facts::default();
     facts.live("firewall.guard", Fact::known(Value::Text(live.into()), "test"));
     facts.live("docker.networks", Fact::known(Value::Set(["172.18.0.0/16".to_owned()].into()), "test"));
+    facts.live("docker.workload-outside", Fact::known(Value::Set(around.outside.clone()), "test"));
     let mut wish = nofile();
     wish.finding.id = "firewall.guard".into();
     wish.fact = "derived.firewall.guard".into();
@@ -283,4 +285,13 @@ fn whoever_is_inside_and_would_be_shut_out_is_a_conflict() {
         let [(found, reason)] = &with(sshd, peers)[..] else { panic!("{words}: not one conflict") };
         assert!(found == id && reason.contains(words), "{found} {reason}");
     }
+}
+
+/// Seen failing without the step in `Planner::firewall_guard`.
+#[test]
+fn the_plan_names_the_containers_that_no_guard_covers() {
+    let around = Around { outside: ["redis on lan (macvlan)".to_owned()].into(), ..Around::default() };
+    let [manual] = &guarded("debian", "none", &around).manual[..] else { panic!("not one step") };
+    assert!(manual.reason.contains("redis on lan (macvlan)"), "{manual:?}");
+    assert!(guarded("debian", "none", &Around::default()).manual.is_empty());
 }

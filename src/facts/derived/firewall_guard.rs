@@ -7,8 +7,8 @@ use crate::firewall::guard::{Guard, Routed};
 use crate::firewall::intent::{Intent, PortSet};
 
 /// What it is made of.
-pub(super) const INPUTS: [&str; 4] =
-    ["firewall.guard", "docker.networks", "docker.networks-auto", "docker.workload-routes"];
+pub(super) const INPUTS: [&str; 5] =
+    ["firewall.guard", "docker.networks", "docker.networks-auto", "docker.workload-routes", "docker.workload-outside"];
 
 const GUARD: &str = INPUTS[0];
 
@@ -70,6 +70,20 @@ fn routed(facts: &Facts) -> Result<Vec<Routed>, String> {
         .collect())
 }
 
+/// The containers of the workload that no guard of this host covers, in words.
+pub fn uncovered(facts: &Facts) -> Option<String> {
+    match facts.value("docker.workload-outside") {
+        Some(Value::Set(words)) if !words.is_empty() => {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            Some(format!(
+                "no rule of this host sees the packets of {}: the guard does not cover them",
+                words.join(", ")
+            ))
+        }
+        _ => None,
+    }
+}
+
 /// Whether any port is published where strangers can be.
 fn is_published(parameters: &Parameters) -> bool {
     let is_loopback = |word: &String| word.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
@@ -86,19 +100,19 @@ pub(super) fn guard(facts: &Facts, parameters: &Parameters) -> Result<Fact, Fact
     let wanted = wanted(facts, parameters)
         .map_err(|why| Fact::unknown(why, Some("start Docker, or name the networks in `allow`"), &source))?;
     let auto = facts.get("docker.networks-auto", Layer::Live).and_then(Fact::value);
-    let note = match auto {
-        Some(Value::Set(words)) if !words.is_empty() => {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            format!("Docker chose {} itself: a network that is made anew may get another", words.join(", "))
-        }
-        _ => String::new(),
-    };
+    let mut notes: Vec<String> = uncovered(facts).into_iter().collect();
+    if let Some(Value::Set(words)) = auto
+        && !words.is_empty()
+    {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        notes.push(format!("Docker chose {} itself: a network that is made anew may get another", words.join(", ")));
+    }
     let fact = match found {
         "none" => known("missing"),
         found if found == wanted.text() => known("as planned"),
         _ => known("differs"),
     };
-    Ok(if note.is_empty() { fact } else { fact.note(note) })
+    Ok(if notes.is_empty() { fact } else { fact.note(notes.join("; ")) })
 }
 
 pub(super) fn persistence(facts: &Facts) -> Result<Fact, Fact> {
@@ -172,6 +186,18 @@ mod tests {
             assert_eq!(word(&guard(&facts(live, "none", networks), &open)), expected, "{live}");
         }
         assert_eq!(word(&guard(&facts("none", "none", &[]), &parameters("127.0.0.1"))), "not needed");
+    }
+
+    /// Seen failing without the note.
+    #[test]
+    fn a_guard_says_whom_it_does_not_cover() {
+        let mut facts = facts("none", "none", &[]);
+        facts.live(
+            "docker.workload-outside",
+            Fact::known(Value::Set(["redis on lan (macvlan)".to_owned()].into()), "test"),
+        );
+        let note = guard(&facts, &parameters("0.0.0.0")).unwrap().note.unwrap();
+        assert!(note.contains("redis on lan (macvlan)"), "{note}");
     }
 
     #[test]

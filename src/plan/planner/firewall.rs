@@ -35,6 +35,11 @@ impl Planner<'_> {
         }
         self.guard_boot(wish, text);
         self.pin_networks(wish, &guard.intent);
+        if let Some(reason) = firewall_guard::uncovered(self.ground.facts) {
+            let text =
+                "put these containers on a bridge network, or keep strangers from them where their network begins";
+            self.manual(wish, &reason, text.to_owned());
+        }
     }
 
     fn guard_live(&mut self, wish: &Wish, intent: &Intent, text: &str) {

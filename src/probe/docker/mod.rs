@@ -103,7 +103,8 @@ impl Request {
         }
         let network = |name: &str| scope(&format!("sysctl.{name}")) == Scope::Network;
         let containers = cx.want.has(NOFILE)
-            || cx.want.has("docker.workload-routes")
+            || cx.want.has(networks::ROUTES)
+            || cx.want.has(networks::OUTSIDE)
             || cx.want.any("port.state.")
             || cx.want.family("sysctl.").any(|name| name.starts_with("net.") && network(name));
         Self {

@@ -225,7 +225,7 @@ fn converse(request: &Request, listener: &Listener) -> Docker {
             || roots,
         info: configured || roots || wants(answers::FROM_INFO),
         containers: request.containers,
-        networks: wants(&[networks::NETWORKS, networks::AUTO, networks::ROUTES]),
+        networks: wants(&[networks::NETWORKS, networks::AUTO, networks::ROUTES, networks::OUTSIDE]),
         workload_images: request.workload_images.clone(),
     };
     let started = Instant::now();

@@ -6,10 +6,12 @@
 //! an accept ends a chain, not the way through the others (nft(8), "Verdict statements").
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::intent::{Intent, PortSet};
+use super::packet::LOCAL;
 use super::region;
-use super::rules::{Base, Chain, Condition, Field, Hook, Rule, Step, Table, Test, Verdict};
+use super::rules::{Base, Chain, Condition, Field, Hook, Key, Rule, Step, Table, Test, Verdict, text};
 use crate::facts::network::Network;
 
 /// The table, and what `nft` calls it.
@@ -111,27 +113,24 @@ impl Guard {
         allow4.sort_unstable();
         allow6.sort_unstable();
         let intent = Intent { tcp, udp, allow4, allow6 };
-        Self { routed: Self::read_guard(guard, &intent)?, intent }.with_restrict(restrict)
+        Self { routed: Self::read_guard(table, guard, &intent)?, intent }.with_restrict(table, restrict)
     }
 
     /// The chain on the hook: loopback, what is established, the sets of ports, and then what is routed.
-    fn read_guard(guard: &Chain, intent: &Intent) -> Option<Vec<Routed>> {
+    fn read_guard(table: &Table, guard: &Chain, intent: &Intent) -> Option<Vec<Routed>> {
         let mut rules = guard.rules.iter();
-        let accepts = |rule: &Rule, fields: &[Field]| {
-            tests(rule).is_some_and(|(tests, verdict)| *verdict == Verdict::Accept && fields_of(&tests) == fields)
-        };
-        if !accepts(rules.next()?, &[Field::InName]) || !accepts(rules.next()?, &[Field::CtState]) {
-            return None;
+        let loopback = Condition::equals(Field::InName, text("lo"), false);
+        // `established,related`: any of these bits.
+        let known = Condition::masked(Key { field: Field::CtState, mask: 6 }, [(0, 0)], true);
+        for asked in [loopback, known] {
+            says(rules.next()?, &[asked], &Verdict::Accept)?;
         }
-        for (ports, set) in [(&intent.tcp, "tcp_ports"), (&intent.udp, "udp_ports")] {
+        let local = Condition::equals(Field::FibDestinationType, LOCAL, false);
+        for (ports, set, number) in [(&intent.tcp, "tcp_ports", 6), (&intent.udp, "udp_ports", 17)] {
             if !ports.is_empty() {
-                let (tests, verdict) = tests(rules.next()?)?;
-                let by_set = tests.iter().any(|test| test.set.as_deref() == Some(set) && !test.negated);
-                let fields = fields_of(&tests);
-                let expected = [Field::L4Proto, Field::DestinationPort, Field::FibDestinationType];
-                if !by_set || fields != expected || *verdict != Verdict::Goto("restrict".into()) {
-                    return None;
-                }
+                let protocol = Condition::equals(Field::L4Proto, number, false);
+                let asked = [protocol, in_set(table, set, Field::DestinationPort)?, local.clone()];
+                says(rules.next()?, &asked, &Verdict::Goto("restrict".into()))?;
             }
         }
         let mut routed: Vec<Routed> = Vec::new();
@@ -148,22 +147,33 @@ impl Guard {
     }
 
     /// The chain that lets in whom `allow` names and drops the rest.
-    fn with_restrict(self, restrict: &Chain) -> Option<Self> {
+    fn with_restrict(self, table: &Table, restrict: &Chain) -> Option<Self> {
         let Intent { allow4, allow6, .. } = &self.intent;
         let mut rules = restrict.rules.iter();
-        for (networks, set) in [(allow4, "allow4"), (allow6, "allow6")] {
+        for (networks, set, family) in [(allow4, "allow4", 2), (allow6, "allow6", 10)] {
             if !networks.is_empty() {
-                let (tests, verdict) = tests(rules.next()?)?;
-                let by_set = tests.iter().any(|test| test.set.as_deref() == Some(set) && !test.negated);
-                if !by_set || *verdict != Verdict::Accept {
-                    return None;
-                }
+                let asked = [Condition::equals(Field::NfProto, family, false), in_set(table, set, Field::Source)?];
+                says(rules.next()?, &asked, &Verdict::Accept)?;
             }
         }
-        let (last, verdict) = tests(rules.next()?)?;
-        (restrict.base.is_none() && last.is_empty() && *verdict == Verdict::Drop && rules.next().is_none())
-            .then_some(self)
+        says(rules.next()?, &[], &Verdict::Drop)?;
+        (restrict.base.is_none() && rules.next().is_none()).then_some(self)
     }
+}
+
+/// Whether a rule asks exactly this and then decides so; counters aside. A rule that asks about the same and for something
+/// else lets others through.
+fn says(rule: &Rule, asked: &[Condition], decided: &Verdict) -> Option<()> {
+    let steps = rule.steps.iter().filter(|step| !matches!(step, Step::Count { .. })).cloned();
+    let expected = asked.iter().cloned().map(Step::When).chain([Step::Verdict(decided.clone())]);
+    steps.eq(expected).then_some(())
+}
+
+/// The question whether a field is in a set of the table.
+fn in_set(table: &Table, name: &str, field: Field) -> Option<Condition> {
+    let within = table.sets.get(name)?.ranges()?.into_iter().map(|range| Box::from([range])).collect();
+    let set = Some(name.to_owned());
+    Some(Condition::Test(Test { keys: vec![Key::whole(field)], within: Arc::new(within), negated: false, set }))
 }
 
 /// A rule that only asks and then decides; counters aside.
@@ -181,15 +191,18 @@ fn tests(rule: &Rule) -> Option<(Vec<&Test>, &Verdict)> {
     Some((tests, verdict?))
 }
 
-/// What is looked at, but for the family, which nft asks for by itself in a table of both.
-fn fields_of(tests: &[&Test]) -> Vec<Field> {
-    let fields = tests.iter().flat_map(|test| &test.keys).map(|key| key.field);
-    fields.filter(|field| *field != Field::NfProto).collect()
-}
-
 impl Routed {
     fn read(rule: &Rule) -> Option<Self> {
         let (tests, verdict) = tests(rule)?;
+        // Whatever else is asked, or asked the other way round, lets others through.
+        let is_ours = |test: &&Test| match test.keys.as_slice() {
+            [key] => match key.field {
+                Field::InName => test.negated,
+                Field::NfProto | Field::Destination | Field::L4Proto | Field::DestinationPort => !test.negated,
+                _ => false,
+            },
+            _ => false,
+        };
         let of = |field| tests.iter().find(|test| test.keys.iter().any(|key| key.field == field)).copied();
         let one = |test: &Test| match test.within.as_slice() {
             [range] => range.first().copied(),
@@ -211,12 +224,21 @@ impl Routed {
             ports = Some(found.collect());
         }
         let ports = ports?;
-        let is_udp = of(Field::L4Proto).and_then(one)? == (17, 17);
+        let is_udp = match of(Field::L4Proto).and_then(one)? {
+            (6, 6) => false,
+            (17, 17) => true,
+            _ => return None,
+        };
         let bytes = one(name)?.0.to_be_bytes();
         let bridge = bytes.split(|byte| *byte == 0).next().map(String::from_utf8_lossy)?.into_owned();
         let (tcp, udp) = if is_udp { (PortSet::default(), ports) } else { (ports, PortSet::default()) };
         let networks = Network::spanning(region::address(first, v6), region::address(last, v6));
-        (name.negated && *verdict == Verdict::Goto("restrict".into())).then_some(Self { bridge, networks, tcp, udp })
+        (tests.iter().all(is_ours) && *verdict == Verdict::Goto("restrict".into())).then_some(Self {
+            bridge,
+            networks,
+            tcp,
+            udp,
+        })
     }
 
     /// Whether a name can be written between quotes. The kernel takes anything but `/` and blanks
@@ -303,7 +325,6 @@ pub fn is_one_table(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rules::Key;
     use super::*;
     use proptest::prelude::*;
 
@@ -411,6 +432,80 @@ mod tests {
         // `6379-6381` is asked in two steps. Seen failing with the first one alone: 6379-65535.
         let range = routed(false, 0xac14_0000, 0xffff_0000, &[(6379, 65535), (0, 6381)]);
         assert_eq!(range.tcp.to_string(), "6379-6381");
+    }
+
+    /// The guard as the kernel lists it: loopback, what is established, the set of ports; then whom `allow` names.
+    fn listed() -> Table {
+        use super::super::rules::{Backend, Element, Family, Set};
+        let set = |elements: &[(&[u8], &[u8])]| Set {
+            interval: true,
+            elements: elements
+                .iter()
+                .map(|(from, to)| Element { from: (*from).into(), to: (*to).into(), verdict: None })
+                .collect(),
+            ..Set::default()
+        };
+        let sets = [
+            ("tcp_ports".to_owned(), set(&[(&[24, 235], &[24, 237])])),
+            ("allow4".to_owned(), set(&[(&[172, 20, 0, 0], &[172, 20, 255, 255])])),
+        ];
+        let mut table = Table {
+            family: Family::Inet,
+            name: "preflight".into(),
+            backend: Backend::Nft,
+            dormant: false,
+            chains: std::collections::BTreeMap::default(),
+            sets: sets.into(),
+        };
+        let rule = |asked: &[Condition], decided: Verdict| Rule {
+            steps: asked.iter().cloned().map(Step::When).chain([Step::Verdict(decided)]).collect(),
+            ..Rule::default()
+        };
+        let is = |field, value| Condition::equals(field, value, false);
+        let ports = in_set(&table, "tcp_ports", Field::DestinationPort).unwrap();
+        let allowed = in_set(&table, "allow4", Field::Source).unwrap();
+        let known = Condition::masked(Key { field: Field::CtState, mask: 6 }, [(0, 0)], true);
+        let restricted = [is(Field::L4Proto, 6), ports, is(Field::FibDestinationType, 2)];
+        let guard = vec![
+            rule(&[is(Field::InName, text("lo"))], Verdict::Accept),
+            rule(&[known], Verdict::Accept),
+            rule(&restricted, Verdict::Goto("restrict".into())),
+        ];
+        let restrict = vec![rule(&[is(Field::NfProto, 2), allowed], Verdict::Accept), rule(&[], Verdict::Drop)];
+        let base =
+            Base { hook: Hook::Prerouting, priority: PRIORITY, nat: false, policy_drop: false, devices: Vec::new() };
+        table.chains.insert("guard".into(), Chain { base: Some(base), rules: guard });
+        table.chains.insert("restrict".into(), Chain { base: None, rules: restrict });
+        table
+    }
+
+    /// Each of these lets strangers in. Seen failing where a rule was known by the fields that it asks about alone: then
+    /// all but the last two were read as the guard itself, so that `check` was content and `tune` changed nothing.
+    #[test]
+    fn a_guard_with_one_word_changed_is_none_of_ours() {
+        let intent = Guard::read(&listed()).unwrap().intent;
+        assert_eq!(intent.tcp.to_string(), "6379-6381");
+        assert_eq!(intent.allow4, networks(&["172.20.0.0/16"]));
+        let is = |field, value, negated| Step::When(Condition::equals(field, value, negated));
+        let new = Condition::masked(Key { field: Field::CtState, mask: 10 }, [(0, 0)], true);
+        let edits: [(&str, usize, usize, Step); 8] = [
+            ("guard", 0, 0, is(Field::InName, text("eth0"), false)),
+            ("guard", 0, 0, is(Field::InName, text("lo"), true)),
+            ("guard", 1, 0, Step::When(new)),
+            ("guard", 2, 0, is(Field::L4Proto, 17, false)),
+            ("guard", 2, 2, is(Field::FibDestinationType, 1, false)),
+            ("restrict", 0, 0, is(Field::Source, 0, true)),
+            ("guard", 2, 3, Step::Verdict(Verdict::Jump("restrict".into()))),
+            ("restrict", 1, 0, Step::Verdict(Verdict::Accept)),
+        ];
+        for (chain, rule, step, edit) in edits {
+            let mut table = listed();
+            table.chains.get_mut(chain).unwrap().rules[rule].steps[step] = edit.clone();
+            assert_eq!(Guard::read(&table), None, "{edit:?}");
+        }
+        let mut table = listed();
+        table.chains.get_mut("guard").unwrap().rules[2].steps.insert(0, is(Field::NfProto, 10, false));
+        assert_eq!(Guard::read(&table), None, "for IPv6 alone");
     }
 
     #[test]

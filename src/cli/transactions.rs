@@ -341,8 +341,15 @@ pub(super) fn json<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resul
 }
 
 pub(super) fn print(bytes: &[u8]) -> Result<(), Stop> {
-    let mut stdout = anstream::stdout().lock();
-    stdout.write_all(bytes)?;
+    let mut stdout = std::io::stdout().lock();
+    // In one piece: a stream that takes colours out on the way writes a plan in ninety.
+    if anstream::AutoStream::choice(&stdout) == anstream::ColorChoice::Never {
+        let mut plain = anstream::StripStream::new(Vec::with_capacity(bytes.len()));
+        plain.write_all(bytes)?;
+        stdout.write_all(&plain.into_inner())?;
+    } else {
+        stdout.write_all(bytes)?;
+    }
     stdout.flush()?;
     Ok(())
 }

@@ -40,7 +40,7 @@ pub struct Tuned {
     pub reapply: bool,
     /// Why the profile is not known, if so.
     pub problem: Option<String>,
-    /// With a problem: the text of every installed profile without its comments, to tell what tuned might set.
+    /// With a problem: the text of every installed profile without lines of comment, to tell what tuned might set.
     might: Arc<str>,
 }
 
@@ -101,10 +101,10 @@ fn every_profile(host: &Host) -> Result<String, ReadError> {
     for directory in PROFILE_DIRECTORIES {
         for name in host.list(directory)? {
             let path = Path::new(directory).join(name).join("tuned.conf");
-            for line in host.read_optional(path)?.unwrap_or_default().lines() {
-                // What a comment names is not set by it, and comments are the larger part.
-                text.push_str(tuned_profile::without_comment(line));
-                text.push('\n');
+            // What a comment names is not set by it, and comments are the larger part.
+            let profile = host.read_optional(path)?.unwrap_or_default();
+            for line in profile.lines().filter(|line| !line.trim_start().starts_with(['#', ';'])) {
+                text.extend([line, "\n"]);
             }
         }
     }

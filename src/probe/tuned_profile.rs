@@ -117,7 +117,7 @@ pub fn parse(text: &str, path: &str) -> Vec<Unit> {
 }
 
 /// The line up to a `#` at its start or after a blank; a whole line may also be commented by `;`.
-pub fn without_comment(line: &str) -> &str {
+fn without_comment(line: &str) -> &str {
     if line.trim_start().starts_with(['#', ';']) {
         return "";
     }

@@ -1,5 +1,6 @@
 //! The report for people: sections, marks, the verdict, and numbered next steps.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
@@ -307,20 +308,63 @@ impl Terminal<'_> {
     /// Wraps text to the width. Everything that came from the host or a file is escaped here, in one place.
     fn paragraph(&mut self, first: &str, rest: &str, text: &str, paint: Paint) -> io::Result<()> {
         let safe = escape::text(text);
-        // What fits is not wrapped; as everything is one byte a column in ASCII, this needs no look at the characters.
         let width = self.style.width.saturating_sub(rest.len()).max(20);
-        if safe.is_ascii() && safe.len() <= width && !safe.ends_with(' ') {
-            return self.line(first, &safe, paint);
-        }
-        // Ids and paths are copied and pasted: they break at blanks only.
-        let options = textwrap::Options::new(width)
-            .word_separator(textwrap::WordSeparator::AsciiSpace)
-            .word_splitter(textwrap::WordSplitter::NoHyphenation)
-            .break_words(false);
-        for (index, line) in textwrap::wrap(&safe, options).iter().enumerate() {
+        let lines = match plain_lines(&safe, width) {
+            Some(lines) => lines.into_iter().map(Cow::Borrowed).collect(),
+            None => textwrap::wrap(&safe, breaks(width)),
+        };
+        for (index, line) in lines.iter().enumerate() {
             let lead = if index == 0 { first } else { rest };
             self.line(lead, &line.replace(NO_BREAK, " "), paint)?;
         }
         Ok(())
+    }
+}
+
+/// Ids and paths are copied and pasted: they break at blanks only.
+fn breaks(width: usize) -> textwrap::Options<'static> {
+    textwrap::Options::new(width)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false)
+}
+
+/// What textwrap makes of a text in which every character takes one column, as nearly all do: wrapping was a tenth of a
+/// run. `None` for any other text.
+fn plain_lines(text: &str, width: usize) -> Option<Vec<&str>> {
+    let is_plain = |c: char| matches!(c, ' '..='~' | NO_BREAK);
+    if text.starts_with(' ') || text.ends_with(' ') || !text.chars().all(is_plain) {
+        return None;
+    }
+    // A character that does not break is the only one of two bytes; they begin with 0xC2.
+    let columns = |part: &str| part.len() - part.bytes().filter(|byte| *byte == 0xC2).count();
+    let mut lines = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    while end < text.len() {
+        let word = end + text[end..].len() - text[end..].trim_start_matches(' ').len();
+        let next = text[word..].find(' ').map_or(text.len(), |at| word + at);
+        if end > start && columns(&text[start..next]) > width {
+            lines.push(&text[start..end]);
+            start = word;
+        }
+        end = next;
+    }
+    lines.push(&text[start..end]);
+    Some(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Seen failing with `>=` for `>`, and with two bytes counted as two columns.
+        #[test]
+        fn plain_text_breaks_where_textwrap_breaks_it(text in "([a-z/.]{1,30}|\u{a0}|-| ){0,40}", width in 20..90_usize) {
+            if let Some(lines) = plain_lines(&text, width) {
+                prop_assert_eq!(lines, textwrap::wrap(&text, breaks(width)));
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::measure::{Bench, Run};
-use crate::sockets;
+use crate::{engine, history, sockets};
 
 /// The deadline of the Docker probe, and what may come on top of it for everything else.
 const DOCKER_DEADLINE: Duration = Duration::from_secs(2);
@@ -25,9 +25,16 @@ pub(crate) fn all(bench: &mut Bench) -> Result<()> {
 
     bench.time("/bin/true, against itself", &Run::new(Path::new("/bin/true"), &[]), runs, None, "")?;
     bench.time("--version", &bench.run(&["--version"]), runs, None, "")?;
-    bench.time("check, Docker not answering", &check, runs, Some(3.5), ", the mark is 2")?;
-    let ports = bench.run(&["check", "--set", "ports=bench:20000-20999"]);
-    bench.time("check of 1,000 ports", &ports, runs / 4, Some(15.0), "")?;
+    let checked = bench.time("check, Docker not answering", &check, runs, Some(3.5), ", the mark is 2")?;
+    let planned = bench.time("tune, the plan", &bench.run(&["tune"]), runs, None, "")?;
+    if let (Some(checked), Some(planned)) = (checked, planned) {
+        let more = planned.ratio() / checked.ratio();
+        bench.figure("  a plan against a check", &format!("{more:.2} ×"), "≤ 1.2 ×", Some(more <= 1.2));
+    }
+    let ports = ["check", "--set", "ports=bench:20000-20999"];
+    bench.time("check of 1,000 ports", &bench.run(&ports), runs / 4, Some(15.0), "")?;
+    let free = bench.run(&[&ports[..], &["--only", "port.free"]].concat());
+    bench.time("  of them, only whether they are free", &free, runs / 4, None, "")?;
 
     let profile = |count| many_checks(bench.scratch.path(), count);
     let (half, whole) = (profile(5_000)?, profile(10_000)?);
@@ -48,6 +55,8 @@ pub(crate) fn all(bench: &mut Bench) -> Result<()> {
 
     hanging_socket(bench)?;
     sockets::compare(bench)?;
+    engine::compare(bench)?;
+    history::compare(bench)?;
 
     memory_and_processes(bench, &check);
     let size = fs::metadata(&binary)?.len();

@@ -10,6 +10,8 @@
 )]
 
 mod cases;
+mod engine;
+mod history;
 mod measure;
 mod sockets;
 

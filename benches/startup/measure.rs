@@ -40,7 +40,7 @@ impl Run {
     }
 
     /// The same run as the last arguments of another program.
-    fn under(&self, program: impl AsRef<OsStr>, arguments: &[&OsStr]) -> Command {
+    pub(crate) fn under(&self, program: impl AsRef<OsStr>, arguments: &[&OsStr]) -> Command {
         let mut all = arguments.to_vec();
         all.push(self.program.as_os_str());
         self.within(program, &all)

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -162,25 +164,57 @@ fn parse_in_parts<'a>(text: &'a str, keep: Keep<'a>) -> Option<Node> {
     if entries.iter().any(|entry| entry.key == LIST) {
         return None;
     }
-    let mut list: Option<Entry> = None;
-    let mut items = Vec::new();
+    let mut pieces = Vec::new();
     while start < text.len() {
         let enough = text.ceil_char_boundary(start + PART_BYTES);
         // The line break before a header ends the piece before it.
         let end = text[enough..].find(HEADER).map_or(text.len(), |at| enough + at + 1);
-        let part = Part { keep, offset: start };
-        let table = DeTable::parse(&text[start..end]).ok()?;
-        let Node { kind: Kind::Table(table), .. } = part.table(table.span(), table.into_inner()) else { return None };
-        let [mut entry] = <[Entry; 1]>::try_from(table.into_owned()).ok().filter(|[entry]| entry.key == LIST)?;
-        let Kind::Array(more) = std::mem::replace(&mut entry.node.kind, Kind::Boolean(false)) else { return None };
-        items.extend(more.into_owned());
-        list.get_or_insert(entry);
+        pieces.push(start..end);
         start = end;
     }
-    let mut list = list?;
+    let (one, other) = pieces.split_at(pieces.len() / 2);
+    let (other, one) = beside(|| parse_pieces(text, other, keep), || parse_pieces(text, one, keep));
+    let (one, other) = (one?, other?);
+    let (mut list, items) = match (one, other) {
+        (Some((list, mut items)), Some((_, more))) => {
+            items.extend(more);
+            (list, items)
+        }
+        (Some(all), None) | (None, Some(all)) => all,
+        (None, None) => return None,
+    };
     list.node.kind = Kind::Array(Cow::Owned(items));
     entries.push(list);
     Some(Node { start: first, end: last, kind: Kind::Table(Cow::Owned(entries)) })
+}
+
+/// The list of the first piece, emptied, and the elements that all of them add to it.
+type Pieces = Option<(Entry, Vec<Node>)>;
+
+/// The outer `None`: a piece is not sound, or has something else.
+fn parse_pieces<'a>(text: &'a str, pieces: &[Range<usize>], keep: Keep<'a>) -> Option<Pieces> {
+    let mut list: Pieces = None;
+    for piece in pieces {
+        let part = Part { keep, offset: piece.start };
+        let table = DeTable::parse(&text[piece.clone()]).ok()?;
+        let Node { kind: Kind::Table(table), .. } = part.table(table.span(), table.into_inner()) else { return None };
+        let [mut entry] = <[Entry; 1]>::try_from(table.into_owned()).ok().filter(|[entry]| entry.key == LIST)?;
+        let Kind::Array(more) = std::mem::replace(&mut entry.node.kind, Kind::Boolean(false)) else { return None };
+        list.get_or_insert((entry, Vec::new())).1.extend(more.into_owned());
+    }
+    Some(list)
+}
+
+/// Runs `aside` on a thread of its own while `here` runs on this one; where no thread is to be had, one after the other.
+fn beside<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
+    let aside = &aside;
+    thread::scope(|scope| match thread::Builder::new().name("parse".into()).spawn_scoped(scope, aside) {
+        Ok(running) => {
+            let done = here();
+            (running.join().unwrap_or_else(|panic| resume_unwind(panic)), done)
+        }
+        Err(_) => (aside(), here()),
+    })
 }
 
 /// The list that [`HEADER`] adds to.

@@ -208,6 +208,9 @@ fn gone(drift: &Drift) -> String {
     }
     match &drift.by {
         Some(by) => format!("it is gone: {by}"),
+        None if drift.target.starts_with("guard:iptables") => {
+            "it is gone: something took it away, such as `iptables -t mangle -F`".to_owned()
+        }
         None => "it is gone: something took it away, such as `nft flush ruleset`".to_owned(),
     }
 }

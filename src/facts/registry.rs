@@ -81,8 +81,10 @@ pub const FACTS: &[Spec] = facts! {
 
     "firewall.exposure.*" Text Live "who gets through to a port of the workload, over both families and from every interface that leads outside: `open` (strangers do), `allowed` (only those in `allow`), `closed`; where no container publishes it yet, as Docker would" "nf_tables (nfnetlink), rtnetlink(7), GET /containers/json";
     "firewall.ipv6-parity" Bool Live "no port of the workload is open over IPv6 that is kept closed over IPv4" "nf_tables (nfnetlink)";
-    "firewall.guard" Text Live "the table of preflight that keeps strangers from the workload's ports, as text; `none`, or `changed` when somebody edited it" "nf_tables (nfnetlink), /etc/preflight/guard.nft";
-    "firewall.guard-dropped" Int Live "packets that the guard dropped since it was loaded" "nf_tables (nfnetlink)";
+    "firewall.guard" Text Live "what of preflight keeps strangers from the workload's ports, as text: a table of nftables, or chains of iptables; `none`, `changed` when somebody edited it, `several` when more than one program left one" "nf_tables (nfnetlink), /proc/net/ip_tables_names, getsockopt(2), /etc/preflight/guard.nft, guard.v4, guard.v6";
+    "firewall.guard-dropped" Int Live "packets that the guard dropped since it was loaded" "nf_tables (nfnetlink), getsockopt(2)";
+    "firewall.programs" Set Live "what the guard can be written with: `nft`, `iptables-nft`, `iptables-legacy`" "/usr/sbin, /usr/bin, /sbin, /bin";
+    "firewall.iptables" Text Live "what the host's iptables and ip6tables stand for: `iptables-nft` or `iptables-legacy`" "where the links of iptables and ip6tables lead";
     "firewall.docker-user-dead" Bool Live "rules in DOCKER-USER that no chain leads to: they do nothing" "nf_tables (nfnetlink)";
     "firewall.backends" Text Live "whose rules the kernel has: `none`, `nft` (nftables, iptables over it), `legacy` (the old iptables), or `mixed`" "nf_tables (nfnetlink), /proc/net/ip_tables_names";
     "firewall.managers" Set Live "who manages the firewall and is active: `ufw`, `firewalld`, `nftables`, `netfilter-persistent`, `docker`" "ufw.conf, /run/systemd/units, /run/openrc/started, PID files";
@@ -124,7 +126,7 @@ pub const FACTS: &[Spec] = facts! {
     "derived.disk.needed" Bytes Live "nodes_here × 3 × maxmemory: snapshot, append-only file and its rewrite" "maxmemory, nodes_here";
     "derived.nofile.needed" Int Live "maxclients + 32: what Redis asks for" "maxclients";
     "derived.port.state.*" Text Live "`port.state`, but `taken` for whatever is in use when `ports_expected` is `free`" "port.state.*, port.in-use.*, ports_expected";
-    "derived.firewall.guard" Text Live "the guard of the workload's ports: `as planned`, `differs` from what the profile wants now, `missing`, or `not needed` where nothing is published beyond loopback" "firewall.guard, docker.networks, docker.networks-auto, docker.workload-routes, docker.workload-outside, ports, allow";
+    "derived.firewall.guard" Text Live "the guard of the workload's ports: `as planned`, `differs` from what the profile wants now, `missing`, or `not needed` where nothing is published beyond loopback" "firewall.guard, docker.networks, docker.networks-auto, docker.workload-routes, docker.workload-outside, firewall.programs, firewall.iptables, ports, allow";
     "derived.firewall.persistence" Text Live "whether the guard that is there comes back at boot: `kept`, `lost`, `differs`; absent without a guard" "firewall.guard";
     "derived.firewall.entries" Set Live "allow entries of the profile that are missing in an active ufw or a running firewalld" "firewall.ufw-entries, firewall.firewalld-entries, docker.networks";
     "derived.port.ephemeral-overlap" Set Live "workload ports inside ip_local_port_range that ip_local_reserved_ports does not keep free" "sysctl.net.ipv4.ip_local_port_range, sysctl.net.ipv4.ip_local_reserved_ports, ports";

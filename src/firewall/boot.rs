@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 
-use super::guard::REMOVE;
+use super::guard::{Guard, REMOVE};
+use super::iptables::{self, Variant};
+use super::writer::Writer;
 use crate::facts::network::Network;
 
 /// The service under either init system.
@@ -13,6 +15,8 @@ pub const SERVICE: &str = "service:preflight-guard";
 
 /// The guard as `nft -f` takes it.
 pub const FILE: &str = "/etc/preflight/guard.nft";
+/// The guard as `iptables-restore --noflush` and `ip6tables-restore --noflush` take it.
+pub const IPTABLES: [&str; 2] = ["/etc/preflight/guard.v4", "/etc/preflight/guard.v6"];
 pub const UNIT: &str = "/etc/systemd/system/preflight-guard.service";
 /// What `systemctl enable` would make.
 pub const UNIT_LINK: &str = "/etc/systemd/system/multi-user.target.wants/preflight-guard.service";
@@ -59,24 +63,80 @@ impl Origin {
 }
 
 /// The file for a guard's text: it makes the table anew, in one transaction, whatever is there.
-pub fn file_text(guard: &str, origin: &Origin) -> String {
-    format!("{HEADER}{}{REMOVE}{guard}", origin.lines())
+fn file_text(guard: &str, origin: &Origin) -> String {
+    format!("{}{REMOVE}{guard}", head(origin))
+}
+
+fn head(origin: &Origin) -> String {
+    format!("{HEADER}{}", origin.lines())
 }
 
 /// The guard's text in our file; `None` when it is not as [`file_text`] writes it.
-pub fn guard_in(file: &str) -> Option<&str> {
+fn guard_in(file: &str) -> Option<&str> {
+    below_head(file)?.strip_prefix(REMOVE)
+}
+
+fn below_head(file: &str) -> Option<&str> {
     let mut rest = file.strip_prefix(HEADER)?;
     for title in [ALLOW, NETWORKS] {
         if rest.starts_with(title) {
             rest = rest.split_once('\n')?.1;
         }
     }
-    rest.strip_prefix(REMOVE)
+    Some(rest)
+}
+
+/// The files that hold the guard of a writer.
+pub fn paths(writer: Writer) -> &'static [&'static str] {
+    match writer {
+        Writer::Nft => &[FILE],
+        Writer::Iptables(_) => &IPTABLES,
+    }
+}
+
+/// Those files and what is to be in them.
+pub fn files(writer: Writer, guard: &Guard, origin: &Origin) -> Vec<(&'static str, String)> {
+    match writer {
+        Writer::Nft => vec![(FILE, file_text(&guard.text(), origin))],
+        Writer::Iptables(_) => {
+            let texts = iptables::boot_texts(guard).map(|text| format!("{}{text}", head(origin)));
+            IPTABLES.into_iter().zip(texts).collect()
+        }
+    }
+}
+
+/// The guard that files bring at boot, as [`Writer::text`] has it; `None` when they are not as [`files`] writes them.
+pub fn guard_of(writer: Writer, texts: &[Option<String>]) -> Option<String> {
+    match (writer, texts) {
+        (Writer::Nft, [Some(file)]) => guard_in(file).map(str::to_owned),
+        (Writer::Iptables(variant), [Some(v4), Some(v6)]) => {
+            iptables::booted(variant, [below_head(v4)?, below_head(v6)?])
+        }
+        _ => None,
+    }
+}
+
+/// The unit or script that loads the files of a writer, its text, and the link that has it started.
+pub fn service(writer: Writer, openrc: bool) -> (&'static str, String, &'static str) {
+    let (path, link) = if openrc { (OPENRC, OPENRC_LINK) } else { (UNIT, UNIT_LINK) };
+    let text = match (writer, openrc) {
+        (Writer::Nft, false) => UNIT_TEXT.to_owned(),
+        (Writer::Nft, true) => OPENRC_TEXT.to_owned(),
+        (Writer::Iptables(variant), false) => unit_text(variant),
+        (Writer::Iptables(variant), true) => openrc_text(variant),
+    };
+    (path, text, link)
+}
+
+/// Whose files a service loads, by the program that it names.
+pub fn loaded_by(service: &str) -> Option<Writer> {
+    let names = |program: &str| service.split(|c: char| c.is_whitespace() || c == '/').any(|word| word == program);
+    Writer::ALL.into_iter().find(|writer| names(writer.program()))
 }
 
 /// The unit for systemd. What starts, stops and reloads nftables.service empties all tables, ours too, so ours is loaded
 /// again with it. It has no `ExecStop=`: stopping a service must not open a port.
-pub const UNIT_TEXT: &str = "\
+const UNIT_TEXT: &str = "\
 # Written by preflight; `preflight rollback` takes it away.
 [Unit]
 Description=Keep strangers from the ports of the workload
@@ -101,7 +161,7 @@ WantedBy=multi-user.target
 ";
 
 /// The same for OpenRC, where nothing follows a restart of another service.
-pub const OPENRC_TEXT: &str = "\
+const OPENRC_TEXT: &str = "\
 #!/sbin/openrc-run
 # Written by preflight; `preflight rollback` takes it away.
 
@@ -120,10 +180,155 @@ start() {
 }
 ";
 
+/// What brings the jump where it is missing, so that a second load changes nothing and never leaves it out.
+fn jump(program: &str, v6: bool) -> String {
+    let tool = iptables::tool(v6, "");
+    let rule = |verb: &str| {
+        let (table, hook, chain) = (iptables::TABLE, iptables::HOOK, iptables::CHAIN);
+        format!("{program} {tool} -w -t {table} {verb} {hook} -j {chain}")
+    };
+    format!("{} 2>/dev/null || {}", rule("-C"), rule("-I"))
+}
+
+/// `-w` stands before another option: a word behind it would be its number of seconds.
+fn restore(program: &str, v6: bool) -> String {
+    let [v4_file, v6_file] = IPTABLES;
+    let file = if v6 { v6_file } else { v4_file };
+    format!("{program} {} -w --noflush {file}", iptables::tool(v6, "-restore"))
+}
+
+/// The unit where nft is missing. All of these empty iptables when they start or stop.
+fn unit_text(variant: Variant) -> String {
+    const EMPTYING: &str =
+        "nftables.service firewalld.service iptables.service ip6tables.service netfilter-persistent.service";
+    let program = format!("/usr/sbin/{}", variant.program());
+    let mut load = String::new();
+    for v6 in [false, true] {
+        let (restore, jump) = (restore(&program, v6), jump(&program, v6));
+        let _ = writeln!(load, "COMMAND={restore}\nCOMMAND=/bin/sh -c '{jump}'");
+    }
+    let (start, reload) = (load.replace("COMMAND", "ExecStart"), load.replace("COMMAND", "ExecReload"));
+    let [file, _] = IPTABLES;
+    format!(
+        "\
+# Written by preflight; `preflight rollback` takes it away.
+[Unit]
+Description=Keep strangers from the ports of the workload
+Documentation=man:preflight(1)
+DefaultDependencies=no
+After=local-fs.target {EMPTYING}
+PartOf={EMPTYING}
+ReloadPropagatedFrom={EMPTYING}
+Before=network-pre.target docker.service containerd.service shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+ConditionPathExists={file}
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+{start}{reload}
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}
+
+/// The same for OpenRC.
+fn openrc_text(variant: Variant) -> String {
+    let program = variant.program();
+    let family = |v6| format!("{} && {{ {}; }}", restore(program, v6), jump(program, v6));
+    let (v4, v6) = (family(false), family(true));
+    format!(
+        "\
+#!/sbin/openrc-run
+# Written by preflight; `preflight rollback` takes it away.
+
+description=\"Keep strangers from the ports of the workload\"
+
+depend() {{
+    need localmount
+    after nftables iptables ip6tables firewall
+    before net docker containerd
+}}
+
+start() {{
+    ebegin \"Loading the guard of the workload's ports\"
+    {v4} &&
+        {v6}
+    eend $?
+}}
+"
+    )
+}
+
+/// What a shell loads a guard of iptables with; `None` for a text that is none.
+pub fn commands(variant: Variant, guard: &str) -> Option<String> {
+    let program = variant.program();
+    let mut text = String::new();
+    for (v6, rules) in [false, true].into_iter().zip(iptables::loads(guard, variant)?) {
+        let restore = iptables::tool(v6, "-restore");
+        let _ =
+            writeln!(text, "{program} {restore} -w --noflush <<'PREFLIGHT'\n{rules}PREFLIGHT\n{}", jump(program, v6));
+    }
+    Some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Seen failing with `loaded_by` looking for the program anywhere in the text: `nft` is a part of `nftables`.
+    #[test]
+    fn every_service_names_whose_files_it_loads() {
+        for writer in Writer::ALL {
+            for openrc in [false, true] {
+                let (_, text, _) = service(writer, openrc);
+                assert_eq!(loaded_by(&text), Some(writer), "{text}");
+                assert!(paths(writer).iter().all(|path| text.contains(path)), "{text}");
+            }
+        }
+        assert_eq!(loaded_by("[Unit]\nAfter=nftables.service\n"), None);
+    }
+
+    #[test]
+    fn what_loads_chains_of_iptables_is_the_documented_one() {
+        let (_, unit, _) = service(Writer::Iptables(Variant::Legacy), false);
+        let of = |key: &str| unit.lines().filter_map(|line| line.strip_prefix(key)).collect::<Vec<_>>().join("\n");
+        insta::assert_snapshot!(of("ExecStart="), @"
+        /usr/sbin/xtables-legacy-multi iptables-restore -w --noflush /etc/preflight/guard.v4
+        /bin/sh -c '/usr/sbin/xtables-legacy-multi iptables -w -t mangle -C PREROUTING -j PREFLIGHT 2>/dev/null || /usr/sbin/xtables-legacy-multi iptables -w -t mangle -I PREROUTING -j PREFLIGHT'
+        /usr/sbin/xtables-legacy-multi ip6tables-restore -w --noflush /etc/preflight/guard.v6
+        /bin/sh -c '/usr/sbin/xtables-legacy-multi ip6tables -w -t mangle -C PREROUTING -j PREFLIGHT 2>/dev/null || /usr/sbin/xtables-legacy-multi ip6tables -w -t mangle -I PREROUTING -j PREFLIGHT'
+        ");
+        assert_eq!(of("ExecReload="), of("ExecStart="));
+        let (_, script, _) = service(Writer::Iptables(Variant::Nft), true);
+        insta::assert_snapshot!(script.split_once("start() {").unwrap().1, @r#"
+            ebegin "Loading the guard of the workload's ports"
+            xtables-nft-multi iptables-restore -w --noflush /etc/preflight/guard.v4 && { xtables-nft-multi iptables -w -t mangle -C PREROUTING -j PREFLIGHT 2>/dev/null || xtables-nft-multi iptables -w -t mangle -I PREROUTING -j PREFLIGHT; } &&
+                xtables-nft-multi ip6tables-restore -w --noflush /etc/preflight/guard.v6 && { xtables-nft-multi ip6tables -w -t mangle -C PREROUTING -j PREFLIGHT 2>/dev/null || xtables-nft-multi ip6tables -w -t mangle -I PREROUTING -j PREFLIGHT; }
+            eend $?
+        }
+        "#);
+    }
+
+    #[test]
+    fn every_guard_is_read_back_from_its_files() {
+        for writer in Writer::ALL {
+            let guard = Guard::default();
+            let origin = Origin { allow: vec!["10.0.0.0/8".into()], networks: Vec::new() };
+            let mut texts: Vec<Option<String>> =
+                files(writer, &guard, &origin).into_iter().map(|(_, text)| Some(text)).collect();
+            assert_eq!(guard_of(writer, &texts), Some(writer.text(&guard)));
+            if let Some(Some(last)) = texts.last_mut() {
+                last.insert(0, '#');
+            }
+            assert_eq!(guard_of(writer, &texts), None, "{writer:?}: edited");
+            texts.pop();
+            assert_eq!(guard_of(writer, &texts), None, "{writer:?}: one is gone");
+        }
+    }
 
     proptest! {
         #[test]

@@ -23,6 +23,7 @@ pub mod socket;
 pub mod space;
 pub mod trust;
 pub mod unix;
+pub mod xtables;
 
 use std::cell::RefCell;
 use std::ffi::OsString;

@@ -9,18 +9,21 @@ use crate::facts::derived::firewall_guard;
 use crate::facts::network::{DOCKER_NETWORKS, Network};
 use crate::firewall::boot::{self, Origin};
 use crate::firewall::intent::Intent;
+use crate::firewall::iptables::Variant;
+use crate::firewall::writer::Writer;
 use crate::host::Host;
 use crate::probe::docker::{self, networks};
 use crate::probe::firewall::manager;
 use crate::probe::{Context, Want};
 
-const FAMILY: &str = "guard:";
+/// Who wrote the guard of a step; `None` for any other step.
+fn writer(step: &Step) -> Option<Writer> {
+    Writer::named(step.target.strip_prefix("guard:")?)
+}
 
 pub(super) fn outdated(truth: &HostTruth<'_>, step: &Step) -> Result<Option<Overridden>, String> {
-    if !step.target.starts_with(FAMILY) {
-        return Ok(None);
-    }
-    let file = truth.host.read_optional(boot::FILE).map_err(|error| error.to_string())?;
+    let Some(file) = writer(step).and_then(|writer| boot::paths(writer).first()) else { return Ok(None) };
+    let file = truth.host.read_optional(file).map_err(|error| error.to_string())?;
     // Without the file, or with another, the drift of the file itself says so.
     let Some(origin) = file.as_deref().and_then(Origin::of) else { return Ok(None) };
     if !origin.allow.iter().any(|word| word == DOCKER_NETWORKS) {
@@ -56,10 +59,13 @@ fn docker_networks(truth: &HostTruth<'_>) -> Result<Vec<Network>, String> {
 
 /// Who empties the rules of everybody.
 pub(super) fn suspect(host: &Host, step: &Step) -> Option<String> {
-    if !step.target.starts_with(FAMILY) {
-        return None;
+    let writer = writer(step)?;
+    // docs/firewall.md, "Afterwards".
+    if matches!(writer, Writer::Iptables(_)) && manager::firewalld_is_active(host) {
+        return Some("firewalld takes away every rule of iptables when it is reloaded".to_owned());
     }
-    manager::flusher(host).map(|place| format!("nftables.service takes away every rule when it is restarted ({place})"))
+    let flusher = manager::flusher(host).filter(|_| writer != Writer::Iptables(Variant::Legacy));
+    flusher.map(|place| format!("nftables.service takes away every rule when it is restarted ({place})"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::catalog::library;
 use crate::facts::Fact;
+use crate::facts::derived::firewall_guard;
 use crate::judge::wish::Standing;
 use crate::plan::recovery;
 
@@ -182,12 +183,22 @@ struct Around {
     service: Option<bool>,
     existing: Existing,
     outside: BTreeSet<String>,
+    /// What is installed, and what `iptables` stands for; `None`: not gathered.
+    programs: Option<(&'static [&'static str], Option<&'static str>)>,
+    boot: &'static str,
 }
 
 impl Default for Around {
     fn default() -> Self {
         let connected = Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) };
-        Self { connected, service: Some(false), existing: Existing::default(), outside: BTreeSet::new() }
+        Self {
+            connected,
+            service: Some(false),
+            existing: Existing::default(),
+            outside: BTreeSet::new(),
+            programs: None,
+            boot: "none",
+        }
     }
 }
 
@@ -200,8 +211,16 @@ fn guarded(os: &str, live: &str, around: &Around) -> Plan {
     parameters.insert("publish_address", Setting::List(vec!["0.0.0.0".into()]));
     let mut facts = Facts::default();
     facts.live("firewall.guard", Fact::known(Value::Text(live.into()), "test"));
+    facts.insert("firewall.guard", Layer::Boot, Fact::known(Value::Text(around.boot.into()), "test"));
     facts.live("docker.networks", Fact::known(Value::Set(["172.18.0.0/16".to_owned()].into()), "test"));
     facts.live("docker.workload-outside", Fact::known(Value::Set(around.outside.clone()), "test"));
+    if let Some((programs, iptables)) = around.programs {
+        let names = programs.iter().map(|name| (*name).to_owned()).collect();
+        facts.live("firewall.programs", Fact::known(Value::Set(names), "test"));
+        let absent = || Fact::absent("not installed", "test");
+        let variant = iptables.map_or_else(absent, |name| Fact::known(Value::Text(name.into()), "test"));
+        facts.live("firewall.iptables", variant);
+    }
     let mut wish = nofile();
     wish.finding.id = "firewall.guard".into();
     wish.fact = "derived.firewall.guard".into();
@@ -253,7 +272,7 @@ fn the_guard_is_loaded_now_and_started_when_its_files_are_there() {
         .iter()
         .map(|change| (change.target.trim_start_matches("file:").to_owned(), change.after.clone()))
         .collect();
-    there.insert(boot::UNIT_LINK.to_owned(), boot::UNIT_TEXT.to_owned());
+    there.insert(boot::UNIT_LINK.to_owned(), boot::service(crate::firewall::writer::Writer::Nft, false).1);
     let live = whole.changes[0].after.clone();
     let around = |existing: &BTreeMap<String, String>, service| Around {
         existing: Existing(existing.clone()),
@@ -264,6 +283,39 @@ fn the_guard_is_loaded_now_and_started_when_its_files_are_there() {
     assert_eq!(targets(&guarded("debian", &live, &around(&there, false))), [boot::SERVICE]);
     there.remove(boot::FILE);
     assert_eq!(targets(&guarded("debian", &live, &around(&there, true))), [files[0].as_str()]);
+}
+
+/// Seen failing with the guard that is there not asked in `writer`: a second one is planned.
+#[test]
+fn the_guard_is_written_with_nft_and_else_with_the_iptables_of_the_host() {
+    const BOTH: &[&str] = &["iptables-nft", "iptables-legacy"];
+    const ALL: &[&str] = &["nft", "iptables-nft", "iptables-legacy"];
+    let plan = |live: &str, boot, programs, iptables| {
+        let around = Around { programs: Some((programs, iptables)), boot, ..Around::default() };
+        let plan = guarded("debian", live, &around);
+        let guards = plan.changes.iter().filter(|change| change.target.starts_with("guard:"));
+        let guards: Vec<String> = guards.map(|change| change.target.clone()).collect();
+        (guards.join(" "), plan.manual.iter().map(|manual| manual.reason.clone()).collect::<String>())
+    };
+    let chosen = |live: &str, boot, programs, iptables| plan(live, boot, programs, iptables).0;
+    assert_eq!(chosen("none", "none", ALL, Some("iptables-legacy")), "guard:nft");
+    assert_eq!(chosen("none", "none", BOTH, Some("iptables-legacy")), "guard:iptables-legacy");
+    assert_eq!(chosen("none", "none", BOTH, Some("iptables-nft")), "guard:iptables-nft");
+    // One that is there stays where it is, also when only the next boot would bring it.
+    assert_eq!(chosen("changed, iptables-legacy", "none", ALL, Some("iptables-nft")), "guard:iptables-legacy");
+    assert_eq!(chosen("none", "changed, iptables-nft", ALL, Some("iptables-legacy")), "guard:iptables-nft");
+    assert_eq!(chosen("changed", "none", ALL, None), "guard:nft");
+    for (live, programs, iptables, why) in [
+        ("none", &[][..], None, "neither nft nor an iptables"),
+        // There, and of no known variant.
+        ("none", BOTH, None, "neither nft nor an iptables"),
+        ("changed", BOTH, Some("iptables-nft"), "written with nft, and that is not on this host any more"),
+        ("changed, iptables-legacy", &["nft"], None, "written with iptables-legacy, and that is not on this host"),
+        (firewall_guard::SEVERAL, ALL, None, "more than one guard"),
+    ] {
+        let (guards, reason) = plan(live, "none", programs, iptables);
+        assert!(guards.is_empty() && reason.contains(why), "{live}: {guards} {reason}");
+    }
 }
 
 /// Seen failing with sshd's ports, the peers, and the error about the peers not heeded in `guard_conflicts`.

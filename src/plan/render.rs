@@ -8,6 +8,8 @@ use similar::algorithms::{Capture, Replace, myers};
 use similar::{DiffTag, group_diff_ops};
 
 use super::model::{Change, Kind, Plan};
+use crate::firewall::boot;
+use crate::firewall::writer::Writer;
 use crate::report::escape;
 
 /// Says what the plan is for, above everything else.
@@ -260,6 +262,8 @@ pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<(
         } else if change.target == "guard:nft" {
             writeln!(out, "nft -f - <<'PREFLIGHT'")?;
             writeln!(out, "{}{}PREFLIGHT", crate::firewall::guard::REMOVE, escape::lines(&change.after))?;
+        } else if let Some(commands) = iptables_guard(change) {
+            write!(out, "{commands}")?;
         } else if let Some(name) = change.target.strip_prefix("service:") {
             writeln!(out, "systemctl daemon-reload\nsystemctl start {}", quote(name))?;
         } else if ["ufw:", "firewalld:", "firewalld-permanent:"].iter().any(|family| change.target.starts_with(family))
@@ -275,6 +279,13 @@ pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<(
         }
     }
     Ok(())
+}
+
+fn iptables_guard(change: &Change) -> Option<String> {
+    match Writer::named(change.target.strip_prefix("guard:")?)? {
+        Writer::Iptables(variant) => boot::commands(variant, &change.after),
+        Writer::Nft => None,
+    }
 }
 
 fn parent(path: &str) -> &str {

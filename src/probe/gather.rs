@@ -55,6 +55,7 @@ const PROBES: &[Probe] = &[
     cpu::probe,
     disk::probe,
     firewall::manager::probe,
+    firewall::programs::probe,
     clocksource::probe,
     time::probe,
 ];

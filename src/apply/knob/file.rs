@@ -51,6 +51,8 @@ const PLACES: &[Place] = &[
     ours("/etc/init.d/preflight-*", 0o755),
     ours("/etc/local.d/preflight-*.start", 0o755),
     ours(boot::FILE, 0o644),
+    ours(boot::IPTABLES[0], 0o644),
+    ours(boot::IPTABLES[1], 0o644),
     shared(files::DAEMON_JSON),
 ];
 

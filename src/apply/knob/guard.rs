@@ -7,14 +7,12 @@ use crate::apply::id::TxId;
 use crate::apply::tool;
 use crate::facts::Layer;
 use crate::firewall::guard::{self, TABLE};
+use crate::firewall::writer::Writer;
 use crate::host::command::{CommandError, Output, Runner};
 use crate::host::safe_file::Tree;
 
 /// nft answers within milliseconds; a host under load gets time.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The name of the knob behind `guard:`.
-pub const NFT: &str = "nft";
 
 /// How nft is called to load a table. Nobody else writes it so, and a run that was killed may have left one behind.
 const LOAD: [&str; 2] = ["--file", "-"];
@@ -29,7 +27,7 @@ pub struct NftGuard<'a> {
 impl<'a> NftGuard<'a> {
     /// `None` for any other name.
     pub fn new(tree: &'a Tree, name: &str) -> Option<Self> {
-        (name == NFT).then(|| Self { tree, target: format!("guard:{name}") })
+        (name == Writer::Nft.name()).then(|| Self { tree, target: format!("guard:{name}") })
     }
 
     fn run(&self, args: &[&str], input: Option<String>) -> Result<Output, KnobError> {
@@ -113,12 +111,16 @@ impl Knob for NftGuard<'_> {
         false
     }
 
-    /// The table is ours alone: whatever became of it, it goes, and what somebody made of it is kept in the journal.
     fn undo(&self, case: Undoing<'_>) -> Undo {
-        if case.current.value == case.before.value {
-            return Undo::Already;
-        }
-        let drifted = case.current.value.clone().filter(|value| value != case.wrote);
-        Undo::Restore { to: case.before.clone(), drifted }
+        undo_of_our_own(case)
     }
+}
+
+/// A guard is ours alone: whatever became of it, it goes, and what somebody made of it is kept in the journal.
+pub(super) fn undo_of_our_own(case: Undoing<'_>) -> Undo {
+    if case.current.value == case.before.value {
+        return Undo::Already;
+    }
+    let drifted = case.current.value.clone().filter(|value| value != case.wrote);
+    Undo::Restore { to: case.before.clone(), drifted }
 }

@@ -7,6 +7,7 @@
 pub mod file;
 pub mod firewalld;
 pub mod guard;
+pub mod guard_iptables;
 pub mod link;
 pub mod number_set;
 pub mod service;
@@ -219,8 +220,10 @@ impl Knobs for HostKnobs<'_> {
             "firewalld-permanent" => {
                 firewalld::Firewalld::new(self.tree, name, Layer::Boot).map(|knob| Box::new(knob) as _)
             }
-            "guard" => guard::NftGuard::new(self.tree, name).map(|knob| Box::new(knob) as _),
             "service" => service::Service::new(self.tree, name).map(|knob| Box::new(knob) as _),
+            "guard" => guard::NftGuard::new(self.tree, name)
+                .map(|knob| Box::new(knob) as _)
+                .or_else(|| guard_iptables::IptablesGuard::new(self.tree, name).map(|knob| Box::new(knob) as _)),
             "link" => link::Link::new(self.tree, name).map(|knob| Box::new(knob) as _),
             "file" => file::ManagedFile::new(self.tree, name).map(|knob| Box::new(knob) as _),
             _ => None,

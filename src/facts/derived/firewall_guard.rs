@@ -5,12 +5,24 @@ use crate::catalog::parameters::Parameters;
 use crate::facts::network::Network;
 use crate::firewall::guard::{Guard, Routed};
 use crate::firewall::intent::{Intent, PortSet};
+use crate::firewall::writer::Writer;
 
 /// What it is made of.
-pub(super) const INPUTS: [&str; 5] =
-    ["firewall.guard", "docker.networks", "docker.networks-auto", "docker.workload-routes", "docker.workload-outside"];
+pub(super) const INPUTS: [&str; 7] = [
+    "firewall.guard",
+    "docker.networks",
+    "docker.networks-auto",
+    "docker.workload-routes",
+    "docker.workload-outside",
+    // Not for the comparison: the plan that comes of it is made by them.
+    "firewall.programs",
+    "firewall.iptables",
+];
 
 const GUARD: &str = INPUTS[0];
+
+/// What the fact says where more than one writer left a guard.
+pub const SEVERAL: &str = "several";
 
 /// The guard that the profile wants on this host; an error when it would be a guess.
 pub fn wanted(facts: &Facts, parameters: &Parameters) -> Result<Guard, String> {
@@ -109,7 +121,7 @@ pub(super) fn guard(facts: &Facts, parameters: &Parameters) -> Result<Fact, Fact
     }
     let fact = match found {
         "none" => known("missing"),
-        found if found == wanted.text() => known("as planned"),
+        found if Writer::of(found).is_some_and(|writer| found == writer.text(&wanted)) => known("as planned"),
         _ => known("differs"),
     };
     Ok(if notes.is_empty() { fact } else { fact.note(notes.join("; ")) })
@@ -174,17 +186,19 @@ mod tests {
     #[test]
     fn a_guard_is_as_planned_only_for_the_networks_that_there_are() {
         let open = parameters("0.0.0.0");
-        let planned = wanted(&facts("none", "none", &["172.18.0.0/16"]), &open).unwrap().text();
-        assert!(planned.contains("iifname != \"br-1\" ip daddr 172.18.0.0/16 udp dport 53 goto restrict"), "{planned}");
-        for (live, networks, expected) in [
-            ("none", &["172.18.0.0/16"][..], "missing"),
-            (planned.as_str(), &["172.18.0.0/16"], "as planned"),
+        let planned = wanted(&facts("none", "none", &["172.18.0.0/16"]), &open).unwrap();
+        let text = planned.text();
+        assert!(text.contains("iifname != \"br-1\" ip daddr 172.18.0.0/16 udp dport 53 goto restrict"), "{text}");
+        let compare = |live: &str, networks: &[&str]| word(&guard(&facts(live, "none", networks), &open));
+        assert_eq!(compare("none", &["172.18.0.0/16"]), "missing");
+        for writer in Writer::ALL {
+            let text = writer.text(&planned);
+            assert_eq!(compare(&text, &["172.18.0.0/16"]), "as planned", "{text}");
             // A network was made anew and has another subnet.
-            (planned.as_str(), &["172.19.0.0/16"], "differs"),
-            ("changed", &["172.18.0.0/16"], "differs"),
-        ] {
-            assert_eq!(word(&guard(&facts(live, "none", networks), &open)), expected, "{live}");
+            assert_eq!(compare(&text, &["172.19.0.0/16"]), "differs", "{text}");
+            assert_eq!(compare(&writer.changed(), &["172.18.0.0/16"]), "differs");
         }
+        assert_eq!(compare(SEVERAL, &["172.18.0.0/16"]), "differs");
         assert_eq!(word(&guard(&facts("none", "none", &[]), &parameters("127.0.0.1"))), "not needed");
     }
 

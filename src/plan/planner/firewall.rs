@@ -6,16 +6,15 @@ use crate::facts::derived::firewall_guard;
 use crate::facts::network::{DOCKER_NETWORKS, Network};
 use crate::facts::{Layer, State, Value};
 use crate::firewall::boot::{self, Origin};
+use crate::firewall::guard::Guard;
 use crate::firewall::intent::Intent;
+use crate::firewall::writer::Writer;
 use crate::judge::wish::{Standing, Wish};
 use crate::plan::model::{Change, Kind};
 
 /// The overrides of consent.
 pub const ALLOW_SSHD: &str = "firewall.sshd-port";
 pub const ALLOW_PEERS: &str = "firewall.cut-peers";
-
-/// The knob.
-const TARGET: &str = "guard:nft";
 
 impl Planner<'_> {
     pub(super) fn firewall_guard(&mut self, wish: &Wish) {
@@ -29,11 +28,14 @@ impl Planner<'_> {
         if matches!(&wish.live, Standing::Accepted(Value::Text(word)) if word == "not needed") {
             return;
         }
-        let text = guard.text();
+        let writer = match self.writer() {
+            Ok(writer) => writer,
+            Err((why, text)) => return self.manual(wish, &why, text),
+        };
         if self.ground.is_live {
-            self.guard_live(wish, &guard.intent, &text);
+            self.guard_live(wish, &guard, writer);
         }
-        self.guard_boot(wish, text);
+        self.guard_boot(wish, &guard, writer);
         self.pin_networks(wish, &guard.intent);
         if let Some(reason) = firewall_guard::uncovered(self.ground.facts) {
             let text =
@@ -42,9 +44,47 @@ impl Planner<'_> {
         }
     }
 
-    fn guard_live(&mut self, wish: &Wish, intent: &Intent, text: &str) {
+    /// What the guard is written with: the one that did it already, so that there are never two; else nft, and where that
+    /// is missing, what the host's `iptables` stands for. An error has the words of a step that stays with a person.
+    fn writer(&self) -> Result<Writer, (String, String)> {
+        let again = |first: &str| format!("{first}\npreflight tune --apply --only 'firewall.*'");
+        let Some(programs) = self.ground.facts.get("firewall.programs", Layer::Live) else { return Ok(Writer::Nft) };
+        let Some(Value::Set(programs)) = programs.value() else {
+            let why = "it cannot be told whether nft or iptables is on this host".to_owned();
+            return Err((why, again("# once that is mended")));
+        };
+        let has = |writer: &Writer| programs.contains(writer.name());
+        let guard = |layer| match self.ground.facts.get("firewall.guard", layer).and_then(|fact| fact.value()) {
+            Some(Value::Text(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        if guard(Layer::Live) == Some(firewall_guard::SEVERAL) {
+            let why = "there is more than one guard, and each keeps out whom it does not know".to_owned();
+            let ways = Writer::ALL.map(|writer| format!("# {}", writer.removal())).join("\n");
+            return Err((why, again(&format!("# take all but one away:\n{ways}"))));
+        }
+        if let Some(writer) = [Layer::Live, Layer::Boot].into_iter().find_map(|layer| Writer::of(guard(layer)?)) {
+            let why = || format!("the guard was written with {}, and that is not on this host any more", writer.name());
+            return if has(&writer) {
+                Ok(writer)
+            } else {
+                Err((why(), again(&format!("# install {} again, then", writer.program()))))
+            };
+        }
+        let iptables = match self.ground.facts.value("firewall.iptables") {
+            Some(Value::Text(name)) => Writer::named(name),
+            _ => None,
+        };
+        [Some(Writer::Nft), iptables].into_iter().flatten().find(has).ok_or_else(|| {
+            let why = "neither nft nor an iptables that is known is on this host, and the guard needs one of them";
+            (why.to_owned(), again("# install nftables, then"))
+        })
+    }
+
+    fn guard_live(&mut self, wish: &Wish, guard: &Guard, writer: Writer) {
+        let text = writer.text(guard);
         let before = match self.ground.facts.get("firewall.guard", Layer::Live).map(|fact| &fact.state) {
-            Some(State::Known(Value::Text(found))) if found == text => return,
+            Some(State::Known(Value::Text(found))) if *found == text => return,
             Some(State::Known(Value::Text(found))) if found == "none" => None,
             Some(State::Known(Value::Text(found))) => Some(found.clone()),
             Some(State::Unknown { error, .. }) => {
@@ -57,26 +97,27 @@ impl Planner<'_> {
             let reason = format!("this runs inside a container ({container}); the firewall is the host's");
             return self.manual(wish, &reason, "preflight tune --apply --only 'firewall.*'   # on the host".to_owned());
         }
-        self.guard_conflicts(intent);
-        let undo = match before {
-            Some(_) => "load the old table again: `nft -f`",
-            None => "nft delete table inet preflight",
+        self.guard_conflicts(&guard.intent, &writer.target());
+        let undo = match (&before, writer) {
+            (Some(_), Writer::Nft) => "load the old table again: `nft -f`".to_owned(),
+            (Some(_), Writer::Iptables(variant)) => format!("load the old chains again, with {}", variant.name()),
+            (None, _) => writer.removal(),
         };
         self.live.push(Change {
             id: wish.finding.id.clone(),
             layer: Layer::Live,
-            target: TARGET.to_owned(),
+            target: writer.target(),
             before,
-            after: text.to_owned(),
+            after: text,
             kind: kind(wish),
-            undo: undo.to_owned(),
+            undo,
             restarts: Vec::new(),
             connectivity_risk: true,
         });
     }
 
     /// Whom the guard would shut out that is inside now.
-    fn guard_conflicts(&mut self, intent: &Intent) {
+    fn guard_conflicts(&mut self, intent: &Intent, target: &str) {
         let connected = (self.ground.connected)(intent);
         match connected.sshd {
             Ok(ports) if ports.is_empty() => {}
@@ -86,11 +127,11 @@ impl Planner<'_> {
                     "sshd listens on {}: the guard would keep out whom `allow` does not name",
                     ports.join(", ")
                 );
-                self.conflict(ALLOW_SSHD, TARGET, &reason);
+                self.conflict(ALLOW_SSHD, target, &reason);
             }
             Err(why) => {
                 let reason = format!("whether sshd listens on a guarded port cannot be told: {why}");
-                self.conflict(ALLOW_SSHD, TARGET, &reason);
+                self.conflict(ALLOW_SSHD, target, &reason);
             }
         }
         match connected.peers {
@@ -104,27 +145,23 @@ impl Planner<'_> {
                     "connected now, and not in `allow`: {}; what is open stays open, and cannot be opened anew",
                     words.join(", ")
                 );
-                self.conflict(ALLOW_PEERS, TARGET, &reason);
+                self.conflict(ALLOW_PEERS, target, &reason);
             }
-            Err(why) => self.conflict(ALLOW_PEERS, TARGET, &format!("who is connected now cannot be told: {why}")),
+            Err(why) => self.conflict(ALLOW_PEERS, target, &format!("who is connected now cannot be told: {why}")),
         }
     }
 
-    fn guard_boot(&mut self, wish: &Wish, text: String) {
-        let (script, script_text, link) = if self.is_openrc() {
-            (boot::OPENRC, boot::OPENRC_TEXT, boot::OPENRC_LINK)
-        } else {
-            (boot::UNIT, boot::UNIT_TEXT, boot::UNIT_LINK)
-        };
-        let file = boot::file_text(&text, &self.origin());
-        for (path, after) in [(boot::FILE, file.as_str()), (script, script_text)] {
-            if self.ground.existing.text(path) != Some(after) {
-                let change = self.file(path, after.to_owned(), vec![(wish.finding.id.clone(), kind(wish))]);
+    fn guard_boot(&mut self, wish: &Wish, guard: &Guard, writer: Writer) {
+        let (script, script_text, link) = boot::service(writer, self.is_openrc());
+        let files = boot::files(writer, guard, &self.origin()).into_iter().chain([(script, script_text.clone())]);
+        for (path, after) in files {
+            if self.ground.existing.text(path) != Some(after.as_str()) {
+                let change = self.file(path, after, vec![(wish.finding.id.clone(), kind(wish))]);
                 self.live.push(change);
             }
         }
         // Read through the link: what stands there is the service itself.
-        if self.ground.existing.text(link) != Some(script_text) {
+        if self.ground.existing.text(link) != Some(script_text.as_str()) {
             self.live.push(enabling(link, script, wish.finding.id.clone(), kind(wish)));
         }
         if self.ground.is_live && (self.ground.guard_service)() == Some(false) {

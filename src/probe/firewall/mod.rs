@@ -2,10 +2,13 @@
 
 pub mod connections;
 pub mod entries;
+mod guard;
 pub mod interfaces;
+pub mod legacy;
 mod listeners;
 pub mod manager;
 pub mod nft;
 pub mod peers;
+pub mod programs;
 pub mod ruleset;
 pub mod xtables;

@@ -1,20 +1,20 @@
 //! Who gets through to the workload's ports, by the rules as the kernel has them now.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{entries, interfaces, listeners, nft};
+use super::{entries, guard, interfaces, legacy, listeners, nft};
 use crate::catalog::parameters::Port;
 use crate::facts::{Fact, Facts, Layer, Value};
-use crate::firewall::boot;
 use crate::firewall::evaluate::{self, Passage, Prediction, Question};
-use crate::firewall::guard::{self, Guard};
 use crate::firewall::intent::Intent;
+use crate::firewall::iptables;
 use crate::firewall::packet::{Interface, Way};
 use crate::firewall::region::{self, Ranges};
-use crate::firewall::rules::{Family, Ruleset, Step, Table};
+use crate::firewall::rules::{Ruleset, Step};
 use crate::host::sock_diag::Entry;
 use crate::host::{Host, describe, nfnetlink, rtnetlink};
 use crate::probe::Context;
@@ -27,7 +27,7 @@ const PARITY: &str = "firewall.ipv6-parity";
 const DEAD: &str = "firewall.docker-user-dead";
 const BACKENDS: &str = "firewall.backends";
 
-const SOURCE: &str = "nf_tables (nfnetlink)";
+pub(super) const SOURCE: &str = "nf_tables (nfnetlink)";
 
 /// The kernel answers within milliseconds, also with thousands of rules.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ pub fn conclude(cx: &Context<'_>, containers: &Containers, facts: &mut Facts) {
     };
     let started = Instant::now();
     if cx.want.has(GUARD) {
-        facts.insert(GUARD, Layer::Boot, at_boot(cx));
+        facts.insert(GUARD, Layer::Boot, guard::at_boot(cx.host));
     }
     if !cx.host.is_live() {
         ids().for_each(|id| facts.live(id, Fact::not_running(SOURCE)));
@@ -76,8 +76,17 @@ pub fn conclude(cx: &Context<'_>, containers: &Containers, facts: &mut Facts) {
             facts.live(id, fact().took(took));
         }
     };
-    live(GUARD, &|| guard(&rules));
-    live(DROPPED, &|| dropped(&rules));
+    if cx.want.has(GUARD) || cx.want.has(DROPPED) {
+        let all = legacy.clone().and_then(|names| with_legacy(&rules, &names));
+        let of = |read: fn(&Ruleset) -> Fact| match &all {
+            Ok(all) => read(all),
+            Err(why) => {
+                Fact::unknown(why.clone(), Some("iptables-legacy-save; ip6tables-legacy-save"), LEGACY.join(", "))
+            }
+        };
+        live(GUARD, &|| of(guard::live));
+        live(DROPPED, &|| of(guard::dropped));
+    }
     live(BACKENDS, &|| backends(&rules, &legacy));
     live(DEAD, &|| docker_user_dead(&rules, &legacy));
     if cx.want.any(EXPOSURE) || cx.want.has(PARITY) {
@@ -91,59 +100,30 @@ fn unreadable(error: &io::Error) -> Fact {
     Fact::unknown(text, denied.then_some("run preflight as root"), SOURCE)
 }
 
-/// The tables of the old iptables; an error when that cannot be told.
-fn legacy_tables(host: &Host) -> Result<BTreeSet<String>, String> {
-    let mut tables = BTreeSet::new();
-    for path in LEGACY {
+/// The tables of the old iptables, IPv4 and IPv6; an error when that cannot be told.
+fn legacy_tables(host: &Host) -> Result<[BTreeSet<String>; 2], String> {
+    let names = |path: &str| {
         // Not there: no module of the old iptables is loaded.
         let text = host.read_optional(path).map_err(|error| error.to_string())?.unwrap_or_default();
-        tables.extend(text.split_whitespace().map(str::to_owned));
-    }
-    Ok(tables)
+        Ok::<_, String>(text.split_whitespace().map(str::to_owned).collect())
+    };
+    Ok([names(LEGACY[0])?, names(LEGACY[1])?])
 }
 
-fn guard_table(rules: &Ruleset) -> Option<&Table> {
-    rules.table(Family::Inet, "preflight")
-}
-
-/// The guard as text, when it is one of ours; what somebody made of it otherwise.
-fn guard(rules: &Ruleset) -> Fact {
-    match guard_table(rules) {
-        None => Fact::known(Value::Text("none".into()), SOURCE),
-        Some(table) => match Guard::read(table) {
-            Some(guard) => Fact::known(Value::Text(guard.text()), SOURCE),
-            None => Fact::known(Value::Text("changed".into()), SOURCE)
-                .note(format!("the table {} is not as preflight writes it", guard::TABLE)),
-        },
-    }
-}
-
-/// What the next boot loads: our file, when something loads it.
-fn at_boot(cx: &Context<'_>) -> Fact {
-    let is_enabled = [boot::UNIT_LINK, boot::OPENRC_LINK].into_iter().any(|link| cx.host.link_target(link).is_some());
-    match cx.host.read_optional(boot::FILE) {
-        Err(error) => Fact::unreadable(&error, "it is gone"),
-        Ok(None) => Fact::known(Value::Text("none".into()), boot::FILE),
-        Ok(Some(_)) if !is_enabled => Fact::known(Value::Text("none".into()), boot::FILE)
-            .note("nothing loads the file: its service is not enabled"),
-        Ok(Some(text)) => {
-            let guard = boot::guard_in(&text).unwrap_or("changed").to_owned();
-            Fact::known(Value::Text(guard), boot::FILE)
+/// The rules of nf_tables and those of the old iptables' table that a guard may be in.
+fn with_legacy<'a>(rules: &'a Ruleset, names: &[BTreeSet<String>; 2]) -> Result<Cow<'a, Ruleset>, String> {
+    let mut all = Cow::Borrowed(rules);
+    for (v6, names) in [false, true].into_iter().zip(names) {
+        if names.contains(iptables::TABLE) {
+            all.to_mut().tables.push(legacy::read(iptables::TABLE, v6)?);
         }
     }
+    Ok(all)
 }
 
-fn dropped(rules: &Ruleset) -> Fact {
-    let Some(table) = guard_table(rules) else { return Fact::absent("there is no guard", SOURCE) };
-    let steps = table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps);
-    let packets: u64 =
-        steps.filter_map(|step| if let Step::Count { packets, .. } = step { Some(packets) } else { None }).sum();
-    Fact::known(Value::Int(i64::try_from(packets).unwrap_or(i64::MAX)), SOURCE)
-}
-
-fn backends(rules: &Ruleset, legacy: &Result<BTreeSet<String>, String>) -> Fact {
+fn backends(rules: &Ruleset, legacy: &Result<[BTreeSet<String>; 2], String>) -> Fact {
     let legacy = match legacy {
-        Ok(tables) => !tables.is_empty(),
+        Ok(tables) => tables.iter().any(|names| !names.is_empty()),
         Err(error) => return Fact::unknown(error.clone(), Some("run preflight as root"), LEGACY[0]),
     };
     let word = match (!rules.tables.is_empty(), legacy) {
@@ -156,7 +136,7 @@ fn backends(rules: &Ruleset, legacy: &Result<BTreeSet<String>, String>) -> Fact 
 }
 
 /// Rules in DOCKER-USER that nothing leads to: Docker's nftables backend has no such jump.
-fn docker_user_dead(rules: &Ruleset, legacy: &Result<BTreeSet<String>, String>) -> Fact {
+fn docker_user_dead(rules: &Ruleset, legacy: &Result<[BTreeSet<String>; 2], String>) -> Fact {
     const CHAIN: &str = "DOCKER-USER";
     let mut found = false;
     for table in &rules.tables {
@@ -179,7 +159,7 @@ fn docker_user_dead(rules: &Ruleset, legacy: &Result<BTreeSet<String>, String>) 
         }
     }
     match legacy {
-        Ok(tables) if !found && tables.contains("filter") => Fact::unknown(
+        Ok(tables) if !found && tables.iter().any(|names| names.contains("filter")) => Fact::unknown(
             "the rules of iptables-legacy are not read",
             Some("iptables-legacy -S DOCKER-USER"),
             LEGACY[0],
@@ -214,7 +194,7 @@ fn exposures(
     cx: &Context<'_>,
     containers: &Containers,
     rules: &Ruleset,
-    legacy: &Result<BTreeSet<String>, String>,
+    legacy: &Result<[BTreeSet<String>; 2], String>,
     facts: &mut Facts,
 ) {
     let started = Instant::now();
@@ -222,7 +202,7 @@ fn exposures(
         let links = rtnetlink::interfaces(PATIENCE).map_err(|error| format!("interfaces: {}", describe(&error)))?;
         let intent = entries::intent(cx, facts)?;
         let legacy = legacy.as_ref().map_err(Clone::clone)?;
-        Ok((interfaces::parse(&links), intent, !legacy.is_empty()))
+        Ok((interfaces::parse(&links), intent, legacy.iter().any(|names| !names.is_empty())))
     };
     let (links, intent, legacy) = match ready() {
         Ok(ready) => ready,

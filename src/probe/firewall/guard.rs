@@ -1,0 +1,96 @@
+//! The guard that the kernel has, whoever wrote it, and the one of the next boot.
+
+use crate::facts::derived::firewall_guard::SEVERAL;
+use crate::facts::{Fact, Value};
+use crate::firewall::boot;
+use crate::firewall::guard::{self, Guard};
+use crate::firewall::iptables::{self, Found, Variant};
+use crate::firewall::rules::{Family, Ruleset, Step, Table};
+use crate::firewall::writer::Writer;
+use crate::host::{Host, ReadError};
+
+use super::ruleset::SOURCE;
+
+fn table(rules: &Ruleset) -> Option<&Table> {
+    rules.table(Family::Inet, "preflight")
+}
+
+/// The guard as text, when it is one of ours; what somebody made of it otherwise.
+pub(super) fn live(rules: &Ruleset) -> Fact {
+    let mut found: Vec<(Writer, Option<String>)> = Vec::new();
+    found.extend(table(rules).map(|table| (Writer::Nft, Guard::read(table).map(|guard| guard.text()))));
+    for variant in [Variant::Nft, Variant::Legacy] {
+        match iptables::read(rules, variant) {
+            Found::None => {}
+            Found::Guard(text) => found.push((Writer::Iptables(variant), Some(text))),
+            Found::Changed => found.push((Writer::Iptables(variant), None)),
+        }
+    }
+    let text = |text: String| Fact::known(Value::Text(text), SOURCE);
+    match found.as_slice() {
+        [] => text("none".to_owned()),
+        [(_, Some(guard))] => text(guard.clone()),
+        [(writer, None)] => text(writer.changed()).note(match writer {
+            Writer::Nft => format!("the table {} is not as preflight writes it", guard::TABLE),
+            Writer::Iptables(variant) => {
+                format!("the chain {} of {} is not as preflight writes it", iptables::CHAIN, variant.name())
+            }
+        }),
+        several => {
+            let names: Vec<&str> = several.iter().map(|(writer, _)| writer.name()).collect();
+            text(SEVERAL.to_owned()).note(format!("there is a guard in each of {}", names.join(", ")))
+        }
+    }
+}
+
+/// What the next boot loads: our files, when something loads them.
+pub(super) fn at_boot(host: &Host) -> Fact {
+    match boot_text(host) {
+        Err(error) => Fact::unreadable(&error, "it is gone"),
+        Ok(fact) => fact,
+    }
+}
+
+fn boot_text(host: &Host) -> Result<Fact, ReadError> {
+    let links = [boot::UNIT_LINK, boot::OPENRC_LINK];
+    let mut service = None;
+    for link in links.into_iter().filter(|link| host.link_target(link).is_some()) {
+        service = service.or(Some(host.read_optional(link)?.unwrap_or_default()));
+    }
+    let writer = service.as_deref().map_or(Some(Writer::Nft), boot::loaded_by);
+    let none = |source: &str| Fact::known(Value::Text("none".into()), source);
+    let Some(writer) = writer else {
+        return Ok(none(links[0]).note("its service loads no guard"));
+    };
+    let mut paths = boot::paths(writer);
+    if service.is_none() {
+        // Nobody says which files count: name the ones that are there.
+        let all = Writer::ALL.map(boot::paths);
+        paths = all.into_iter().find(|paths| paths.iter().any(|path| host.exists(path))).unwrap_or(paths);
+    }
+    let texts = paths.iter().map(|path| host.read_optional(path)).collect::<Result<Vec<_>, _>>()?;
+    let source = paths.join(", ");
+    Ok(match (texts.iter().any(Option::is_some), service) {
+        (false, _) => none(&source),
+        (true, None) => none(&source).note("nothing loads the file: its service is not enabled"),
+        (true, Some(_)) => {
+            let guard = boot::guard_of(writer, &texts).unwrap_or_else(|| writer.changed());
+            Fact::known(Value::Text(guard), source)
+        }
+    })
+}
+
+/// Packets that met the end of the guard.
+pub(super) fn dropped(rules: &Ruleset) -> Fact {
+    let counted = |table: &Table| {
+        let steps = table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps);
+        steps.filter_map(|step| if let Step::Count { packets, .. } = step { Some(*packets) } else { None }).sum::<u64>()
+    };
+    let of_nft = table(rules).map(counted);
+    let mangle = rules.tables.iter().filter(|table| table.name == iptables::TABLE);
+    let all: Vec<u64> = of_nft.into_iter().chain(mangle.filter_map(iptables::dropped)).collect();
+    if all.is_empty() {
+        return Fact::absent("there is no guard", SOURCE);
+    }
+    Fact::known(Value::Int(i64::try_from(all.iter().sum::<u64>()).unwrap_or(i64::MAX)), SOURCE)
+}

@@ -1,6 +1,6 @@
 //! `tune --apply` and what follows it, through the real program: real settings of a network namespace, a real `/etc`.
 //!
-//! packages: bsdutils procps strace tuned util-linux
+//! packages: bsdutils iproute2 nftables procps strace tmux tuned util-linux
 //!
 //! Needs root. Global settings (vm.*, huge pages) are the business of the virtual machine.
 
@@ -136,6 +136,37 @@ fn the_window_survives_the_end_of_the_terminal() {
         assert!(place.late() <= Duration::from_secs(2), "{end}: {:?} after the deadline", place.late());
         let _ = script.kill();
         let _ = script.wait();
+    }
+}
+
+/// G4 in a tmux, which has no SSH among its ancestors and outlives one: the pane's shell is hung up, or the server ends.
+/// With `timer::watch` leaving before its deadline it still passes: the apply does not heed the hang-up and takes back.
+#[test]
+fn the_window_survives_the_end_of_a_tmux() {
+    for end in ["the pane's shell", "the server"] {
+        let place = Place::new();
+        let before = place.state();
+        let line: Vec<String> =
+            [env!("CARGO_BIN_EXE_preflight")].iter().chain(&TUNE).map(|word| format!("'{word}'")).collect();
+        let line = format!("{} --apply --yes --settle 0 --confirm-within 4s", line.join(" "));
+        let tmux = |args: &[&str]| {
+            let mut command = place.command("tmux");
+            let output = command.args(["-S", "/run/tmux", "-f", "/dev/null"]).args(args).output().unwrap();
+            assert!(output.status.success(), "{args:?}: {output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        tmux(&["new-session", "-d", "sh"]);
+        tmux(&["send-keys", &line, "Enter"]);
+        eventually(Duration::from_secs(20), || place.newest_state() == "pending_confirm");
+        assert_eq!(place.value(SOMAXCONN), "65535");
+        let pid = |what| Pid::from_raw(tmux(&["display-message", "-p", what]).trim().parse().unwrap());
+        match end {
+            "the server" => kill(pid("#{pid}"), Signal::SIGKILL).unwrap(),
+            _ => kill(pid("#{pane_pid}"), Signal::SIGHUP).unwrap(),
+        }
+        eventually(Duration::from_secs(20), || place.newest_state() == "rolled_back");
+        assert_eq!(place.state(), before, "{end}");
+        assert!(place.late() <= Duration::from_secs(2), "{end}: {:?} after the deadline", place.late());
     }
 }
 

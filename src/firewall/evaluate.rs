@@ -34,6 +34,8 @@ pub struct Question<'a> {
     pub prediction: Option<Prediction>,
     /// Whether the host forwards packets of this family; `None` when that is not known.
     pub forwarding: Option<bool>,
+    /// There are rules that may rewrite the destination, and were not read.
+    pub unread_nat: bool,
 }
 
 /// A container that does not run yet.
@@ -215,6 +217,15 @@ impl<'a> Walk<'a> {
                     flow.packet.port = Some(prediction.port);
                     flow.packet.rewritten = true;
                 }
+            }
+        }
+        if self.question.unread_nat {
+            let may_be = |flow: &&Flow| flow.packet.destination == Destination::Original;
+            let unread: Vec<Flow> = flows.iter().filter(may_be).cloned().collect();
+            for mut flow in unread {
+                self.doubt("rules of iptables-legacy, which are not read".into());
+                flow.packet = Packet { destination: Destination::Unknown, port: None, rewritten: true, ..flow.packet };
+                push(&mut flows, flow);
             }
         }
         flows
@@ -647,4 +658,54 @@ fn reference(table: &Table, chain: &str, rule: &Rule) -> String {
 /// Addresses as a set of numbers.
 pub fn addresses(list: impl IntoIterator<Item = IpAddr>) -> Ranges {
     Ranges::new(list.into_iter().map(|address| (number(address), number(address))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::parameters::Protocol;
+    use crate::firewall::packet::Interface;
+
+    /// A Docker with iptables-legacy beside a policy of nft for the host: the packet is forwarded, and never meets it. Seen
+    /// failing without `unread_nat`: nothing passed, and the port was `closed`.
+    #[test]
+    fn rules_that_were_not_read_may_lead_past_the_input() {
+        let base = Base { hook: Hook::Input, priority: 0, nat: false, policy_drop: true, devices: Vec::new() };
+        let mut rules = Ruleset::default();
+        rules.tables.push(Table {
+            family: Family::Inet,
+            name: "filter".into(),
+            backend: Backend::Nft,
+            dormant: false,
+            chains: [("input".into(), Chain { base: Some(base), rules: Vec::new() })].into(),
+            sets: std::collections::BTreeMap::default(),
+        });
+        let own: IpAddr = [192, 0, 2, 1].into();
+        let interfaces = [Interface { name: "eth0".into(), index: 2, addresses: vec![(own, 24)] }];
+        let passage = |rules: &Ruleset, unread_nat| {
+            evaluate(&Question {
+                rules,
+                way: Way {
+                    v6: false,
+                    protocol: Protocol::Tcp,
+                    port: 6379,
+                    interface: &interfaces[0],
+                    interfaces: &interfaces,
+                },
+                destinations: addresses([own]),
+                sources: Ranges::new([(0x0100_0000, 0x7eff_ffff)]),
+                prediction: None,
+                forwarding: Some(true),
+                unread_nat,
+            })
+        };
+        assert!(passage(&rules, false).passed.is_empty());
+        let unread = passage(&rules, true);
+        assert!(!unread.passed.is_empty() && unread.certain().is_empty(), "{unread:?}");
+        assert!(unread.doubts[0].contains("iptables-legacy"), "{unread:?}");
+        // What is stopped before any rewriting stays stopped.
+        let chain = rules.tables[0].chains.get_mut("input").unwrap().base.as_mut().unwrap();
+        (chain.hook, chain.priority) = (Hook::Prerouting, -150);
+        assert!(passage(&rules, true).passed.is_empty());
+    }
 }

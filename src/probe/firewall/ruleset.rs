@@ -100,8 +100,11 @@ fn unreadable(error: &io::Error) -> Fact {
     Fact::unknown(text, denied.then_some("run preflight as root"), SOURCE)
 }
 
-/// The tables of the old iptables, IPv4 and IPv6; an error when that cannot be told.
-fn legacy_tables(host: &Host) -> Result<[BTreeSet<String>; 2], String> {
+/// Names of tables, IPv4 and IPv6.
+type Names = [BTreeSet<String>; 2];
+
+/// The tables of the old iptables; an error when that cannot be told.
+fn legacy_tables(host: &Host) -> Result<Names, String> {
     let names = |path: &str| {
         // Not there: no module of the old iptables is loaded.
         let text = host.read_optional(path).map_err(|error| error.to_string())?.unwrap_or_default();
@@ -121,7 +124,7 @@ fn with_legacy<'a>(rules: &'a Ruleset, names: &[BTreeSet<String>; 2]) -> Result<
     Ok(all)
 }
 
-fn backends(rules: &Ruleset, legacy: &Result<[BTreeSet<String>; 2], String>) -> Fact {
+fn backends(rules: &Ruleset, legacy: &Result<Names, String>) -> Fact {
     let legacy = match legacy {
         Ok(tables) => tables.iter().any(|names| !names.is_empty()),
         Err(error) => return Fact::unknown(error.clone(), Some("run preflight as root"), LEGACY[0]),
@@ -136,7 +139,7 @@ fn backends(rules: &Ruleset, legacy: &Result<[BTreeSet<String>; 2], String>) -> 
 }
 
 /// Rules in DOCKER-USER that nothing leads to: Docker's nftables backend has no such jump.
-fn docker_user_dead(rules: &Ruleset, legacy: &Result<[BTreeSet<String>; 2], String>) -> Fact {
+fn docker_user_dead(rules: &Ruleset, legacy: &Result<Names, String>) -> Fact {
     const CHAIN: &str = "DOCKER-USER";
     let mut found = false;
     for table in &rules.tables {
@@ -184,6 +187,8 @@ struct Ground<'a> {
     outside: Vec<&'a Interface>,
     intent: Intent,
     legacy: bool,
+    /// Rules that are not read may rewrite addresses, as those of a Docker that uses iptables-legacy do.
+    legacy_nat: [bool; 2],
     on_host_network: bool,
     /// Sockets that wait on the host's own network; `None` when the kernel does not tell.
     listening: Option<Vec<Entry>>,
@@ -194,15 +199,15 @@ fn exposures(
     cx: &Context<'_>,
     containers: &Containers,
     rules: &Ruleset,
-    legacy: &Result<[BTreeSet<String>; 2], String>,
+    legacy: &Result<Names, String>,
     facts: &mut Facts,
 ) {
     let started = Instant::now();
-    let ready = || -> Result<(Vec<interfaces::Link>, Intent, bool), String> {
+    let ready = || -> Result<(Vec<interfaces::Link>, Intent, &Names), String> {
         let links = rtnetlink::interfaces(PATIENCE).map_err(|error| format!("interfaces: {}", describe(&error)))?;
         let intent = entries::intent(cx, facts)?;
         let legacy = legacy.as_ref().map_err(Clone::clone)?;
-        Ok((interfaces::parse(&links), intent, legacy.iter().any(|names| !names.is_empty())))
+        Ok((interfaces::parse(&links), intent, legacy))
     };
     let (links, intent, legacy) = match ready() {
         Ok(ready) => ready,
@@ -223,7 +228,8 @@ fn exposures(
         interfaces: links.iter().map(|link| link.interface.clone()).collect(),
         outside: interfaces::outside(&links, &[]),
         intent,
-        legacy,
+        legacy: legacy.iter().any(|names| !names.is_empty()),
+        legacy_nat: legacy.each_ref().map(|names| names.contains("nat")),
         on_host_network: cx.parameters.text("topology") == Some("host"),
         listening: listeners::gather(),
         forwarding: [forwards("/proc/sys/net/ipv4/ip_forward"), forwards("/proc/sys/net/ipv6/conf/all/forwarding")],
@@ -375,6 +381,7 @@ impl Ground<'_> {
                         // Docker switches forwarding on before it publishes.
                         forwarding: if prediction.is_some() { Some(true) } else { self.forwarding[usize::from(v6)] },
                         prediction: prediction.clone(),
+                        unread_nat: self.legacy_nat[usize::from(v6)],
                     })
                 };
                 let tried = passage(&strangers);

@@ -280,7 +280,7 @@ fn show(outcomes: &[Outcome], as_json: bool) -> Result<ExitCode, Stop> {
 
 fn lines(outcome: &Outcome, out: &mut dyn Write) -> std::io::Result<()> {
     let Some(tx) = &outcome.tx else {
-        return writeln!(out, "nothing to do: this host is as the profile wants it");
+        return writeln!(out, "nothing to do: there is nothing that preflight can change");
     };
     writeln!(out, "transaction {tx}: {}", outcome.state.map_or("nothing done", state_words))?;
     if let Some(reason) = &outcome.reason {

@@ -202,6 +202,9 @@ impl Default for Around {
     }
 }
 
+/// In place of the guard's text: the kernel does not say.
+const UNREADABLE: &str = "unreadable";
+
 fn guarded(os: &str, live: &str, around: &Around) -> Plan {
     use crate::catalog::parameters::{Port, Protocol, Setting};
     let mut parameters = Parameters::default();
@@ -210,7 +213,8 @@ fn guarded(os: &str, live: &str, around: &Around) -> Plan {
     parameters.insert("allow", Setting::List(vec!["10.0.0.0/8".into(), "docker:networks".into()]));
     parameters.insert("publish_address", Setting::List(vec!["0.0.0.0".into()]));
     let mut facts = Facts::default();
-    facts.live("firewall.guard", Fact::known(Value::Text(live.into()), "test"));
+    let known = Fact::known(Value::Text(live.into()), "test");
+    facts.live("firewall.guard", if live == UNREADABLE { Fact::unknown("denied", None, "test") } else { known });
     facts.insert("firewall.guard", Layer::Boot, Fact::known(Value::Text(around.boot.into()), "test"));
     facts.live("docker.networks", Fact::known(Value::Set(["172.18.0.0/16".to_owned()].into()), "test"));
     facts.live("docker.workload-outside", Fact::known(Value::Set(around.outside.clone()), "test"));
@@ -316,6 +320,15 @@ fn the_guard_is_written_with_nft_and_else_with_the_iptables_of_the_host() {
         let (guards, reason) = plan(live, "none", programs, iptables);
         assert!(guards.is_empty() && reason.contains(why), "{live}: {guards} {reason}");
     }
+}
+
+/// Root without CAP_NET_ADMIN. Seen failing with the files planned all the same: the next boot would have loaded a guard
+/// that nobody had looked at, without a word about sshd or who is connected.
+#[test]
+fn a_guard_that_cannot_be_looked_at_is_not_left_to_the_boot() {
+    let plan = guarded("debian", UNREADABLE, &Around::default());
+    assert_eq!(targets(&plan), [""; 0]);
+    assert!(matches!(&plan.manual[..], [manual] if manual.reason.contains("denied")), "{plan:?}");
 }
 
 /// Seen failing with sshd's ports, the peers, and the error about the peers not heeded in `guard_conflicts`.

@@ -33,7 +33,10 @@ pub fn terminal(plan: &Plan, head: &Head<'_>, width: usize, out: &mut dyn Write)
     let mut page = Page { width, told: BTreeSet::new(), out };
     page.wrap("", "", &format!("plan for {} on {}", head.profile, head.host))?;
     if plan.changes.is_empty() {
-        page.wrap("", "", "\nNothing to do: everything that preflight can set is as the profile wants it.")?;
+        // What could not be looked at is left to a person, and is not as anybody wants it.
+        let all = "everything that preflight can set is as the profile wants it.";
+        let rest = "there is nothing that preflight can change.";
+        page.wrap("", "", &format!("\nNothing to do: {}", if plan.manual.is_empty() { all } else { rest }))?;
     }
     for (number, change) in plan.changes.iter().enumerate() {
         page.change(number + 1, change, head)?;

@@ -32,10 +32,10 @@ impl Planner<'_> {
             Ok(writer) => writer,
             Err((why, text)) => return self.manual(wish, &why, text),
         };
-        if self.ground.is_live {
-            self.guard_live(wish, &guard, writer);
+        // What nobody could look at now is not loaded by the next boot either.
+        if !self.ground.is_live || self.guard_live(wish, &guard, writer) {
+            self.guard_boot(wish, &guard, writer);
         }
-        self.guard_boot(wish, &guard, writer);
         self.pin_networks(wish, &guard.intent);
         if let Some(reason) = firewall_guard::uncovered(self.ground.facts) {
             let text =
@@ -81,21 +81,24 @@ impl Planner<'_> {
         })
     }
 
-    fn guard_live(&mut self, wish: &Wish, guard: &Guard, writer: Writer) {
+    /// Whether the guard is there, or planned.
+    fn guard_live(&mut self, wish: &Wish, guard: &Guard, writer: Writer) -> bool {
         let text = writer.text(guard);
         let before = match self.ground.facts.get("firewall.guard", Layer::Live).map(|fact| &fact.state) {
-            Some(State::Known(Value::Text(found))) if *found == text => return,
+            Some(State::Known(Value::Text(found))) if *found == text => return true,
             Some(State::Known(Value::Text(found))) if found == "none" => None,
             Some(State::Known(Value::Text(found))) => Some(found.clone()),
             Some(State::Unknown { error, .. }) => {
                 let reason = format!("the rules of the kernel cannot be read: {error}");
-                return self.manual(wish, &reason, "preflight tune --only 'firewall.*'   # as root".to_owned());
+                self.manual(wish, &reason, "preflight tune --only 'firewall.*'   # as root".to_owned());
+                return false;
             }
             _ => None,
         };
         if let Some(container) = self.inside_container() {
             let reason = format!("this runs inside a container ({container}); the firewall is the host's");
-            return self.manual(wish, &reason, "preflight tune --apply --only 'firewall.*'   # on the host".to_owned());
+            self.manual(wish, &reason, "preflight tune --apply --only 'firewall.*'   # on the host".to_owned());
+            return false;
         }
         self.guard_conflicts(&guard.intent, &writer.target());
         let undo = match (&before, writer) {
@@ -114,6 +117,7 @@ impl Planner<'_> {
             restarts: Vec::new(),
             connectivity_risk: true,
         });
+        true
     }
 
     /// Whom the guard would shut out that is inside now.

@@ -9,6 +9,7 @@ use super::store::StoreError;
 use super::transaction::is_in_time;
 use super::who::Who;
 use super::{Env, LOCK_PATIENCE};
+use crate::facts::Layer;
 
 /// What a confirm must come over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,12 @@ pub fn confirm(env: &Env<'_>, tx: Option<&TxId>, connection: Connection) -> Resu
     }
     let new_connection = proof(&session.progress, &env.who, connection)?;
     session.persist_or_undo(&env.who.clone(), new_connection)?;
+    // Kept is what was applied; what somebody made of it since, such as a flush of all rules, is not.
+    if session.progress.state == State::Committed
+        && let Err(failure) = session.check(Layer::Live, "at the confirm")
+    {
+        session.warn(format!("{failure}; `preflight tune --apply` sets it again"));
+    }
     Ok(session.outcome(Verb::Confirm))
 }
 

@@ -266,6 +266,20 @@ fn a_shared_file_that_somebody_edits_before_the_confirm_is_left_alone() {
     assert_eq!(world.value("fake:a").as_deref(), Some("d"));
 }
 
+/// Such as a flush of all rules while everybody waits. Seen failing without the look in `confirm`: it was `done`.
+#[test]
+fn a_live_value_that_is_another_at_the_confirm_is_told() {
+    let world = World::new();
+    let plan = world.plan(&[("fake:a", "p1")]);
+    world.process(|env| apply(&plan, &options(Some(100)), env)).unwrap().unwrap();
+    world.edit("fake:a", "x");
+    let outcome = world.process(|env| confirm(env, None, Connection::Any)).unwrap().unwrap();
+    assert_eq!(outcome.exit(), ExitCode::Success);
+    let told = |warning: &String| warning.contains("fake:a") && warning.contains("at the confirm");
+    assert!(outcome.warnings.iter().any(told), "{:?}", outcome.warnings);
+    assert_eq!(world.value("fake:a").as_deref(), Some("x"));
+}
+
 /// What the kernel moved along goes back with the rollback, unless somebody else set it since. Without
 /// `restore_footprint` it stays where the kernel put it, in both cases.
 #[test]

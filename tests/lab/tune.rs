@@ -140,7 +140,8 @@ fn the_window_survives_the_end_of_the_terminal() {
 }
 
 /// G4 in a tmux, which has no SSH among its ancestors and outlives one: the pane's shell is hung up, or the server ends.
-/// With `timer::watch` leaving before its deadline it still passes: the apply does not heed the hang-up and takes back.
+/// Seen failing with `timer::watch` leaving before its deadline and SIGHUP not taken over; with the latter in place, the apply
+/// itself takes back.
 #[test]
 fn the_window_survives_the_end_of_a_tmux() {
     for end in ["the pane's shell", "the server"] {

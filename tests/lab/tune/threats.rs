@@ -130,8 +130,8 @@ fn the_journal_is_roots_and_holds_no_secret() {
     assert!(!place.shell("cat /var/lib/preflight/tx/*/journal.jsonl").contains("hunter2"));
 }
 
-/// Rows 12 and 15: somebody else sees the plan, and can neither confirm nor take back nor read the state. With root not
-/// asked for it still passes: the modes of the files refuse, too.
+/// Rows 12 and 15: somebody else sees the plan, and can neither confirm nor take back nor read the state. Seen failing with
+/// root not asked for: then only the modes of the files refuse.
 #[test]
 fn only_root_confirms_and_takes_back() {
     let place = Place::new();
@@ -154,6 +154,8 @@ fn only_root_confirms_and_takes_back() {
     ] {
         let ran = nobody(args);
         assert_eq!(ran.code, 3, "{args:?}: {ran:?}");
+        let says_so = ran.stderr.contains("needs root");
+        assert!(says_so || ["history", "verify"].contains(&args[0]), "{args:?}: {ran:?}");
     }
     assert_eq!(nobody(&["tune"]).code, 0);
     assert_eq!(place.state(), state);
@@ -162,7 +164,7 @@ fn only_root_confirms_and_takes_back() {
 }
 
 /// Row 16: a journal with a sound checksum that names what preflight never writes is not carried out. With any path
-/// taken for one of ours in `ManagedFile::new` it still passes, since the records contradict each other.
+/// taken for one of ours in `ManagedFile::new` it still passes: something else refuses it, too.
 #[test]
 fn a_forged_journal_leads_nowhere() {
     use preflight::apply::journal::{Event, line, parse};
@@ -175,8 +177,11 @@ fn a_forged_journal_leads_nowhere() {
         .records
         .into_iter()
         .map(|mut record| {
-            if let Event::Begin { steps, .. } = &mut record.event {
-                steps[0].target = "file:/etc/passwd".into();
+            // In all records, as whoever knows the format would.
+            match &mut record.event {
+                Event::Begin { steps, .. } => steps[0].target = "file:/etc/passwd".into(),
+                Event::Intent(intent) if intent.step == 0 => intent.target = "file:/etc/passwd".into(),
+                _ => {}
             }
             line(&record).unwrap()
         })
@@ -195,15 +200,15 @@ fn a_forged_journal_leads_nowhere() {
     assert_ne!(ran.code, 0, "{ran:?}");
 }
 
-/// Row 17: values have bounds before they are planned. Seen failing without `Definition::admit`; then the
-/// apply changes the machine, in which vm.overcommit_memory and vm.swappiness are to be put back.
+/// Row 17: values have bounds before they are planned. Seen failing without `Definition::admit`.
 #[test]
 fn absurd_values_are_refused() {
     let place = Place::new();
     for set in
         ["nofile=0", "nofile=99999999999999999999", "nofile=-1", "maxmemory=900TiB", "tcp_backlog=0", "thp=sometimes"]
     {
-        let ran = place.run(&["tune", "--apply", "--set", set]);
+        // Only a setting of the namespace, should it be carried out.
+        let ran = place.tune(&["--apply", "--set", set]);
         assert_eq!(ran.code, 2, "{set}: {ran:?}");
     }
 }

@@ -2,7 +2,7 @@
 # Builds what the VM suite boots, once, and keeps it under target/lab/.
 #
 #   tests/lab/vm-image.sh bookworm    Debian 12
-#   tests/lab/vm-image.sh trixie      Debian 13, whose systemd does not read /etc/sysctl.conf; with Docker and ufw
+#   tests/lab/vm-image.sh trixie      Debian 13, whose systemd does not read /etc/sysctl.conf
 #   tests/lab/vm-image.sh qemu        the emulator
 #
 # Prints the folder: of an image it holds disk.raw, vmlinuz, initrd.img and the ssh key `key`; of the emulator, a tree of
@@ -18,6 +18,8 @@ lab=${CARGO_TARGET_DIR:-$root/target}/lab
 # libpam-systemd: a login gets a session scope of its own, as on a real server.
 packages=systemd,systemd-sysv,udev,dbus,libpam-systemd,openssh-server,linux-image-cloud-amd64,initramfs-tools
 packages=$packages,zstd,iproute2,procps,kmod,nftables
+# Only where a test wants them: none of these is enabled.
+packages=$packages,docker.io,iptables,ufw,redis-server
 
 need() {
     command -v "$1" >/dev/null || { echo "vm-image.sh: $1 is missing: apt-get install $2" >&2; exit 1; }
@@ -63,8 +65,8 @@ make_image() {
     mkdir -p "$out"
     # Debian's chroots must be passable for `_apt` and sshd.
     chmod 0755 "$out"
-    # Only where a test wants them.
-    [ "$suite" != trixie ] || packages=$packages,docker.io,docker-cli,iptables,ufw,redis-server
+    # Of its own package since Debian 13.
+    [ "$suite" != trixie ] || packages=$packages,docker-cli
     # The first disk holds only what reaches the root: an emulated processor unpacks slowly.
     # shellcheck disable=SC2016 # `$1` is the tree, for mmdebstrap
     debian "$suite" "$tree" --variant=minbase --include="$packages" \
@@ -91,7 +93,7 @@ make_image() {
     mkdir -p "$tree/var/log/journal"
 
     chroot "$tree" systemctl enable systemd-networkd ssh serial-getty@ttyS0
-    [ "$suite" != trixie ] || with_docker "$tree"
+    with_docker "$tree"
     for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
         fstrim.timer systemd-networkd-wait-online.service; do
         chroot "$tree" systemctl mask "$unit"

@@ -14,6 +14,8 @@
     reason = "the tests drive a machine and say what they measured"
 )]
 
+#[path = "vm/guard.rs"]
+mod guard;
 #[path = "support/vm.rs"]
 mod lab;
 

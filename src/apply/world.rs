@@ -258,11 +258,8 @@ impl Knob for FakeKnob<'_> {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            atomic: true,
-            revertable: true,
-            persists_as_it_applies: false,
-            connectivity_risk: false,
             footprint: if self.target == MOVER { vec![MOVED.to_owned()] } else { Vec::new() },
+            ..Capabilities::live()
         }
     }
 

@@ -118,13 +118,7 @@ impl Knob for Firewalld<'_> {
         if self.is_permanent() {
             return Capabilities::on_disk();
         }
-        Capabilities {
-            atomic: true,
-            revertable: true,
-            persists_as_it_applies: false,
-            connectivity_risk: false,
-            footprint: Vec::new(),
-        }
+        Capabilities::live()
     }
 
     fn read(&self) -> Result<Reading, KnobError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
+use super::{Capabilities, Knob, KnobError, Reading};
 use crate::apply::id::TxId;
 use crate::apply::tool;
 use crate::facts::Layer;
@@ -57,13 +57,7 @@ impl Knob for NftGuard<'_> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            atomic: true,
-            revertable: true,
-            persists_as_it_applies: false,
-            connectivity_risk: true,
-            footprint: Vec::new(),
-        }
+        Capabilities { connectivity_risk: true, ..Capabilities::live() }
     }
 
     fn read(&self) -> Result<Reading, KnobError> {
@@ -110,17 +104,4 @@ impl Knob for NftGuard<'_> {
     fn is_shared(&self) -> bool {
         false
     }
-
-    fn undo(&self, case: Undoing<'_>) -> Undo {
-        undo_of_our_own(case)
-    }
-}
-
-/// A guard is ours alone: whatever became of it, it goes, and what somebody made of it is kept in the journal.
-pub(super) fn undo_of_our_own(case: Undoing<'_>) -> Undo {
-    if case.current.value == case.before.value {
-        return Undo::Already;
-    }
-    let drifted = case.current.value.clone().filter(|value| value != case.wrote);
-    Undo::Restore { to: case.before.clone(), drifted }
 }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::guard::undo_of_our_own;
-use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
+use super::{Capabilities, Knob, KnobError, Reading};
 use crate::apply::id::TxId;
 use crate::apply::tool;
 use crate::facts::Layer;
@@ -112,10 +111,8 @@ impl Knob for IptablesGuard<'_> {
         Capabilities {
             // IPv6 follows IPv4.
             atomic: false,
-            revertable: true,
-            persists_as_it_applies: false,
             connectivity_risk: true,
-            footprint: Vec::new(),
+            ..Capabilities::live()
         }
     }
 
@@ -160,10 +157,6 @@ impl Knob for IptablesGuard<'_> {
 
     fn is_shared(&self) -> bool {
         false
-    }
-
-    fn undo(&self, case: Undoing<'_>) -> Undo {
-        undo_of_our_own(case)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
+use super::{Capabilities, Knob, KnobError, Reading};
 use crate::apply::id::TxId;
 use crate::facts::Layer;
 use crate::firewall::boot;
@@ -107,19 +107,11 @@ impl Knob for Link<'_> {
     fn is_shared(&self) -> bool {
         false
     }
-
-    /// The name is ours alone: whatever became of it, it goes.
-    fn undo(&self, case: Undoing<'_>) -> Undo {
-        if case.current.value == case.before.value {
-            return Undo::Already;
-        }
-        let drifted = case.current.value.clone().filter(|value| value != case.wrote);
-        Undo::Restore { to: case.before.clone(), drifted }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Undo, Undoing};
     use super::*;
 
     const PATH: &str = "/etc/runlevels/boot/preflight-thp";
@@ -171,5 +163,16 @@ mod tests {
         let knob = Link::new(&tree, PATH).unwrap();
         assert!(knob.validate("/etc/init.d/sshd").is_err());
         knob.validate("/etc/init.d/preflight-thp").unwrap();
+    }
+
+    /// Seen failing without the arm for what is ours alone in `Knob::undo`: a conflict, and the link stays.
+    #[test]
+    fn a_link_that_somebody_turned_goes_all_the_same() {
+        let (_root, tree) = root();
+        let knob = Link::new(&tree, PATH).unwrap();
+        let (before, current) = (Reading::default(), Reading::of("/etc/init.d/mine"));
+        let case = Undoing { before: &before, wrote: LINKS[0].1, observed: None, current: &current };
+        let drifted = Some("/etc/init.d/mine".to_owned());
+        assert_eq!(knob.undo(case), Undo::Restore { to: before.clone(), drifted });
     }
 }

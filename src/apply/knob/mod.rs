@@ -41,15 +41,20 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// What lies on the disk under a name: replaced by a rename, and there until somebody takes it away.
-    pub(super) const fn on_disk() -> Self {
+    /// What the running kernel or a program holds: set at once, and gone with the next boot.
+    pub(super) const fn live() -> Self {
         Self {
             atomic: true,
             revertable: true,
-            persists_as_it_applies: true,
+            persists_as_it_applies: false,
             connectivity_risk: false,
             footprint: Vec::new(),
         }
+    }
+
+    /// What lies on the disk under a name: replaced by a rename, and there until somebody takes it away.
+    pub(super) fn on_disk() -> Self {
+        Self { persists_as_it_applies: true, ..Self::live() }
     }
 }
 
@@ -172,13 +177,16 @@ pub trait Knob: Debug {
         false
     }
 
-    /// Decides a rollback. The default is compare-and-swap: only the value that we left is replaced.
+    /// Decides a rollback. The default is compare-and-swap: of what is shared, only the value that we left is replaced.
+    /// What is ours alone goes whatever became of it, and what somebody made of it is kept in the journal.
     fn undo(&self, case: Undoing<'_>) -> Undo {
         let ours = case.observed.unwrap_or(case.wrote);
         if case.current.value == case.before.value {
             Undo::Already
         } else if case.current.value.as_deref() == Some(ours) {
             Undo::Restore { to: case.before.clone(), drifted: None }
+        } else if !self.is_shared() {
+            Undo::Restore { to: case.before.clone(), drifted: case.current.value.clone() }
         } else {
             Undo::Conflict { expected: ours.to_owned() }
         }

@@ -57,13 +57,7 @@ impl Knob for Service<'_> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            atomic: true,
-            revertable: true,
-            persists_as_it_applies: false,
-            connectivity_risk: false,
-            footprint: Vec::new(),
-        }
+        Capabilities::live()
     }
 
     fn read(&self) -> Result<Reading, KnobError> {

@@ -90,13 +90,7 @@ impl Knob for Sysctl<'_> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            atomic: true,
-            revertable: true,
-            persists_as_it_applies: false,
-            connectivity_risk: false,
-            footprint: footprint(&self.target),
-        }
+        Capabilities { footprint: footprint(&self.target), ..Capabilities::live() }
     }
 
     fn read(&self) -> Result<Reading, KnobError> {

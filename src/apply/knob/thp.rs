@@ -63,13 +63,10 @@ impl Knob for Thp<'_> {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            atomic: true,
-            revertable: true,
-            persists_as_it_applies: false,
-            connectivity_risk: false,
             // khugepaged starts or stops with the switch and then recalculates it (`set_recommended_min_free_kbytes` in
             // mm/khugepaged.c).
             footprint: vec!["sysctl:vm.min_free_kbytes".to_owned()],
+            ..Capabilities::live()
         }
     }
 

@@ -103,13 +103,7 @@ impl Knob for Ufw<'_> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            atomic: true,
-            revertable: true,
-            persists_as_it_applies: true,
-            connectivity_risk: false,
-            footprint: Vec::new(),
-        }
+        Capabilities::on_disk()
     }
 
     fn read(&self) -> Result<Reading, KnobError> {

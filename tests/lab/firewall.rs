@@ -12,6 +12,8 @@ mod guards;
 mod lab;
 #[path = "firewall/matrix.rs"]
 mod matrix;
+#[path = "firewall/own.rs"]
+mod own;
 #[path = "firewall/paths.rs"]
 mod paths;
 #[path = "firewall/probe.rs"]
@@ -68,4 +70,29 @@ fn matrix_debian_13_beside_ufw() {
 #[test]
 fn matrix_debian_13_beside_firewalld() {
     live(Kind { manager: Manager::Firewalld, trixie: true, ..BOOKWORM }, &[Guard::Nft]);
+}
+
+#[test]
+fn preflight_without_a_manager() {
+    live(BOOKWORM, &[Guard::Preflight]);
+}
+
+#[test]
+fn preflight_beside_ufw() {
+    live(Kind { manager: Manager::Ufw, ..BOOKWORM }, &[Guard::Preflight]);
+}
+
+#[test]
+fn preflight_beside_firewalld() {
+    live(Kind { manager: Manager::Firewalld, ..BOOKWORM }, &[Guard::Preflight]);
+}
+
+#[test]
+fn preflight_debian_13_without_a_manager() {
+    live(Kind { trixie: true, ..BOOKWORM }, &[Guard::Preflight]);
+}
+
+#[test]
+fn preflight_debian_13_beside_ufw() {
+    live(Kind { manager: Manager::Ufw, trixie: true, ..BOOKWORM }, &[Guard::Preflight]);
 }

@@ -11,6 +11,10 @@ pub(crate) enum Disturbance {
     Docker,
     UfwReload,
     FirewalldReload,
+    /// The guard's own service, as systemd starts it again together with nftables.service.
+    GuardService,
+    /// Another subnet for the cluster.
+    NetworkAnew,
 }
 
 impl Disturbance {
@@ -30,6 +34,8 @@ impl Disturbance {
             Self::Docker => "dockerd restart",
             Self::UfwReload => "ufw reload",
             Self::FirewalldReload => "firewall-cmd --reload",
+            Self::GuardService => "nft -f /etc/nftables.conf, and the guard's service",
+            Self::NetworkAnew => "a network made anew",
         }
     }
 }
@@ -43,6 +49,11 @@ impl World {
             Disturbance::Docker => self.engine.restart(),
             Disturbance::UfwReload => drop(self.shell("ufw reload")),
             Disturbance::FirewalldReload => drop(self.shell("firewall-cmd --reload")),
+            Disturbance::GuardService => {
+                let unit = "/etc/systemd/system/multi-user.target.wants/preflight-guard.service";
+                drop(self.shell(&format!("$(sed -n s/^ExecStart=//p {unit})")));
+            }
+            Disturbance::NetworkAnew => self.make_network_anew(),
         }
         self.settle();
     }

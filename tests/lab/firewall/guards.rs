@@ -8,6 +8,8 @@ pub(crate) enum Guard {
     Nft,
     /// By the iptables that the host has: over nftables, or legacy.
     Iptables,
+    /// What `preflight tune --apply` makes.
+    Preflight,
 }
 
 const NFT: &str = "
@@ -52,7 +54,7 @@ fn iptables(allow: &[&str], containers: &str) -> String {
 impl World {
     pub(crate) fn raise(&self, guard: Guard) {
         match guard {
-            Guard::None => {}
+            Guard::None | Guard::Preflight => {}
             Guard::Nft => drop(self.shell(&format!("nft -f - <<'END'\n{NFT}END"))),
             Guard::Iptables => {
                 let v4 = iptables(&["10.77.0.50", "172.20.0.0/16", "172.21.0.0/16", "172.22.0.0/16"], "172.20.0.0/16");
@@ -66,7 +68,7 @@ impl World {
 
     pub(crate) fn take_away(&self, guard: Guard) {
         match guard {
-            Guard::None => {}
+            Guard::None | Guard::Preflight => {}
             Guard::Nft => drop(self.shell("nft delete table inet preflight")),
             Guard::Iptables => drop(self.shell(
                 "for f in iptables ip6tables; do $f -w -t mangle -D PREROUTING -j PREFLIGHT
@@ -78,7 +80,7 @@ impl World {
     /// Whether the guard is still there: where it was made, and nowhere else.
     pub(crate) fn is_raised(&self, guard: Guard) -> bool {
         let script = match guard {
-            Guard::None => return true,
+            Guard::None | Guard::Preflight => return true,
             Guard::Nft => "nft list table inet preflight",
             Guard::Iptables => {
                 "iptables -t mangle -C PREROUTING -j PREFLIGHT && ip6tables -t mangle -C PREROUTING -j PREFLIGHT"

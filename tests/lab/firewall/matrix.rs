@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::disturb::Disturbance;
 use super::guards::Guard;
+use super::own;
 use super::paths::{Seen, Who};
 use super::probe::Answer;
 use super::world::{Iptables, Kind, Manager, World};
@@ -23,7 +24,10 @@ pub(crate) fn live(kind: Kind, guards: &[Guard]) {
     the_manager_alone_does_not_close_it(kind.manager, &before);
     record(kind, Guard::None, "", &before);
     for guard in guards {
-        cell(&mut world, *guard, &before);
+        match guard {
+            Guard::Preflight => own::live(&mut world, &before),
+            _ => cell(&mut world, *guard, &before),
+        }
     }
 }
 
@@ -99,7 +103,7 @@ fn takes_the_guard_along(disturbance: Disturbance, guard: Guard) -> bool {
     match disturbance {
         Disturbance::NftablesService => true,
         Disturbance::FirewalldReload => guard == Guard::Iptables,
-        Disturbance::Docker | Disturbance::UfwReload => false,
+        _ => false,
     }
 }
 
@@ -124,13 +128,13 @@ fn the_guard_closes_it(what: &str, after: &Seen, before: &Seen) {
     assert_eq!(wrong, "", "{what}");
 }
 
-fn strangers_inside(seen: &Seen) -> String {
+pub(crate) fn strangers_inside(seen: &Seen) -> String {
     let open = seen.answers.iter().filter(|((who, _), answer)| *who == Who::Stranger && **answer == Answer::Open);
     open.map(|((_, path), _)| format!("a stranger comes in: {path}")).collect::<Vec<_>>().join("; ")
 }
 
 /// Looks until it is as it should be. A stranger who gets in, however shortly, is never waited for.
-fn look_until_quiet(world: &World, what: &str, wanted: &Seen) -> Seen {
+pub(crate) fn look_until_quiet(world: &World, what: &str, wanted: &Seen) -> Seen {
     let started = Instant::now();
     loop {
         let seen = world.look();
@@ -143,7 +147,7 @@ fn look_until_quiet(world: &World, what: &str, wanted: &Seen) -> Seen {
 }
 
 /// A line for the table in docs/firewall.md: `scripts/firewall-matrix` collects them.
-fn record(kind: Kind, guard: Guard, disturbance: &str, seen: &Seen) {
+pub(crate) fn record(kind: Kind, guard: Guard, disturbance: &str, seen: &Seen) {
     let Some(file) = std::env::var_os("PREFLIGHT_FIREWALL_MATRIX") else { return };
     let mut lines = String::new();
     for ((who, path), answer) in &seen.answers {
@@ -165,6 +169,7 @@ fn guard_name(kind: Kind, guard: Guard) -> &'static str {
     match (guard, kind.iptables) {
         (Guard::None, Iptables::Nft) => "none",
         (Guard::None, Iptables::Legacy) => "none, iptables-legacy",
+        (Guard::Preflight, _) => "preflight",
         (Guard::Nft, _) => "nft",
         (Guard::Iptables, Iptables::Nft) => "iptables-nft",
         (Guard::Iptables, Iptables::Legacy) => "iptables-legacy",

@@ -35,6 +35,18 @@ pub(crate) struct Path {
     control: (&'static str, u16),
 }
 
+impl Path {
+    pub(crate) fn to(&self) -> SocketAddr {
+        address(self.to)
+    }
+}
+
+/// The ports of the workload that something answers at, and one that nobody has until a test starts a container.
+pub(crate) const PORTS: [u16; 5] = [6379, 6380, 6381, 26379, FREE];
+pub(crate) const FREE: u16 = 26380;
+
+/// Where the network of the cluster begins, until it is made anew.
+pub(crate) const CLUSTER_NETWORK: &str = "172.20.";
 const NODE_1: &str = "172.20.0.11";
 const NODE_2: &str = "fd00:21::11";
 
@@ -75,6 +87,8 @@ fn address(at: (&str, u16)) -> SocketAddr {
 pub(crate) struct Seen {
     pub(crate) answers: BTreeMap<(Who, &'static str), Answer>,
     pub(crate) controls: BTreeMap<(Who, &'static str), Answer>,
+    /// What a port of the host answers from outside, over IPv4 and IPv6.
+    pub(crate) ports: BTreeMap<(Who, u16), [Answer; 2]>,
 }
 
 impl Seen {
@@ -111,9 +125,14 @@ impl World {
             ("fd00:22::11", 6379),
         ];
         let namespace = self.host_pid();
-        let tries: Vec<_> = at.iter().map(|at| Try { namespace, source: None, to: address(*at) }).collect();
+        let tries: Vec<_> = at.iter().map(|at| Try { namespace, source: None, to: self.address(*at) }).collect();
         let answers = ask_all(&tries);
         tries.iter().zip(answers).filter(|(_, answer)| *answer != Answer::Open).map(|(it, _)| it.to).collect()
+    }
+
+    /// Containers of the cluster are where their network is now.
+    fn address(&self, (at, port): (&str, u16)) -> SocketAddr {
+        address((&at.replacen(CLUSTER_NETWORK, self.cluster, 1), port))
     }
 
     /// Tries every way for everybody, and every control beside it.
@@ -123,7 +142,7 @@ impl World {
         let mut add = |who, path: &Path, namespace, source: Option<IpAddr>| {
             for (is_control, to) in [(false, path.to), (true, path.control)] {
                 keys.push((is_control, who, path.name));
-                tries.push(Try { namespace, source, to: address(to) });
+                tries.push(Try { namespace, source, to: self.address(to) });
             }
         };
         for path in &OUTSIDE {
@@ -139,10 +158,21 @@ impl World {
         for path in &LOCAL {
             add(Who::Local, path, self.host_pid(), None);
         }
-        let mut seen = Seen { answers: BTreeMap::new(), controls: BTreeMap::new() };
-        for ((is_control, who, name), answer) in keys.into_iter().zip(ask_all(&tries)) {
+        let by_port = PORTS.iter().flat_map(|port| [(Who::Stranger, STRANGER, *port), (Who::Allowed, ALLOWED, *port)]);
+        for (_, sources, port) in by_port.clone() {
+            tries.extend([HOST4, HOST6].into_iter().zip(sources).map(|(host, source)| Try {
+                namespace: self.client_pid(),
+                source: Some(source.parse().unwrap()),
+                to: address((host, port)),
+            }));
+        }
+        let answers = ask_all(&tries);
+        let (ways, ports) = answers.split_at(keys.len());
+        let ports = by_port.zip(ports.chunks(2)).map(|((who, _, port), both)| ((who, port), [both[0], both[1]]));
+        let mut seen = Seen { answers: BTreeMap::new(), controls: BTreeMap::new(), ports: ports.collect() };
+        for ((is_control, who, name), answer) in keys.into_iter().zip(ways) {
             let into = if is_control { &mut seen.controls } else { &mut seen.answers };
-            into.insert((who, name), answer);
+            into.insert((who, name), *answer);
         }
         seen
     }

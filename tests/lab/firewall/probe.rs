@@ -74,6 +74,13 @@ pub(crate) fn ask(it: &Try) -> Answer {
     connection(it).map_or_else(|answer| answer, |stream| ping(&stream))
 }
 
+/// A connection that stays open.
+pub(crate) fn hold(it: &Try) -> TcpStream {
+    let it = *it;
+    let held = std::thread::spawn(move || connection(&it)).join().unwrap();
+    held.unwrap_or_else(|answer| panic!("{it:?}: {answer}"))
+}
+
 /// Whether Redis answers over an established connection.
 pub(crate) fn ping(mut stream: &TcpStream) -> Answer {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

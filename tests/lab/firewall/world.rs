@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::lab::{self, Engine, Options};
+use super::paths::CLUSTER_NETWORK;
 
 pub(crate) const HOST4: &str = "10.77.0.1";
 pub(crate) const HOST6: &str = "fd77::1";
@@ -123,10 +124,30 @@ pub(crate) struct World {
     pub(crate) kind: Kind,
     // Dropped in this order: the engine before the host that it runs on.
     pub(crate) engine: Engine,
+    /// How the addresses of the cluster's network begin.
+    pub(crate) cluster: &'static str,
     daemons: Vec<Child>,
     client: Holder,
     host: Holder,
 }
+
+/// Its name, image and port inside, and the other words for `docker run`.
+pub(crate) type Container<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+const CONTAINERS: [Container<'_>; 8] = [
+    // 6379 one to one, 7379 as the control that no guard may touch.
+    ("node-1", "redis:7", "6379", "--network cluster --ip 172.20.0.11 -p 6379:6379 -p 7379:6379"),
+    ("node-2", "redis:7", "6380", "--network dual --ip 172.21.0.11 --ip6 fd00:21::11 -p 6380:6380"),
+    // Not one to one, as in the usual guide.
+    ("node-3", "redis:7", "6379", "--network cluster --ip 172.20.0.13 -p 6381:6379"),
+    ("sentinel", "redis:7", "26379", "--network host"),
+    // Controls: not of the workload.
+    ("web-host", "web:1", "27379", "--network host"),
+    ("web", "web:1", "6379", "--network other --ip 172.22.0.11 --ip6 fd00:22::11 -p 7380:6379"),
+    // Members of the cluster that only ask.
+    ("peer-4", "redis:7", "1", "--network cluster --ip 172.20.0.99"),
+    ("peer-6", "redis:7", "1", "--network dual --ip 172.21.0.99 --ip6 fd00:21::99"),
+];
 
 /// A command in the namespaces of a process.
 fn entered(holder: &Holder, program: &str) -> Command {
@@ -143,6 +164,7 @@ impl World {
         let host = Holder::new(&["--net", "--mount", "--propagation", "private"], HOST);
         let client = Holder::new(&["--net"], CLIENT);
         connect(&host, &client);
+        shell(&host, &format!("cp {} /usr/local/bin/preflight", env!("CARGO_BIN_EXE_preflight")));
         if kind.iptables == Iptables::Legacy {
             shell(
                 &host,
@@ -159,7 +181,7 @@ impl World {
             ..Options::default()
         };
         let engine = Engine::start(&options);
-        let mut world = Self { kind, engine, daemons, client, host };
+        let mut world = Self { kind, engine, cluster: CLUSTER_NETWORK, daemons, client, host };
         world.start_workload();
         world.settle();
         world
@@ -168,55 +190,45 @@ impl World {
     fn start_workload(&mut self) {
         self.engine.import_redis();
         self.engine.docker(&["tag", "lab/redis:7", "lab/web:1"]);
-        for (name, subnets) in [
-            ("cluster", &["172.20.0.0/16"][..]),
-            ("dual", &["172.21.0.0/16", "fd00:21::/64"]),
-            ("other", &["172.22.0.0/16", "fd00:22::/64"]),
-        ] {
-            let mut words = vec!["network", "create"];
-            if subnets.len() > 1 {
-                words.push("--ipv6");
-            }
-            for subnet in subnets {
-                words.extend(["--subnet", subnet]);
-            }
-            words.push(name);
-            self.engine.docker(&words);
+        self.create_network("cluster", &["172.20.0.0/16"]);
+        self.create_network("dual", &["172.21.0.0/16", "fd00:21::/64"]);
+        self.create_network("other", &["172.22.0.0/16", "fd00:22::/64"]);
+        for container in &CONTAINERS {
+            self.start_container(container);
         }
-        let redis = ["redis-server", "--protected-mode", "no", "--port"];
-        for (name, image, port, more) in [
-            // 6379 one to one, 7379 as the control that no guard may touch.
-            (
-                "node-1",
-                "redis:7",
-                "6379",
-                &["--network", "cluster", "--ip", "172.20.0.11", "-p", "6379:6379", "-p", "7379:6379"][..],
-            ),
-            (
-                "node-2",
-                "redis:7",
-                "6380",
-                &["--network", "dual", "--ip", "172.21.0.11", "--ip6", "fd00:21::11", "-p", "6380:6380"],
-            ),
-            // Not one to one, as in the usual guide.
-            ("node-3", "redis:7", "6379", &["--network", "cluster", "--ip", "172.20.0.13", "-p", "6381:6379"]),
-            ("sentinel", "redis:7", "26379", &["--network", "host"]),
-            // Controls: not of the workload.
-            ("web-host", "web:1", "27379", &["--network", "host"]),
-            (
-                "web",
-                "web:1",
-                "6379",
-                &["--network", "other", "--ip", "172.22.0.11", "--ip6", "fd00:22::11", "-p", "7380:6379"],
-            ),
-            // Members of the cluster that only ask.
-            ("peer-4", "redis:7", "1", &["--network", "cluster", "--ip", "172.20.0.99"]),
-            ("peer-6", "redis:7", "1", &["--network", "dual", "--ip", "172.21.0.99", "--ip6", "fd00:21::99"]),
-        ] {
-            let image = format!("lab/{image}");
-            let head = ["run", "-d", "--restart", "always", "--name", name];
-            self.engine.docker(&[&head, more, &[&image], &redis, &[port]].concat());
+    }
+
+    fn create_network(&self, name: &str, subnets: &[&str]) {
+        let mut words = vec!["network", "create"];
+        if subnets.len() > 1 {
+            words.push("--ipv6");
         }
+        for subnet in subnets {
+            words.extend(["--subnet", subnet]);
+        }
+        words.push(name);
+        self.engine.docker(&words);
+    }
+
+    pub(crate) fn start_container(&self, (name, image, port, more): &Container<'_>) {
+        let image = format!("lab/{image}");
+        let more = more.replacen(CLUSTER_NETWORK, self.cluster, 1);
+        let head = ["run", "-d", "--restart", "always", "--name", name];
+        let redis = [&image, "redis-server", "--protected-mode", "no", "--port", port];
+        self.engine.docker(&[&head, &more.split(' ').collect::<Vec<_>>()[..], &redis].concat());
+    }
+
+    /// What `docker compose down` and `up` do where the file names no subnet: the same network with other addresses.
+    pub(crate) fn make_network_anew(&mut self) {
+        let of_cluster = || CONTAINERS.iter().filter(|(.., more)| more.contains("--network cluster"));
+        for (name, ..) in of_cluster() {
+            self.engine.docker(&["rm", "-f", name]);
+        }
+        self.engine.docker(&["network", "rm", "cluster"]);
+        self.cluster = "172.30.";
+        self.create_network("cluster", &["172.30.0.0/16"]);
+        of_cluster().for_each(|container| self.start_container(container));
+        self.settle();
     }
 
     /// The process id of a container.
@@ -245,6 +257,16 @@ impl World {
 
     pub(crate) fn shell(&self, script: &str) -> String {
         shell(&self.host, script)
+    }
+
+    /// Debian 13's nft with Debian 13's engine. Not beside firewalld, which is Debian 12's here: its libnftables dies of what a
+    /// newer nft wrote.
+    pub(crate) fn take_newer_nft(&self) {
+        let root = lab::image("trixie").display().to_string();
+        let lib = format!("{root}/usr/lib/x86_64-linux-gnu");
+        let script =
+            format!("#!/bin/sh\nexec {lib}/ld-linux-x86-64.so.2 --library-path {lib} {root}/usr/sbin/nft \"$@\"\n");
+        self.shell(&format!("rm /usr/sbin/nft; cat > /usr/sbin/nft <<'END'\n{script}END\nchmod 755 /usr/sbin/nft"));
     }
 
     /// What has to be done when somebody took its table away: a reload only says that it is not there.
@@ -361,7 +383,7 @@ fn start(host: &Holder, program: &str, args: &[&str]) -> Child {
 }
 
 fn start_firewalld(host: &Holder) -> Child {
-    let firewalld = start(host, "firewalld", &["--nofork", "--nopid"]);
+    let firewalld = start(host, "firewalld", &["--nofork"]);
     shell(host, "for i in $(seq 200); do ! firewall-cmd -q --state || exit 0; sleep 0.1; done; exit 1");
     firewalld
 }

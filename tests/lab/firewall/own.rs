@@ -1,0 +1,346 @@
+//! The guard that preflight itself applies: the program is run on the host, and what it says is compared with what the
+//! traffic does.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::disturb::Disturbance;
+use super::guards::Guard;
+use super::matrix::{look_until_quiet, record, same_rules, strangers_inside};
+use super::paths::{FREE, OUTSIDE, PORTS, Path, Seen, Who};
+use super::probe::{Answer, Try, ask, hold, ping};
+use super::world::{ALLOWED, Manager, STRANGER, World};
+
+/// Whom the workload is for, as an operator writes it.
+const ALLOW: &str = "allow=10.77.0.50,fd77::50,docker:networks";
+/// The same in as few words as it can be said, for a manager: its program takes some time for each entry.
+const ALLOW_SHORT: &str = "allow=10.77.0.50,fd77::50,172.20.0.0/14,fd00:20::/28";
+const APPLY: [&str; 5] = ["--apply", "--confirm-within", "0", "--settle", "0"];
+const NOT_YET: &str = "not published yet; as Docker would, ";
+const CUT_PEERS: &str = "firewall.cut-peers";
+
+/// Each finding by its id: the result, what was observed, the notes.
+type Findings = BTreeMap<String, [String; 3]>;
+
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// One text of each in a list of the answer.
+    fn texts(&self, list: &str, key: &str) -> Vec<String> {
+        self.json()[list].as_array().unwrap().iter().map(|it| it[key].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// The whole life of the program's guard on a host that others have been measured on.
+///
+/// Seen failing, and mended: a plan right after the apply that was not empty. Seen failing with the rule of the ports left
+/// out of `Guard::text`, with `listeners::addresses` given no sockets, with the connections of containers not looked at in
+/// `peers`, and with `guarded::compare` finding no difference.
+pub(crate) fn live(world: &mut World, before: &Seen) {
+    let what = format!("{}, preflight", world.kind);
+    if world.kind.trixie && world.kind.manager != Manager::Firewalld {
+        world.take_newer_nft();
+    }
+    if world.kind.manager == Manager::Ufw {
+        // An entry behind the administrator's own denial would let nobody in. ufw denies without it, too.
+        world.shell("for p in 6379:6381 26379:26381; do ufw delete deny $p/tcp; done");
+        let without = world.look();
+        assert!(without.differences(before).is_empty(), "{what}: {:?}", without.differences(before));
+    }
+    let (rules, files) = (world.rules(), world.files());
+    let findings = world.agrees(&what, before);
+    says(&findings, "missing", "there is no guard");
+    world.refuses_to_cut_peers(&what, before);
+    same_rules(&what, &world.rules(), &rules);
+
+    let after = world.apply(&what, before);
+    let rollback = world.preflight(&["rollback", "--all"]);
+    assert_eq!(rollback.code, 0, "{what}: {rollback:?}");
+    let again = world.look();
+    assert!(again.differences(before).is_empty(), "{what}, rolled back: {:?}", again.differences(before));
+    same_rules(&what, &world.rules(), &rules);
+    assert_eq!(world.files(), files, "{what}, rolled back");
+    says(&world.agrees(&what, &again), "missing", "there is no guard");
+
+    let second = world.apply(&what, before);
+    assert!(second.differences(&after).is_empty(), "{what}, again: {:?}", second.differences(&after));
+    record(world.kind, Guard::Preflight, "", &after);
+    world.predicts(&what);
+    if world.kind.manager == Manager::None {
+        world.names_what_it_does_not_cover(&what);
+    }
+    for disturbance in Disturbance::of(world.kind.manager) {
+        let what = format!("{what}, {}", disturbance.name());
+        if disturbance == Disturbance::NftablesService {
+            // Before everything is gone.
+            if world.allow() == ALLOW {
+                world.survives_another_network(&what, &after);
+            }
+            world.disturb(disturbance);
+            let flushed = world.look();
+            record(world.kind, Guard::Preflight, disturbance.name(), &flushed);
+            world.has_drifted(&what, "guard:nft", "it is gone");
+            says(&world.agrees(&what, &flushed), "missing", "differs");
+
+            world.disturb(Disturbance::GuardService);
+            let seen = world.look();
+            assert_eq!(strangers_inside(&seen), "", "{what}, and its service");
+            says(&world.agrees(&what, &seen), "as planned", "kept");
+            record(world.kind, Guard::Preflight, Disturbance::GuardService.name(), &seen);
+        } else {
+            world.disturb(disturbance);
+            let seen = look_until_quiet(world, &what, &after);
+            assert!(seen.differences(&after).is_empty(), "{what}: {:?}", seen.differences(&after));
+            world.has_not_drifted(&what);
+            says(&world.agrees(&what, &seen), "as planned", "kept");
+            record(world.kind, Guard::Preflight, disturbance.name(), &seen);
+        }
+    }
+    world.mend();
+    let end = look_until_quiet(world, &what, &after);
+    assert!(end.differences(&after).is_empty(), "{what}, mended: {:?}", end.differences(&after));
+    world.has_not_drifted(&what);
+    let rollback = world.preflight(&["rollback", "--all"]);
+    assert_eq!(rollback.code, 0, "{what}: {rollback:?}");
+    let end = world.look();
+    assert!(end.differences(before).is_empty(), "{what}, at the end: {:?}", end.differences(before));
+    assert_eq!(world.files(), files, "{what}, at the end");
+}
+
+/// What `firewall.guard` and `firewall.persistence` say.
+fn says(findings: &Findings, guard: &str, persistence: &str) {
+    let observed = ["firewall.guard", "firewall.persistence"].map(|id| findings[id][1].as_str());
+    assert_eq!(observed, [guard, persistence]);
+}
+
+impl World {
+    /// The program on the host.
+    fn preflight(&self, args: &[&str]) -> Ran {
+        let output = self.command("preflight").args(args).args(["--format", "json"]).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    fn allow(&self) -> &'static str {
+        if self.kind.manager == Manager::None { ALLOW } else { ALLOW_SHORT }
+    }
+
+    fn tune(&self, args: &[&str]) -> Ran {
+        self.preflight(&[&["tune", "--only", "firewall.*", "--set", self.allow()], args].concat())
+    }
+
+    fn findings(&self) -> Findings {
+        let report = self.preflight(&["check", "--only", "firewall.*", "--set", self.allow()]).json();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let notes = |it: &serde_json::Value| it["notes"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings
+            .map(|it| (text(&it["id"]), [text(&it["result"]), text(&it["observed"]), notes(it).join("; ")]))
+            .collect()
+    }
+
+    /// What the program has on the disk, and what ufw keeps.
+    fn files(&self) -> String {
+        self.shell(
+            "find /etc/preflight /etc/systemd/system -path '*preflight*' 2>/dev/null | sort
+             ! [ -e /etc/ufw/user.rules ] || grep -h '### tuple' /etc/ufw/user.rules /etc/ufw/user6.rules || true",
+        )
+    }
+
+    /// Strangers are out, and whom `allow` names is in, on every way. The plan is empty then, and nothing has drifted.
+    fn apply(&self, what: &str, before: &Seen) -> Seen {
+        let applied = self.tune(&APPLY);
+        assert_eq!((applied.code, applied.stderr.as_str()), (0, ""), "{what}: {applied:?}");
+        let after = self.look();
+        assert_eq!(strangers_inside(&after), "", "{what}");
+        let closed = |((who, _), answer): &(&(Who, &str), &Answer)| *who != Who::Stranger && **answer != Answer::Open;
+        assert_eq!(after.answers.iter().filter(closed).collect::<Vec<_>>(), [], "{what}");
+        assert_eq!(after.controls, before.controls, "{what}");
+        says(&self.agrees(what, &after), "as planned", "kept");
+        let plan = self.tune(&[]);
+        assert_eq!(plan.texts("changes", "target"), [""; 0], "{what}: {plan:?}");
+        self.has_not_drifted(what);
+        after
+    }
+
+    fn has_not_drifted(&self, what: &str) {
+        let verified = self.preflight(&["verify"]);
+        assert_eq!(verified.code, 0, "{what}: {verified:?}");
+    }
+
+    /// `verify` says what is wrong with what; all that it says.
+    fn has_drifted(&self, what: &str, target: &str, words: &str) -> String {
+        let verified = self.preflight(&["verify"]);
+        assert_eq!(verified.code, 1, "{what}: {verified:?}");
+        let targets = verified.texts("drifts", "target");
+        assert!(targets.contains(&target.to_owned()), "{what}: {targets:?}");
+        let told = self.command("preflight").arg("verify").output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        assert!(told.contains(&format!("drift: {target}: {words}")), "{what}: {told}");
+        told
+    }
+
+    /// Nobody is cut off without consent: who would be is named, and nobody else.
+    fn refuses_to_cut_peers(&self, what: &str, before: &Seen) {
+        let from = |sources: [&str; 2], path: &Path| {
+            let to: SocketAddr = path.to();
+            let source = Some(sources[usize::from(to.is_ipv6())].parse().unwrap());
+            hold(&Try { namespace: self.client_pid(), source, to })
+        };
+        let open: Vec<&Path> =
+            OUTSIDE.iter().filter(|path| before.get(Who::Stranger, path.name) == Answer::Open).collect();
+        let allowed: Vec<TcpStream> = open.iter().map(|path| from(ALLOWED, path)).collect();
+        let plan = self.tune(&[]);
+        assert_eq!(plan.texts("conflicts", "id"), [""; 0], "{what}, the allowed are connected: {plan:?}");
+
+        let held: Vec<TcpStream> = open.iter().map(|path| from(STRANGER, path)).collect();
+        let refused = self.tune(&APPLY);
+        assert_eq!(refused.code, 2, "{what}: {refused:?}");
+        let named: Vec<&str> = refused.stderr.split(|c: char| c.is_whitespace()).collect();
+        for (path, source) in open.iter().map(|path| (path, STRANGER[usize::from(path.to().is_ipv6())])) {
+            let words = format!("{source} (port {})", path.to().port());
+            assert!(refused.stderr.contains(&words), "{what}: {words} is not named: {refused:?}");
+        }
+        assert!(!ALLOWED.iter().any(|allowed| named.contains(allowed)), "{what}: {refused:?}");
+        assert!(refused.stderr.contains(CUT_PEERS), "{what}: {refused:?}");
+        assert!(!self.succeeds("nft list table inet preflight"), "{what}: something was applied");
+
+        let applied = self.tune(&[&APPLY[..], &["--allow", CUT_PEERS]].concat());
+        assert_eq!(applied.code, 0, "{what}: {applied:?}");
+        // As docs/firewall.md says: what is open stays open, and cannot be opened anew.
+        assert!(held.iter().all(|stream| ping(stream) == Answer::Open), "{what}: an open connection was cut");
+        assert!(allowed.iter().all(|stream| ping(stream) == Answer::Open), "{what}: one of the allowed was cut");
+        assert_eq!(strangers_inside(&self.look()), "", "{what}");
+        assert_eq!(self.preflight(&["rollback", "--all"]).code, 0, "{what}");
+    }
+
+    /// `firewall.exposure` says of each port and family what a connection from outside does.
+    fn agrees(&self, what: &str, seen: &Seen) -> Findings {
+        let findings = self.findings();
+        let mut open_over_ipv6_only = false;
+        for port in PORTS {
+            let [result, observed, notes] = &findings[&format!("firewall.exposure.{port}")];
+            let [strangers, allowed] = [Who::Stranger, Who::Allowed].map(|who| seen.ports[&(who, port)]);
+            if notes.starts_with(NOT_YET) {
+                // What is foreseen there is for `predicts`.
+                let answers = [strangers, allowed].concat();
+                assert!(
+                    port == FREE && !answers.contains(&Answer::Open),
+                    "{what}, port {port}: {notes}, and {answers:?}"
+                );
+                continue;
+            }
+            let is_open = |answers: [Answer; 2]| answers.map(|answer| answer == Answer::Open);
+            let (strangers, allowed) = (is_open(strangers), is_open(allowed));
+            let word = |stranger: bool, allowed: bool| match (stranger, allowed) {
+                (true, _) => "open",
+                (false, true) => "allowed",
+                (false, false) => "closed",
+            };
+            let any = |answers: [bool; 2]| answers.contains(&true);
+            let real = word(any(strangers), any(allowed));
+            assert_eq!(observed, real, "{what}, port {port}: {result}: {notes}, and {seen:?}");
+            assert_eq!(result == "pass", real != "open", "{what}, port {port}: {result}");
+            for (family, at) in [("IPv4", 0), ("IPv6", 1)] {
+                let real = word(strangers[at], allowed[at]);
+                assert_eq!(said(notes, family), real, "{what}, port {port}, {family}: {notes}");
+            }
+            open_over_ipv6_only |= strangers == [false, true];
+        }
+        assert_eq!(findings["firewall.ipv6-parity"][0] == "fail", open_over_ipv6_only, "{what}: {findings:?}");
+        findings
+    }
+
+    /// Until the container that was just started answers.
+    fn waits_for(&self, it: &Try) {
+        let started = Instant::now();
+        while ask(it) != Answer::Open {
+            assert!(started.elapsed() < Duration::from_secs(15), "{}: {it:?} does not answer", self.kind);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What is said of a port that nobody has yet is what becomes of it once a container publishes it.
+    fn predicts(&self, what: &str) {
+        let predicted = self.findings()["firewall.exposure.26380"].clone();
+        assert!(predicted[2].starts_with(NOT_YET), "{what}: {predicted:?}");
+        self.start_container(&("late", "redis:7", "6379", "--network dual -p 26380:6379"));
+        self.waits_for(&Try {
+            namespace: self.host_pid(),
+            source: None,
+            to: SocketAddr::new("127.0.0.1".parse().unwrap(), FREE),
+        });
+        let real = self.agrees(what, &self.look())["firewall.exposure.26380"].clone();
+        assert_eq!(predicted[..2], real[..2], "{what}");
+        self.engine.docker(&["rm", "-f", "late"]);
+    }
+
+    /// Another subnet for the cluster: what is wrong then is said, and the next apply puts it right.
+    fn survives_another_network(&mut self, what: &str, after: &Seen) {
+        self.disturb(Disturbance::NetworkAnew);
+        let seen = self.look();
+        record(self.kind, Guard::Preflight, Disturbance::NetworkAnew.name(), &seen);
+        // The new bridge is not one of those that the guard knows.
+        assert_eq!(strangers_inside(&seen), "a stranger comes in: routed to the container", "{what}");
+        let told = self.has_drifted(what, "guard:nft", "lets in ");
+        assert!(told.contains("172.30.0.0/16"), "{what}: {told}");
+        let findings = self.findings();
+        says(&findings, "differs", "kept");
+        // Whoever has an address of the old network is a stranger now, and the guard still lets him in.
+        let [_, observed, notes] = &findings["firewall.exposure.6379"];
+        assert!(observed == "open" && notes.contains("IPv4 open: from 172.20.0.0/16 at up0, "), "{what}: {notes}");
+        let applied = self.tune(&APPLY);
+        assert_eq!(applied.code, 0, "{what}: {applied:?}");
+        let seen = self.look();
+        assert!(seen.differences(after).is_empty(), "{what}, applied again: {:?}", seen.differences(after));
+        says(&self.agrees(what, &seen), "as planned", "kept");
+        self.has_not_drifted(what);
+    }
+
+    /// A container on a macvlan network is not behind the guard, and the plan says so.
+    fn names_what_it_does_not_cover(&self, what: &str) {
+        let words = ["--subnet", "10.77.0.0/24", "--ip-range", "10.77.0.128/28", "-o", "parent=up0", "lan"];
+        self.engine.docker(&[&["network", "create", "-d", "macvlan"], &words[..]].concat());
+        self.start_container(&("outside", "redis:7", "6379", "--network lan --ip 10.77.0.130"));
+        // A stranger, past the guard.
+        self.waits_for(&Try {
+            namespace: self.client_pid(),
+            source: Some(STRANGER[0].parse().unwrap()),
+            to: "10.77.0.130:6379".parse().unwrap(),
+        });
+        let plan = self.tune(&[]);
+        assert_eq!(plan.texts("changes", "target"), [""; 0], "{what}: {plan:?}");
+        let reasons = plan.texts("manual", "reason").join("; ");
+        assert!(reasons.contains("outside on lan (macvlan)"), "{what}: {plan:?}");
+        assert!(self.findings()["firewall.guard"][2].contains("outside on lan (macvlan)"), "{what}");
+        self.engine.docker(&["rm", "-f", "outside"]);
+        self.engine.docker(&["network", "rm", "lan"]);
+    }
+}
+
+/// The word for one family in a note of `firewall.exposure`.
+fn said(notes: &str, family: &str) -> &'static str {
+    let families = [format!("{family} "), "IPv4 and IPv6 ".to_owned()];
+    let words = [("open: ", "open"), ("for `allow` only: ", "allowed"), ("closed: ", "closed")];
+    let found = words.iter().filter(|(said, _)| {
+        families.iter().any(|families| {
+            let text = format!("{families}{said}");
+            // `IPv6 open: ` also stands in `IPv4 and IPv6 open: `, which says the same.
+            notes.contains(&text)
+        })
+    });
+    match found.collect::<Vec<_>>()[..] {
+        [(_, word)] => word,
+        _ => "not told",
+    }
+}

@@ -68,6 +68,15 @@ impl Passage {
     pub fn certain(&self) -> Region {
         self.stopped.iter().fold(self.passed.clone(), |left, (region, _)| left.subtract(region))
     }
+
+    /// Where a rule looks at what is not known of a packet, the rule itself is the reason.
+    fn name_doubts(&mut self) {
+        if self.doubts.is_empty() {
+            let may_pass = |region: &Region| self.passed.clone().subtract(region) != self.passed;
+            let names = self.stopped.iter().filter(|(region, _)| may_pass(region)).map(|(_, by)| by.clone());
+            self.doubts = names.take(2).collect();
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -138,6 +147,7 @@ pub fn evaluate(question: &Question<'_>) -> Passage {
     let flows = walk.ingress(flows);
     let flows = walk.prerouting(flows);
     walk.route(flows);
+    walk.passage.name_doubts();
     walk.passage
 }
 
@@ -587,10 +597,13 @@ impl<'a> Walk<'a> {
             }
             let Flow { packet, region, by } = flow;
             let mut rest = region;
+            let mut ended = false;
             for (within, verdict) in &map.entries {
                 let Some((inside, outside)) =
                     self.question.way.boxes(&map.keys, std::slice::from_ref(within), &packet, rest.clone())
                 else {
+                    // What cannot be read ends the rule, also before `*`.
+                    ended = true;
                     break;
                 };
                 rest = outside;
@@ -605,7 +618,7 @@ impl<'a> Walk<'a> {
             }
             let flow = Flow { packet, region: rest, by };
             match &map.otherwise {
-                Some(verdict) if !flow.region.is_empty() => {
+                Some(verdict) if !ended && !flow.region.is_empty() => {
                     let left = self.apply(table, chain, rule, verdict, vec![flow], depth, fate);
                     push_all(&mut fate.next, left);
                 }

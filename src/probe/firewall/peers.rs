@@ -2,9 +2,10 @@
 //! connections and all processes, so only a plan that closes something asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::connections;
+use super::connections::{self, Connection};
 use crate::catalog::parameters::Protocol;
 use crate::firewall::intent::Intent;
 use crate::host::sock_diag::{self, Entry, Family, Which};
@@ -71,34 +72,118 @@ fn sshd(host: &Host, intent: &Intent) -> Result<BTreeSet<u16>, String> {
 
 /// Sockets of this host, and connections that are sent on to containers.
 fn peers(host: &Host, intent: &Intent) -> Result<BTreeSet<String>, String> {
-    let mut found = BTreeSet::new();
-    let mut add = |peer: std::net::IpAddr, port: u16| {
-        if intent.tcp.contains(port) && !peer.is_loopback() && !intent.allows(peer) {
-            found.insert(format!("{peer} (port {port})"));
-        }
-    };
-    let entries = dump(Which::Established)?;
-    // A connection of the host with itself has both ends here; the guard lets loopback through, whatever the address.
-    let own: BTreeSet<_> = entries.iter().map(|entry| entry.address).collect();
-    let outside = entries.iter().filter_map(|entry| Some((entry.peer.filter(|peer| !own.contains(peer))?, entry.port)));
-    outside.for_each(|(peer, port)| add(peer, port));
+    let mut outsiders = Outsiders::new(intent, &dump(Which::Established)?);
     // Asked for its connections, the kernel walks the whole table, which takes ten milliseconds when it is empty, too.
     if tracks_none(host) {
-        return Ok(found);
+        return Ok(outsiders.found);
     }
-    let mut each = |message: &[u8]| {
-        for connection in connections::parse(message).iter().filter(|connection| connection.is_established()) {
-            let source = connection.original.source;
-            if !own.contains(&source) {
-                add(source, connection.original.destination_port);
-            }
-        }
-    };
+    let mut each = |message: &[u8]| outsiders.add_forwarded(&connections::parse(message));
     nfnetlink::connections(PATIENCE, &mut each).map_err(|error| format!("nf_conntrack: {}", describe(&error)))?;
-    Ok(found)
+    Ok(outsiders.found)
 }
 
 /// Whether the kernel says that it tracks no connection of this network namespace.
 fn tracks_none(host: &Host) -> bool {
     host.read_text("/proc/sys/net/netfilter/nf_conntrack_count").is_ok_and(|text| text.trim() == "0")
+}
+
+/// Who is connected to the workload, and is in no network that is allowed.
+struct Outsiders<'a> {
+    intent: &'a Intent,
+    /// A connection of the host with itself has both ends here; the guard lets loopback through, whatever the address.
+    own: BTreeSet<IpAddr>,
+    found: BTreeSet<String>,
+}
+
+impl<'a> Outsiders<'a> {
+    fn new(intent: &'a Intent, entries: &[Entry]) -> Self {
+        let own = entries.iter().map(|entry| entry.address).collect();
+        let mut outsiders = Self { intent, own, found: BTreeSet::new() };
+        for entry in entries {
+            if let Some(peer) = entry.peer {
+                outsiders.add(peer, entry.port);
+            }
+        }
+        outsiders
+    }
+
+    fn add(&mut self, peer: IpAddr, port: u16) {
+        let is_outside = !peer.is_loopback() && !self.own.contains(&peer);
+        if self.intent.tcp.contains(port) && is_outside && !self.intent.allows(peer) {
+            self.found.insert(format!("{peer} (port {port})"));
+        }
+    }
+
+    fn add_forwarded(&mut self, connections: &[Connection]) {
+        for connection in connections.iter().filter(|connection| connection.is_established()) {
+            self.add(connection.original.source, connection.original.destination_port);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::connections::Tuple;
+    use super::*;
+
+    fn socket(address: &str, port: u16, peer: &str) -> Entry {
+        Entry {
+            address: address.parse().unwrap(),
+            port,
+            peer: Some(peer.parse().unwrap()),
+            inode: 1,
+            uid: 0,
+            v6_only: None,
+            listening: false,
+            time_wait: false,
+        }
+    }
+
+    /// Each line of the reasons was seen failing with its part of `Outsiders::add` left out.
+    #[test]
+    fn only_outsiders_at_the_ports_of_the_workload_are_named() {
+        let intent = Intent {
+            tcp: [6379, 26379].into_iter().collect(),
+            allow4: vec!["172.20.0.0/16".parse().unwrap()],
+            ..Intent::default()
+        };
+        let entries = [
+            socket("192.0.2.1", 6379, "203.0.113.9"),
+            // Allowed.
+            socket("192.0.2.1", 6379, "172.20.0.5"),
+            // Not a port of the workload.
+            socket("192.0.2.1", 22, "203.0.113.8"),
+            // The host with itself.
+            socket("192.0.2.1", 6379, "192.0.2.1"),
+            socket("127.0.0.1", 6379, "127.0.0.1"),
+        ];
+        let mut outsiders = Outsiders::new(&intent, &entries);
+        assert_eq!(outsiders.found, ["203.0.113.9 (port 6379)".to_owned()].into());
+        let connection = |source: &str, state| Connection {
+            protocol: 6,
+            original: Tuple {
+                source: source.parse().unwrap(),
+                source_port: 40000,
+                destination: "192.0.2.1".parse().unwrap(),
+                destination_port: 26379,
+            },
+            reply: Tuple {
+                source: "172.17.0.2".parse().unwrap(),
+                source_port: 6379,
+                destination: source.parse().unwrap(),
+                destination_port: 40000,
+            },
+            tcp_state: Some(state),
+        };
+        // 3 is established, 7 waits for late packets (`nf_conntrack_tcp.h`).
+        outsiders.add_forwarded(&[
+            connection("198.51.100.4", 3),
+            connection("198.51.100.5", 7),
+            connection("192.0.2.1", 3),
+            connection("127.0.0.9", 3),
+            connection("172.20.0.6", 3),
+        ]);
+        assert_eq!(outsiders.found.len(), 2);
+        assert!(outsiders.found.contains("198.51.100.4 (port 26379)"), "{:?}", outsiders.found);
+    }
 }

@@ -426,3 +426,157 @@ fn open_words(passage: &Passage, strangers: &Ranges, interface: &Interface, v6: 
         passage.passed_by.as_deref().map_or_else(|| "no rule stops it".to_owned(), |by| format!("let through by {by}"));
     format!("from {who} at {}, {how}, {by}", interface.name)
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests build the files they read")]
+mod tests {
+    use super::*;
+    use crate::catalog::parameters::Protocol;
+    use crate::facts::State;
+    use crate::firewall::rules::{Backend, Base, Chain, Condition, Family, Field, Hook, Rule, Table, Verdict as Say};
+    use std::collections::BTreeMap;
+
+    fn rule(steps: Vec<Step>) -> Rule {
+        Rule { steps, ..Rule::default() }
+    }
+
+    fn table(name: &str, chains: &[(&str, Option<Base>, Vec<Rule>)]) -> Table {
+        let chains = chains
+            .iter()
+            .map(|(name, base, rules)| ((*name).to_owned(), Chain { base: base.clone(), rules: rules.clone() }));
+        Table {
+            family: Family::Inet,
+            name: name.into(),
+            backend: Backend::Nft,
+            dormant: false,
+            chains: chains.collect(),
+            sets: BTreeMap::new(),
+        }
+    }
+
+    fn base(hook: Hook, policy_drop: bool) -> Base {
+        Base { hook, priority: 0, nat: false, policy_drop, devices: Vec::new() }
+    }
+
+    /// A host with one interface and these rules on its input.
+    fn verdict(policy_drop: bool, rules: Vec<Rule>, change: impl FnOnce(&mut Ground<'_>)) -> Verdict {
+        let rules =
+            Ruleset { tables: vec![table("filter", &[("input", Some(base(Hook::Input, policy_drop)), rules)])] };
+        let outward = Interface {
+            name: "eth0".into(),
+            index: 2,
+            addresses: vec![("192.0.2.1".parse().unwrap(), 24), ("2001:db8::1".parse().unwrap(), 64)],
+        };
+        let mut ground = Ground {
+            rules: &rules,
+            interfaces: vec![outward.clone()],
+            outside: vec![&outward],
+            intent: Intent { allow4: vec!["172.20.0.0/16".parse().unwrap()], ..Intent::default() },
+            legacy: false,
+            legacy_nat: [false; 2],
+            on_host_network: true,
+            listening: None,
+            forwarding: [Some(true), Some(true)],
+        };
+        change(&mut ground);
+        let port = Port { name: "redis".into(), port: 6379, protocol: Protocol::Tcp, publish: true };
+        ground.strangers(&["0.0.0.0".parse().unwrap()], &port, false, true)
+    }
+
+    fn from(low: u128, high: u128) -> Step {
+        Step::When(Condition::within(Field::Source, [(low, high)], false))
+    }
+
+    /// Seen failing: without taking `allow` from the strangers "allowed" is "open"; without `certain` a doubt is "open";
+    /// without the question for legacy rules that one is "open".
+    #[test]
+    fn one_port_is_open_kept_or_not_known() {
+        let accept = || Step::Verdict(Say::Accept);
+        let network = || from(0xac14_0000, 0xac14_ffff);
+        assert!(matches!(verdict(false, vec![], |_| ()), Verdict::Open(by) if by.contains("everybody")));
+        assert!(matches!(verdict(true, vec![], |_| ()), Verdict::Kept { allowed: false, by } if by.contains("policy")));
+        let allowed = verdict(true, vec![rule(vec![network(), accept()])], |_| ());
+        assert!(matches!(allowed, Verdict::Kept { allowed: true, .. }), "{allowed:?}");
+        let wider = verdict(true, vec![rule(vec![from(0xac14_0000, 0xac15_ffff), accept()])], |_| ());
+        assert!(matches!(&wider, Verdict::Open(by) if by.contains("from 172.21.0.0/16 at eth0")), "{wider:?}");
+        let strange = vec![rule(vec![Step::When(Condition::Other("a moon phase".into())), accept()])];
+        assert!(matches!(verdict(true, strange, |_| ()), Verdict::Unknown(why) if why.contains("a moon phase")));
+        let legacy = verdict(false, vec![], |ground| ground.legacy = true);
+        assert!(matches!(&legacy, Verdict::Unknown(why) if why.contains("iptables-legacy")), "{legacy:?}");
+        assert!(matches!(verdict(true, vec![], |ground| ground.legacy = true), Verdict::Kept { .. }));
+        let alone = verdict(false, vec![], |ground| ground.outside.clear());
+        assert!(matches!(&alone, Verdict::Kept { by, .. } if by.contains("no interface")), "{alone:?}");
+    }
+
+    /// Where a rule looks at what nobody can know, that rule is the reason. Seen failing without `name_doubts`: "it
+    /// depends on ", and nothing after it.
+    #[test]
+    fn a_doubt_always_says_what_it_is_about() {
+        let helper = Step::When(Condition::equals(Field::CtStatus, 1 << 10, false));
+        let doubt = verdict(false, vec![rule(vec![helper, Step::Verdict(Say::Drop)])], |_| ());
+        assert!(matches!(&doubt, Verdict::Unknown(why) if why.contains("inet filter, chain input")), "{doubt:?}");
+    }
+
+    /// Seen failing with `allowed` in front of `unknown`, and with one family left out.
+    #[test]
+    fn both_families_come_to_the_worse_word() {
+        let open = || Some((Verdict::Open("from everybody".into()), false));
+        let kept = |allowed| Some((Verdict::Kept { allowed, by: "a rule".into() }, false));
+        let unknown = || Some((Verdict::Unknown("it depends".into()), false));
+        let word = |v4, v6| match worst([("IPv4", v4), ("IPv6", v6)]).state {
+            State::Known(Value::Text(word)) => word,
+            State::Absent(_) => "absent".into(),
+            State::Unknown { error, .. } => error,
+            State::Known(_) => "no word".into(),
+        };
+        assert_eq!(word(kept(false), open()), "open");
+        assert_eq!(word(unknown(), open()), "open");
+        assert_eq!(word(kept(true), unknown()), "IPv6: it depends");
+        assert_eq!(word(kept(true), kept(false)), "allowed");
+        assert_eq!(word(kept(false), None), "closed");
+        assert_eq!(word(None, None), "absent");
+        let both = worst([("IPv4", kept(false)), ("IPv6", kept(false))]);
+        assert_eq!(both.note.as_deref(), Some("IPv4 and IPv6 closed: a rule"));
+    }
+
+    /// Seen failing with the jump not looked for, and with a chain that only returns taken for rules.
+    #[test]
+    fn docker_user_is_dead_when_it_says_something_and_nothing_leads_there() {
+        let drop = vec![rule(vec![Step::Verdict(Say::Drop)])];
+        let back = vec![rule(vec![Step::Count { packets: 1, bytes: 1 }, Step::Verdict(Say::Return)])];
+        let of = |user: &Vec<Rule>, forward: Vec<Rule>, legacy: &[&str]| {
+            let chains = [("FORWARD", Some(base(Hook::Forward, false)), forward), ("DOCKER-USER", None, user.clone())];
+            let legacy = Ok([legacy.iter().map(|word| (*word).to_owned()).collect(), BTreeSet::new()]);
+            docker_user_dead(&Ruleset { tables: vec![table("filter", &chains)] }, &legacy).value().cloned()
+        };
+        let jump = || vec![rule(vec![Step::Verdict(Say::Jump("DOCKER-USER".into()))])];
+        assert_eq!(of(&drop, vec![], &[]), Some(Value::Bool(true)));
+        assert_eq!(of(&drop, jump(), &[]), Some(Value::Bool(false)));
+        assert_eq!(of(&back, vec![], &[]), Some(Value::Bool(false)));
+        let none = Ruleset::default();
+        let legacy = [["filter".to_owned()].into(), BTreeSet::new()];
+        assert!(matches!(docker_user_dead(&none, &Ok(legacy)).state, State::Unknown { .. }));
+        assert!(matches!(docker_user_dead(&none, &Err("no".into())).state, State::Unknown { .. }));
+    }
+
+    /// Seen failing with the second file left out of `LEGACY`.
+    #[test]
+    fn the_old_iptables_shows_in_either_family() {
+        let with = |files: &[(&str, &str)]| {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(root.path().join("proc/net")).unwrap();
+            for (path, text) in files {
+                std::fs::write(root.path().join(path.trim_start_matches('/')), text).unwrap();
+            }
+            legacy_tables(&Host::at_root(root.path()))
+        };
+        assert_eq!(with(&[]), Ok([BTreeSet::new(), BTreeSet::new()]));
+        assert_eq!(with(&[(LEGACY[1], "filter\nnat\n")]).unwrap()[1].len(), 2);
+        let word = |rules: &Ruleset, legacy| backends(rules, &Ok(legacy)).value().map(ToString::to_string).unwrap();
+        let (none, some) = (Ruleset::default(), Ruleset { tables: vec![table("filter", &[])] });
+        let no = || [BTreeSet::new(), BTreeSet::new()];
+        let old = || [BTreeSet::new(), BTreeSet::from(["filter".to_owned()])];
+        let words = [word(&none, no()), word(&some, no()), word(&none, old()), word(&some, old())];
+        assert_eq!(words, ["none", "nft", "legacy", "mixed"]);
+    }
+}

@@ -147,6 +147,7 @@ impl Way<'_> {
             Field::CtStatus => tracked(Seen::Known(if packet.rewritten { 0x20 } else { 0 })),
             Field::CtDirection => tracked(Seen::Known(0)),
             Field::CtMark => tracked(packet.connection_mark.map_or(Seen::Unknown, |mark| Seen::Known(mark.into()))),
+            Field::CtFamily => tracked(Seen::Known(if self.v6 { 10 } else { 2 })),
             Field::CtProtocol => tracked(Seen::Known(self.protocol_number())),
             Field::CtOriginalSource => tracked(Seen::Chosen(Dimension::Source)),
             Field::CtOriginalDestination => tracked(Seen::Chosen(Dimension::Destination)),

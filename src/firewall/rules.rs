@@ -296,6 +296,8 @@ pub enum Field {
     CtDirection,
     CtMark,
     CtProtocol,
+    /// As `NfProto`, of the connection.
+    CtFamily,
     CtOriginalSource,
     CtOriginalDestination,
     CtOriginalSourcePort,
@@ -324,6 +326,7 @@ impl Field {
             | Self::PacketType
             | Self::CtDirection
             | Self::CtProtocol
+            | Self::CtFamily
             | Self::FibSourcePresent
             | Self::Secpath => 1,
             Self::EtherType

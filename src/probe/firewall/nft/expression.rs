@@ -206,13 +206,19 @@ impl<'a> Translator<'a> {
             return Some(());
         };
         let direction = find(data, DIRECTION).and_then(|value| value.first().copied());
+        // Of a connection of the other family they have nothing to read, and the rule ends (`nft_ct_get_eval`).
+        match key {
+            19 | 20 => self.only(false),
+            21 | 22 => self.only(true),
+            _ => {}
+        }
         let address_bytes = if key == 21 || key == 22 || self.v6 == Some(true) { 16 } else { 4 };
         let bytes = match (key, direction) {
             (0, _) => host_field(Field::CtState, 4),
             (1, _) => field(Field::CtDirection, 1),
             (2, _) => host_field(Field::CtStatus, 4),
             (MARK, _) => host_field(Field::CtMark, 4),
-            (7, _) => field(Field::NfProto, 1),
+            (7, _) => field(Field::CtFamily, 1),
             (8, Some(0)) if self.v6.is_some() => field(Field::CtOriginalSource, address_bytes),
             (9, Some(0)) if self.v6.is_some() => field(Field::CtOriginalDestination, address_bytes),
             (8, Some(1)) if self.v6.is_some() => field(Field::CtReplySource, address_bytes),
@@ -250,6 +256,13 @@ impl<'a> Translator<'a> {
         };
         self.registers.load(Self::place(data, DESTINATION)?, &bytes);
         Some(())
+    }
+
+    /// Goes on for one family only.
+    fn only(&mut self, v6: bool) {
+        if self.v6 != Some(v6) {
+            self.when(Condition::equals(Field::NfProto, if v6 { 10 } else { 2 }, false));
+        }
     }
 
     /// Keeps a condition, and what it says of the family.
@@ -417,7 +430,14 @@ impl<'a> Translator<'a> {
         const PORT_MIN: u16 = 5;
         const PORT_MAX: u16 = 6;
         const SNAT: u32 = 0;
+        const V4: u32 = 2;
         const V6: u32 = 10;
+        // In a table of both families, packets of the other one go on (`nft_nat_inet_eval`).
+        match be32(data, FAMILY) {
+            Some(V4) => self.only(false),
+            Some(V6) => self.only(true),
+            _ => {}
+        }
         if be32(data, KIND)? == SNAT {
             self.steps.push(Step::Snat);
             return Some(());

@@ -297,6 +297,25 @@ mod tests {
         assert_eq!(set.ranges().unwrap(), [(3, 4), (5, 5), (250, 255)]);
     }
 
+    /// In a table of both families: else IPv6 goes where only IPv4 does.
+    #[test]
+    fn what_one_family_has_ends_the_rule_for_the_other() {
+        use crate::firewall::rules::{Condition, Field, Step, Target};
+        let sets = BTreeMap::new();
+        let steps = |name: &str, data: &[(u16, u32)]| {
+            let mut translator = expression::Translator::new(Family::Inet, &sets);
+            let data: Vec<u8> =
+                data.iter().flat_map(|(number, value)| attribute(*number, &value.to_be_bytes())).collect();
+            translator.take(name, &data);
+            translator.finish().0
+        };
+        let only = |number| Step::When(Condition::equals(Field::NfProto, number, false));
+        // `ct original ip saddr`, `ct original ip6 daddr`, `dnat ip6 to`.
+        assert_eq!(steps("ct", &[(1, 1), (2, 19), (3, 0)]), [only(2)]);
+        assert_eq!(steps("ct", &[(1, 1), (2, 22), (3, 0)]), [only(10)]);
+        assert_eq!(steps("nat", &[(1, 1), (2, 10)]), [only(10), Step::Dnat { to: Target::Same, port: None }]);
+    }
+
     proptest! {
         /// Bytes that get past the headers: a table with a chain and a set, then anything.
         #[test]

@@ -278,11 +278,13 @@ impl Raw<'_> {
                 let at = layout.names + index * NAME_BYTES;
                 bytes.get(at..at + NAME_BYTES)
             };
-            let (name, mask) = (text(part(index)?), part(index + 2)?);
+            let (name, mask) = (part(index)?, part(index + 2)?);
             let compared = mask.iter().take_while(|byte| **byte != 0).count();
             if compared > 0 {
-                // A name is compared with its end; a beginning without.
-                all.push(Condition::interface(field, &name, compared <= name.len(), inverted & flag != 0));
+                // A name is compared with its end; `eth+`, which stands there as it is written, without.
+                let compared = name.get(..compared)?;
+                let is_prefix = !compared.contains(&0) && compared.len() < NAME_BYTES;
+                all.push(Condition::interface(field, &text(compared), is_prefix, inverted & flag != 0));
             }
         }
         let protocol = u16_at(bytes, layout.protocol)?;
@@ -303,6 +305,25 @@ impl Raw<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// As the kernel has `-i lo` and `! -i outs+`. With the `+` taken for a part of the name, a port counted as open that
+    /// such a rule really kept closed.
+    #[test]
+    fn an_interface_is_a_name_or_how_it_begins() {
+        let said = |name: &str, compared: usize, inverted: u8| {
+            let mut entry = vec![0; V4.matches + 40];
+            entry[V4.names..V4.names + name.len()].copy_from_slice(name.as_bytes());
+            entry[V4.names + 2 * NAME_BYTES..][..compared].fill(0xff);
+            entry[V4.inverted] = inverted;
+            let offsets = [V4.matches, V4.matches + 40].map(|offset| u16::try_from(offset).unwrap().to_ne_bytes());
+            entry[V4.target_offset..][..4].copy_from_slice(&offsets.concat());
+            entry[V4.matches..][..2].copy_from_slice(&40_u16.to_ne_bytes());
+            entries(&entry, &V4).unwrap()[0].header(false).unwrap()
+        };
+        assert_eq!(said("lo", 3, 0), [Condition::interface(Field::InName, "lo", false, false)]);
+        assert_eq!(said("outs+", 4, INVERTED_IN), [Condition::interface(Field::InName, "outs", true, true)]);
+        assert_eq!(said("", 0, 0), []);
+    }
 
     proptest! {
         #[test]

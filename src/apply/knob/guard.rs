@@ -31,13 +31,16 @@ impl<'a> NftGuard<'a> {
     }
 
     fn run(&self, args: &[&str], input: Option<String>) -> Result<Output, KnobError> {
-        let unavailable = |reason: String| KnobError::Unavailable { target: self.target.clone(), reason };
-        let nft = tool::find(self.tree, "nft").map_err(|error| unavailable(error.to_string()))?;
+        let nft = tool::find(self.tree, "nft").map_err(|error| self.unavailable(error.to_string()))?;
         let mut runner = Runner::new(nft, PATIENCE).args(args);
         if let Some(input) = input {
             runner = runner.input(input);
         }
-        runner.run_checked().map_err(|error: CommandError| unavailable(error.to_string()))
+        runner.run_checked().map_err(|error: CommandError| self.unavailable(error.to_string()))
+    }
+
+    fn unavailable(&self, reason: String) -> KnobError {
+        KnobError::Unavailable { target: self.target.clone(), reason }
     }
 
     /// Loads the table in one transaction of the kernel; with `trial` it is only looked at.
@@ -80,8 +83,17 @@ impl Knob for NftGuard<'_> {
         Err(KnobError::BadValue { target: self.target.clone(), value, reason })
     }
 
-    /// The kernel itself says whether it would take it.
+    /// The kernel itself says whether it would take it, and what is there now: somebody may have given a table of his own
+    /// this name, and what could not be put back is not taken away.
     fn stage(&self, _: &TxId, after: &str) -> Result<(), KnobError> {
+        if let Some(before) = self.read()?.value {
+            let restorable = self.validate(&before).and_then(|()| self.load(&before, true));
+            restorable.map_err(|error| {
+                let reason = format!("the table {TABLE} that is there could not be put back by a rollback ({error})");
+                let next = "save it with `nft list table inet preflight`, and delete or rename it";
+                self.unavailable(format!("{reason}; {next}"))
+            })?;
+        }
         self.load(after, true)
     }
 

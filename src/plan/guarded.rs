@@ -12,7 +12,7 @@ use crate::firewall::intent::Intent;
 use crate::firewall::iptables::Variant;
 use crate::firewall::writer::Writer;
 use crate::host::Host;
-use crate::probe::docker::{self, networks};
+use crate::probe::docker;
 use crate::probe::firewall::manager;
 use crate::probe::{Context, Want};
 
@@ -51,7 +51,7 @@ fn compare(origin: &Origin, now: &[Network]) -> Option<(String, String)> {
 }
 
 fn docker_networks(truth: &HostTruth<'_>) -> Result<Vec<Network>, String> {
-    let want = Want::new(std::iter::once(networks::NETWORKS.to_owned()));
+    let want = Want::new(std::iter::once(docker::NETWORKS.to_owned()));
     let parameters = Parameters::default();
     let cx = Context::new(truth.host, &want, &parameters, truth.os);
     firewall_guard::networks(&docker::start(&cx).finish().facts)
@@ -59,7 +59,9 @@ fn docker_networks(truth: &HostTruth<'_>) -> Result<Vec<Network>, String> {
 
 /// Who empties the rules of everybody.
 pub(super) fn suspect(host: &Host, step: &Step) -> Option<String> {
-    let writer = writer(step)?;
+    // ufw writes with iptables, which is nftables' on all but old hosts.
+    let of_ufw = || step.target.starts_with("ufw:").then_some(Writer::Iptables(Variant::Nft));
+    let writer = writer(step).or_else(of_ufw)?;
     // docs/firewall.md, "Afterwards".
     if matches!(writer, Writer::Iptables(_)) && manager::firewalld_is_active(host) {
         return Some("firewalld takes away every rule of iptables when it is reloaded".to_owned());

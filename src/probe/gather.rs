@@ -144,6 +144,10 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
             literals(predicate, &mut ids);
         }
     }
+    // Who is a stranger depends on Docker's networks where `allow` names them.
+    if ids.iter().any(|id| id.starts_with("firewall.exposure.") || id == "firewall.ipv6-parity") {
+        ids.insert(docker::NETWORKS.to_owned());
+    }
     Want::new(ids)
 }
 

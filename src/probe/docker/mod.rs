@@ -43,6 +43,11 @@ pub const DEADLINE: Duration = Duration::from_secs(2);
 /// The limit that containers get is gathered here, since the engine knows it best.
 const NOFILE: &str = "limits.container-nofile";
 
+/// The facts of networks.
+pub const NETWORKS: &str = "docker.networks";
+const ROUTES: &str = "docker.workload-routes";
+const OUTSIDE: &str = "docker.workload-outside";
+
 /// What the environment says about Docker. Read once, in [`Environment::current`], so that tests choose their own.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -103,9 +108,10 @@ impl Request {
         }
         let network = |name: &str| scope(&format!("sysctl.{name}")) == Scope::Network;
         let containers = cx.want.has(NOFILE)
-            || cx.want.has(networks::ROUTES)
-            || cx.want.has(networks::OUTSIDE)
+            || cx.want.has(ROUTES)
+            || cx.want.has(OUTSIDE)
             || cx.want.any("port.state.")
+            || cx.want.any("firewall.exposure.")
             || cx.want.family("sysctl.").any(|name| name.starts_with("net.") && network(name));
         Self {
             host: cx.host.clone(),

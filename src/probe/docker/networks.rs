@@ -7,14 +7,12 @@ use bollard::models::Network as Listed;
 
 use super::answers::{Engine, failed};
 use super::client::{Answer, Answers};
+use super::{NETWORKS, OUTSIDE, ROUTES};
 use crate::catalog::parameters::Protocol;
 use crate::facts::network::Network;
 use crate::facts::{Fact, Facts, Value, Version};
 
-pub const NETWORKS: &str = "docker.networks";
 pub const AUTO: &str = "docker.networks-auto";
-pub const ROUTES: &str = "docker.workload-routes";
-pub const OUTSIDE: &str = "docker.workload-outside";
 
 const SOURCE: &str = "GET /networks";
 

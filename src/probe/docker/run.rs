@@ -9,7 +9,7 @@ use super::compose::{self, Compose};
 use super::daemon::{self, Daemon};
 use super::endpoint::{self, Choice, Endpoint};
 use super::nofile::{self, Ground};
-use super::{Docker, Handle, NOFILE, Request, networks, store};
+use super::{Docker, Handle, NETWORKS, NOFILE, OUTSIDE, ROUTES, Request, networks, store};
 use crate::facts::{Fact, Facts, Layer, Value};
 use crate::host::Host;
 use crate::host::unix::{Contact, contact};
@@ -220,12 +220,12 @@ fn converse(request: &Request, listener: &Listener) -> Docker {
     let roots = request.ids.iter().any(|id| id.starts_with("docker.root-"));
     let configured = wants(&["docker.log-bounded", "docker.firewall-backend", "docker.open-hosts", NOFILE]);
     let questions = Questions {
-        version: wants(&["docker.version", "docker.api", "docker.api-min", "docker.kind", networks::ROUTES])
+        version: wants(&["docker.version", "docker.api", "docker.api-min", "docker.kind", ROUTES])
             || configured
             || roots,
         info: configured || roots || wants(answers::FROM_INFO),
         containers: request.containers,
-        networks: wants(&[networks::NETWORKS, networks::AUTO, networks::ROUTES, networks::OUTSIDE]),
+        networks: wants(&[NETWORKS, networks::AUTO, ROUTES, OUTSIDE]),
         workload_images: request.workload_images.clone(),
     };
     let started = Instant::now();

@@ -18,6 +18,9 @@ pub enum NetworkError {
     Malformed(String),
     #[error("`{text}` has bits set behind the prefix; the network is {network}")]
     HostBits { text: String, network: Network },
+    /// No packet has such an address, so that a rule with it lets nobody in.
+    #[error("`{0}` is IPv4 written as IPv6; write it as IPv4")]
+    Mapped(String),
 }
 
 impl Network {
@@ -104,6 +107,9 @@ impl fmt::Display for Network {
     }
 }
 
+/// The prefix of `::ffff:0:0/96` (RFC 4291, section 2.5.5.2).
+const MAPPED: u8 = 96;
+
 impl FromStr for Network {
     type Err = NetworkError;
 
@@ -126,6 +132,9 @@ impl FromStr for Network {
             None => width(address),
         };
         let network = Self::around(address, prefix).ok_or_else(malformed)?;
+        if prefix >= MAPPED && matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+            return Err(NetworkError::Mapped(text.to_owned()));
+        }
         if network.address == address {
             Ok(network)
         } else {
@@ -187,6 +196,11 @@ mod tests {
         {
             assert!(matches!(text.parse::<Network>(), Err(NetworkError::Malformed(_))), "{text:?}");
         }
+        // Seen failing without the arm: a guard that lets nobody in was committed.
+        for text in ["::ffff:10.0.0.0/104", "::ffff:0:0/96", "::ffff:10.1.2.3"] {
+            assert_eq!(text.parse::<Network>(), Err(NetworkError::Mapped(text.to_owned())));
+        }
+        assert!("::/0".parse::<Network>().is_ok() && "fd00::/104".parse::<Network>().is_ok());
     }
 
     fn any_network() -> impl Strategy<Value = Network> {

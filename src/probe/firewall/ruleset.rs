@@ -318,8 +318,13 @@ impl Ground<'_> {
             }
             Containers::Unknown(_) => None,
         };
-        // A container on the host's network publishes nothing: it listens, like any process of the host.
-        let published = published.or_else(|| listeners::addresses(self.listening.as_deref()?, port));
+        // A container on the host's network publishes nothing: it listens, like any process of the host. One may do so
+        // beside what Docker publishes, on another address.
+        let listening = || listeners::addresses(self.listening.as_deref()?, port);
+        let published = match (published, listening()) {
+            (Some(published), Some(listening)) => Some([published, listening].concat()),
+            (published, listening) => published.or(listening),
+        };
         let is_predicted = published.is_none();
         let wanted = || cx.parameters.list("publish_address").iter().filter_map(|word| word.parse().ok()).collect();
         let addresses: Vec<IpAddr> = published.unwrap_or_else(wanted);

@@ -127,6 +127,14 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
         match knob.as_ref().map(|knob| (knob, knob.read())) {
             Ok((knob, Ok(current))) if knob.holds(&current, &held.desired) => {
                 restarts.extend(journals.behind(env, target, held));
+                match knob.is_in_force() {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let by = env.boot.suspect(&step(target, held));
+                        drifts.push(drift(DriftKind::Live, Some("kept, and not in force".to_owned()), by));
+                    }
+                    Err(error) => drifts.push(drift(DriftKind::Unknown, None, Some(error.to_string()))),
+                }
                 match env.boot.outdated(&step(target, held)) {
                     Ok(None) => {}
                     Ok(Some(now)) => drifts.push(Drift {

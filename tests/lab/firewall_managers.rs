@@ -48,6 +48,15 @@ fn ufw_lets_the_allowed_in_and_forgets_exactly_that() {
     place.assert_open_to_the_allowed(true, "after ufw reload");
     assert_eq!(place.run(&["verify"]).code, 0);
 
+    // Somebody empties the kernel's rules; the entries stand in ufw's files all the same. Seen failing with only the files
+    // looked at: `verify` was content while the allowed were kept out.
+    place.shell("nft flush ruleset");
+    let told = place.run(&["verify"]);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(UFW_TARGETS.iter().all(|target| told.stdout.contains(&format!("{target}: is `kept, and not in force`"))));
+    place.shell("ufw disable && ufw --force enable");
+    assert_eq!(place.run(&["verify"]).code, 0);
+
     place.shell("ufw allow 8080/tcp && ufw insert 1 deny from 198.51.100.0/24");
     let rollback = place.run(&["rollback", "--format", "json"]);
     assert_eq!(rollback.code, 0, "{rollback:?}");

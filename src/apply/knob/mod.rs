@@ -166,6 +166,12 @@ pub trait Knob: Debug {
         current.value.as_deref() == Some(after)
     }
 
+    /// Whether what is there also has effect. A rule in a manager's files may be gone from the kernel; for a transaction it is
+    /// there, since it comes back with the manager, and for `verify` it is not.
+    fn is_in_force(&self) -> Result<bool, KnobError> {
+        Ok(true)
+    }
+
     /// Whether a change of `before` since it was read is somebody's edit that must stop a transaction. For an object of
     /// ours alone it is not.
     fn is_shared(&self) -> bool {

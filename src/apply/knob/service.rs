@@ -8,7 +8,7 @@ use crate::apply::id::TxId;
 use crate::apply::tool;
 use crate::facts::Layer;
 use crate::firewall::boot;
-use crate::host::command::Runner;
+use crate::host::command::{Output, Runner};
 use crate::host::safe_file::Tree;
 
 /// systemd may be busy with other jobs; ours is done within milliseconds.
@@ -17,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The only value.
 pub const STARTED: &str = "started";
 
-/// One service, by the name of its unit without the suffix. It has the value `started` while systemd holds it active, and
-/// none otherwise.
+/// One service, by the name of its unit without the suffix. It has the value `started` while systemd holds it active
+/// or is about to start it, and none otherwise.
 #[derive(Debug)]
 pub struct Service<'a> {
     tree: &'a Tree,
@@ -41,9 +41,25 @@ impl<'a> Service<'a> {
         Ok(Runner::new(program, PATIENCE).args(args))
     }
 
-    fn systemctl(&self, args: &[&str]) -> Result<(), KnobError> {
-        self.runner(args)?.run_checked().map(drop).map_err(|error| self.unavailable(error.to_string()))
+    fn systemctl(&self, args: &[&str]) -> Result<Output, KnobError> {
+        self.runner(args)?.run_checked().map_err(|error| self.unavailable(error.to_string()))
     }
+
+    /// Whether systemd is still carrying out the boot. A recovery may be a part of that, and what is started then waits for
+    /// others that wait for the recovery.
+    fn is_booting(&self) -> Result<bool, KnobError> {
+        // Its exit code only says whether all is well.
+        let asked = self.runner(&["is-system-running"])?;
+        let output = asked.run().map_err(|error| self.unavailable(error.to_string()))?;
+        Ok(matches!(output.stdout.trim(), "initializing" | "starting"))
+    }
+}
+
+/// Whether the answer of `systemctl show` is that of a unit that is active, or that systemd has a job for: the boot is about
+/// to start it.
+fn is_started(answer: &str) -> bool {
+    let value = |key: &str| answer.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value("ActiveState") == Some("active") || value("Job").is_some_and(|job| !matches!(job, "" | "0"))
 }
 
 impl Knob for Service<'_> {
@@ -61,14 +77,8 @@ impl Knob for Service<'_> {
     }
 
     fn read(&self) -> Result<Reading, KnobError> {
-        // systemctl(1), EXIT STATUS: 0 active, 3 not active, 4 no such unit.
-        let asked = self.runner(&["is-active", "--quiet", self.unit])?;
-        let output = asked.run().map_err(|error| self.unavailable(error.to_string()))?;
-        match output.status.code() {
-            Some(0) => Ok(Reading::of(STARTED)),
-            Some(3 | 4) => Ok(Reading::default()),
-            _ => Err(self.unavailable(format!("`systemctl is-active {}`: {}", self.unit, output.stderr.trim()))),
-        }
+        let answer = self.systemctl(&["show", "--property=ActiveState,Job", self.unit])?;
+        Ok(if is_started(&answer.stdout) { Reading::of(STARTED) } else { Reading::default() })
     }
 
     fn validate(&self, after: &str) -> Result<(), KnobError> {
@@ -90,17 +100,34 @@ impl Knob for Service<'_> {
 
     fn write(&self, _: &TxId, _: &str) -> Result<(), KnobError> {
         self.systemctl(&["daemon-reload"])?;
-        self.systemctl(&["start", self.unit])
+        let args: &[&str] =
+            if self.is_booting()? { &["start", "--no-block", self.unit] } else { &["start", self.unit] };
+        self.systemctl(args).map(drop)
     }
 
     fn restore(&self, tx: &TxId, to: &Reading) -> Result<(), KnobError> {
         match &to.value {
             Some(before) => self.validate(before).and_then(|()| self.write(tx, before)),
-            None => self.systemctl(&["stop", self.unit]),
+            None => self.systemctl(&["stop", self.unit]).map(drop),
         }
     }
 
     fn is_shared(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answers of systemd 252 for a unit that runs, that the boot has yet to start, that is stopped, and that is not there.
+    #[test]
+    fn a_service_is_started_when_it_runs_or_is_about_to() {
+        assert!(is_started("ActiveState=active\n"));
+        assert!(is_started("ActiveState=inactive\nJob=41\n"));
+        assert!(!is_started("ActiveState=inactive\n"));
+        assert!(!is_started("ActiveState=failed\nJob=0\n"));
+        assert!(!is_started(""));
     }
 }

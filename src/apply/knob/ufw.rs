@@ -170,6 +170,10 @@ impl Knob for Ufw<'_> {
         current.value.is_some() && current.value != Some(self.only_in_kernel())
     }
 
+    fn is_in_force(&self) -> Result<bool, KnobError> {
+        self.is_in_kernel()
+    }
+
     /// Compare-and-swap, and what only the kernel still has goes too.
     fn undo(&self, case: Undoing<'_>) -> Undo {
         let ours = case.observed.unwrap_or(case.wrote);

@@ -6,10 +6,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::connections::{self, Connection};
+use super::interfaces;
 use crate::catalog::parameters::Protocol;
+use crate::facts::network::Network;
 use crate::firewall::intent::Intent;
+use crate::firewall::packet::Interface;
 use crate::host::sock_diag::{self, Entry, Family, Which};
-use crate::host::{Host, describe, nfnetlink, process};
+use crate::host::{Host, describe, nfnetlink, process, rtnetlink};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -77,6 +80,9 @@ fn peers(host: &Host, intent: &Intent) -> Result<BTreeSet<String>, String> {
     if tracks_none(host) {
         return Ok(outsiders.found);
     }
+    let links = rtnetlink::interfaces(PATIENCE).map_err(|error| format!("interfaces: {}", describe(&error)))?;
+    outsiders.here =
+        interfaces::parse(&links).iter().flat_map(|link| places(&link.interface, link.kind == "bridge")).collect();
     let mut each = |message: &[u8]| outsiders.add_forwarded(&connections::parse(message));
     nfnetlink::connections(PATIENCE, &mut each).map_err(|error| format!("nf_conntrack: {}", describe(&error)))?;
     Ok(outsiders.found)
@@ -87,18 +93,30 @@ fn tracks_none(host: &Host) -> bool {
     host.read_text("/proc/sys/net/netfilter/nf_conntrack_count").is_ok_and(|text| text.trim() == "0")
 }
 
+/// Where packets end on this host: at an address of an interface and, behind a bridge, whose name containers may choose,
+/// anywhere.
+fn places(interface: &Interface, is_bridge: bool) -> Vec<Network> {
+    if is_bridge {
+        return interface.networks().collect();
+    }
+    let single = |address: &IpAddr| Network::around(*address, if address.is_ipv4() { 32 } else { 128 });
+    interface.addresses.iter().filter_map(|(address, _)| single(address)).collect()
+}
+
 /// Who is connected to the workload, and is in no network that is allowed.
 struct Outsiders<'a> {
     intent: &'a Intent,
     /// A connection of the host with itself has both ends here; the guard lets loopback through, whatever the address.
     own: BTreeSet<IpAddr>,
+    /// See [`places`].
+    here: Vec<Network>,
     found: BTreeSet<String>,
 }
 
 impl<'a> Outsiders<'a> {
     fn new(intent: &'a Intent, entries: &[Entry]) -> Self {
         let own = entries.iter().map(|entry| entry.address).collect();
-        let mut outsiders = Self { intent, own, found: BTreeSet::new() };
+        let mut outsiders = Self { intent, own, here: Vec::new(), found: BTreeSet::new() };
         for entry in entries {
             if let Some(peer) = entry.peer {
                 outsiders.add(peer, entry.port);
@@ -116,8 +134,17 @@ impl<'a> Outsiders<'a> {
 
     fn add_forwarded(&mut self, connections: &[Connection]) {
         for connection in connections.iter().filter(|connection| connection.is_established()) {
-            self.add(connection.original.source, connection.original.destination_port);
+            if self.ends_here(connection) {
+                self.add(connection.original.source, connection.original.destination_port);
+            }
         }
+    }
+
+    /// What only passes through, from a container or from a neighbour that this host routes for, is no business of the
+    /// guard. Where the destination was rewritten, it was this host's.
+    fn ends_here(&self, connection: &Connection) -> bool {
+        let to = connection.original.destination;
+        to != connection.reply.source || self.here.iter().any(|place| place.contains(to))
     }
 }
 
@@ -185,5 +212,50 @@ mod tests {
         ]);
         assert_eq!(outsiders.found.len(), 2);
         assert!(outsiders.found.contains("198.51.100.4 (port 26379)"), "{:?}", outsiders.found);
+    }
+
+    /// Seen failing with every tracked connection taken for one to this host: a container that talks to a Redis elsewhere
+    /// was to be cut off.
+    #[test]
+    fn what_passes_through_is_not_cut() {
+        let intent = Intent { tcp: [6379].into_iter().collect(), ..Intent::default() };
+        let mut outsiders = Outsiders::new(&intent, &[]);
+        let interface = |name: &str, address: &str, prefix| Interface {
+            name: name.into(),
+            index: 2,
+            addresses: vec![(address.parse().unwrap(), prefix)],
+        };
+        let here =
+            [places(&interface("eth0", "192.0.2.1", 24), false), places(&interface("b", "172.17.0.1", 16), true)];
+        outsiders.here = here.concat();
+        let connection = |to: &str, really: &str| Connection {
+            protocol: 6,
+            original: Tuple {
+                source: "198.51.100.4".parse().unwrap(),
+                source_port: 40000,
+                destination: to.parse().unwrap(),
+                destination_port: 6379,
+            },
+            reply: Tuple {
+                source: really.parse().unwrap(),
+                source_port: 6379,
+                destination: "198.51.100.4".parse().unwrap(),
+                destination_port: 40000,
+            },
+            tcp_state: Some(3),
+        };
+        for (to, really, is_cut) in [
+            ("203.0.113.7", "203.0.113.7", false),
+            // A neighbour in the host's own network.
+            ("192.0.2.9", "192.0.2.9", false),
+            ("192.0.2.1", "192.0.2.1", true),
+            // Published, and routed straight to a container.
+            ("192.0.2.1", "172.17.0.2", true),
+            ("172.17.0.2", "172.17.0.2", true),
+        ] {
+            outsiders.found.clear();
+            outsiders.add_forwarded(&[connection(to, really)]);
+            assert_eq!(!outsiders.found.is_empty(), is_cut, "{to} {really}");
+        }
     }
 }

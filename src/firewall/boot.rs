@@ -128,10 +128,9 @@ pub fn service(writer: Writer, openrc: bool) -> (&'static str, String, &'static 
     (path, text, link)
 }
 
-/// Whose files a service loads, by the program that it names.
-pub fn loaded_by(service: &str) -> Option<Writer> {
-    let names = |program: &str| service.split(|c: char| c.is_whitespace() || c == '/').any(|word| word == program);
-    Writer::ALL.into_iter().find(|writer| names(writer.program()))
+/// Whose files a service loads; `None` when it is not as [`service`] writes it: one that somebody edited may load nothing.
+pub fn loaded_by(text: &str) -> Option<Writer> {
+    Writer::ALL.into_iter().find(|writer| [false, true].iter().any(|openrc| service(*writer, *openrc).1 == text))
 }
 
 /// The unit for systemd. What starts, stops and reloads nftables.service empties all tables, ours too, so ours is loaded
@@ -279,7 +278,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Seen failing with `loaded_by` looking for the program anywhere in the text: `nft` is a part of `nftables`.
+    /// Seen failing with `loaded_by` looking for the program in the text: one that loads nothing passed.
     #[test]
     fn every_service_names_whose_files_it_loads() {
         for writer in Writer::ALL {
@@ -289,7 +288,10 @@ mod tests {
                 assert!(paths(writer).iter().all(|path| text.contains(path)), "{text}");
             }
         }
-        assert_eq!(loaded_by("[Unit]\nAfter=nftables.service\n"), None);
+        let (_, text, _) = service(Writer::Nft, false);
+        for edited in ["ExecStart=/usr/sbin/nft -c -f", "ExecStart=-/bin/true # /usr/sbin/nft -f"] {
+            assert_eq!(loaded_by(&text.replace("ExecStart=/usr/sbin/nft -f", edited)), None);
+        }
     }
 
     #[test]

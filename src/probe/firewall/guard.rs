@@ -8,6 +8,7 @@ use crate::firewall::iptables::{self, Found, Variant};
 use crate::firewall::rules::{Family, Ruleset, Step, Table};
 use crate::firewall::writer::Writer;
 use crate::host::{Host, ReadError};
+use crate::probe::units;
 
 use super::ruleset::SOURCE;
 
@@ -60,8 +61,19 @@ fn boot_text(host: &Host) -> Result<Fact, ReadError> {
     let writer = service.as_deref().map_or(Some(Writer::Nft), boot::loaded_by);
     let none = |source: &str| Fact::known(Value::Text("none".into()), source);
     let Some(writer) = writer else {
-        return Ok(none(links[0]).note("its service loads no guard"));
+        return Ok(none(links[0]).note("its service is not as preflight writes it"));
     };
+    let folders = units::UNIT_FOLDERS.iter().filter(|_| service.is_some());
+    for folder in folders.map(|folder| format!("{folder}/{}.service.d", boot::NAME)) {
+        if let Some(name) = host.list(&folder)?.first() {
+            let text = format!("{folder}/{} changes its service", name.display());
+            return Ok(Fact::unknown(
+                text,
+                Some("take the drop-in away, or see `systemctl cat preflight-guard`"),
+                folder,
+            ));
+        }
+    }
     let mut paths = boot::paths(writer);
     if service.is_none() {
         // Nobody says which files count: name the ones that are there.
@@ -93,4 +105,45 @@ pub(super) fn dropped(rules: &Ruleset) -> Fact {
         return Fact::absent("there is no guard", SOURCE);
     }
     Fact::known(Value::Int(i64::try_from(all.iter().sum::<u64>()).unwrap_or(i64::MAX)), SOURCE)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests build the files they read")]
+mod tests {
+    use super::*;
+    use crate::facts::State;
+    use crate::firewall::boot::Origin;
+
+    /// What is told of a host whose files somebody has changed.
+    fn told(change: impl FnOnce(&dyn Fn(&str) -> std::path::PathBuf)) -> State {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| {
+            let path = root.path().join(path.trim_start_matches('/'));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        let (unit, text, link) = boot::service(Writer::Nft, false);
+        std::fs::write(at(unit), text).unwrap();
+        std::os::unix::fs::symlink(unit, at(link)).unwrap();
+        for (path, text) in boot::files(Writer::Nft, &Guard::default(), &Origin::default()) {
+            std::fs::write(at(path), text).unwrap();
+        }
+        change(&at);
+        at_boot(&Host::at_root(root.path())).state
+    }
+
+    /// Seen failing with an edited service taken for ours, and without the look for drop-ins.
+    #[test]
+    fn the_boot_brings_a_guard_when_nobody_touched_what_loads_it() {
+        let known = |text: &str| State::Known(Value::Text(text.to_owned()));
+        let (unit, text, link) = boot::service(Writer::Nft, false);
+        assert_eq!(told(|_| {}), known(&Guard::default().text()));
+        let idle = text.replace("ExecStart=/usr/sbin/nft -f", "ExecStart=/usr/sbin/nft -c -f");
+        assert_eq!(told(|at| std::fs::write(at(unit), idle).unwrap()), known("none"));
+        assert_eq!(told(|at| std::fs::remove_file(at(link)).unwrap()), known("none"));
+        assert_eq!(told(|at| std::fs::write(at(boot::FILE), "flush ruleset\n").unwrap()), known("changed"));
+        let never = "/etc/systemd/system/preflight-guard.service.d/x.conf";
+        let dropped_in = told(|at| std::fs::write(at(never), "[Unit]\nConditionPathExists=/nope\n").unwrap());
+        assert!(matches!(&dropped_in, State::Unknown { error, .. } if error.contains("x.conf")), "{dropped_in:?}");
+    }
 }

@@ -1,9 +1,11 @@
 //! Memory and swap: what the host has, and what the tightest control group around this process leaves of it.
 //!
-//! The five lines needed are read here: procfs-core wants some thirty and refuses the file when a sandbox leaves one out,
-//! and sysinfo, which knows no huge pages, reads `/proc/stat` as well.
+//! The live host's totals come from sysinfo. Under a root, and for huge pages, which sysinfo does not know, the five
+//! lines needed are read here: procfs-core wants some thirty and refuses the file when a sandbox leaves one out.
 
 use std::time::Instant;
+
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::Context;
 use super::cgroup_limits::{self, MemoryLimit};
@@ -55,7 +57,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     let limited = wanted("memory.total") || wanted("memory.available");
     if limited || wanted("swap.total") {
         let started = Instant::now();
-        let meminfo = cx.host.read_text(MEMINFO).map(|text| parse(&text)).map_err(|error| no_meminfo(cx.host, &error));
+        let meminfo = totals(cx.host);
         let limits = if limited {
             cx.mounts().and_then(|mounts| cgroup_limits::memory_limits(cx.host, mounts))
         } else {
@@ -87,11 +89,24 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
 
 type Limits = Result<Vec<MemoryLimit>, ReadError>;
 
-fn no_meminfo(host: &Host, error: &ReadError) -> Fact {
-    // Every kernel that runs has it: not to see it is not to know.
-    if host.is_live() && error.is_absent() {
-        return Fact::unknown(error.to_string(), Some("mount /proc"), MEMINFO);
+fn totals(host: &Host) -> Result<Meminfo, Fact> {
+    if !host.is_live() {
+        return host.read_text(MEMINFO).map(|text| parse(&text)).map_err(|error| no_meminfo(&error));
     }
+    let kinds = RefreshKind::nothing().with_memory(MemoryRefreshKind::everything());
+    let system = System::new_with_specifics(kinds).map_err(|error| Fact::unknown(error.to_string(), None, MEMINFO))?;
+    // sysinfo says 0 for what it could not read. No swap is a real 0, but only where the rest was readable.
+    let known = |bytes: u64| (bytes > 0).then_some(bytes);
+    let total = known(system.total_memory());
+    Ok(Meminfo {
+        total,
+        available: known(system.available_memory()),
+        swap_total: total.map(|_| system.total_swap()),
+        ..Meminfo::default()
+    })
+}
+
+fn no_meminfo(error: &ReadError) -> Fact {
     Fact::unreadable(error, "there is no /proc/meminfo: not a running host, or /proc is not mounted")
 }
 
@@ -162,7 +177,6 @@ mod tests {
     use super::*;
     use crate::facts::State;
     use proptest::prelude::*;
-    use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
     const GIB: u64 = 1 << 30;
 
@@ -179,11 +193,10 @@ mod tests {
     #[test]
     fn sysinfo_and_the_file_agree() {
         let text = Host::live().read_text(MEMINFO).unwrap();
-        let kinds = RefreshKind::nothing().with_memory(MemoryRefreshKind::everything());
-        let (ours, theirs) = (parse(&text), System::new_with_specifics(kinds).unwrap());
-        assert_eq!(ours.total, Some(theirs.total_memory()));
-        assert_eq!(ours.swap_total, Some(theirs.total_swap()));
-        let apart = ours.available.unwrap().abs_diff(theirs.available_memory());
+        let (ours, theirs) = (parse(&text), totals(&Host::live()).unwrap());
+        assert_eq!(ours.total, theirs.total);
+        assert_eq!(ours.swap_total, theirs.swap_total);
+        let apart = ours.available.unwrap().abs_diff(theirs.available.unwrap());
         assert!(apart < ours.total.unwrap() / 4, "available differs by {apart} within a moment");
     }
 

@@ -97,8 +97,8 @@ impl Resolver<'_> {
             Literal::Parameter(name) => {
                 self.parameters.value(name).cloned().ok_or_else(|| format!("the profile has no parameter `{name}`"))
             }
-            Literal::Fact(id) => match self.fact(id, Layer::Live).map(|fact| fact.state.clone()) {
-                Some(State::Known(value)) => Ok(value),
+            Literal::Fact(id) => match self.find(id).get(Layer::Live).map(|fact| &fact.state) {
+                Some(State::Known(value)) => Ok(value.clone()),
                 Some(State::Absent(why)) => Err(format!("{id} is absent: {why}")),
                 Some(State::Unknown { error, .. }) => Err(format!("{id} is unknown: {error}")),
                 None => Err(format!("{id} was not gathered")),

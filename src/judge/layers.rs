@@ -1,6 +1,6 @@
 //! Which layer decides: live, boot, container, and the worst of those that count.
 
-use super::{Question, Resolver, evaluate};
+use super::{Found, Question, Resolver, evaluate};
 use crate::catalog::check::{Absent, Check};
 use crate::catalog::parameters::Parameters;
 use crate::facts::registry::{self, Scope};
@@ -10,10 +10,10 @@ use crate::report::model::{Finding, LayerView, Outcome};
 /// The layers that decide for a fact, the first being the one that is always there.
 pub(super) fn deciding(fact: &str, parameters: &Parameters) -> &'static [Layer] {
     // Containers on the host's network use its settings; all others start from the kernel's defaults.
-    let on_host_network = parameters.text("topology") == Some("host");
+    let on_host_network = || parameters.text("topology") == Some("host");
     match registry::scope(fact) {
         Scope::Live => &[Layer::Live],
-        Scope::Network if !on_host_network => &[Layer::Container],
+        Scope::Network if !on_host_network() => &[Layer::Container],
         Scope::Host | Scope::Network => &[Layer::Live, Layer::Boot],
         Scope::Container => &[Layer::Container],
     }
@@ -23,7 +23,7 @@ pub(super) fn deciding(fact: &str, parameters: &Parameters) -> &'static [Layer] 
 pub(super) fn judge(
     finding: &mut Finding,
     check: &Check,
-    fact_id: &str,
+    (fact_id, found): (&str, &Found<'_>),
     question: &Question<'_>,
     resolver: &Resolver<'_>,
 ) {
@@ -31,8 +31,7 @@ pub(super) fn judge(
     let mut worst: Option<(Layer, Outcome)> = None;
     for layer in Layer::ALL {
         let decides = deciding.contains(&layer);
-        let fact = resolver.fact(fact_id, layer);
-        let Some(fact) = fact.as_deref() else {
+        let Some(fact) = found.get(layer) else {
             if decides {
                 let missing = Fact::unknown(format!("{fact_id} was not gathered"), None, "snapshot");
                 let outcome = at_most(layer, Outcome::Unknown);
@@ -66,16 +65,17 @@ pub(super) fn judge(
         Layer::Boot => &finding.boot,
         Layer::Container => &finding.container,
     };
-    let Some(view) = view.clone() else { return };
-    finding.source.clone_from(&view.source);
-    finding.observed = match (&view.value, &finding.live) {
+    let Some(view) = view else { return };
+    let observed = match (&view.value, &finding.live) {
         (Some(_), _) if layer == Layer::Boot => format!("{} after the next boot", view.text),
         // The value of now is known and right; that of the next boot is not known, and its own line says why.
         (None, Some(now)) if layer == Layer::Boot => format!("{} now, unknown after the next boot", now.text),
         _ => view.text.clone(),
     };
-    finding.notes.extend(view.note);
-    if let Some(State::Unknown { help, .. }) = resolver.fact(fact_id, layer).as_deref().map(|fact| &fact.state) {
+    finding.notes.extend(view.note.clone());
+    finding.source.clone_from(&view.source);
+    finding.observed = observed;
+    if let Some(State::Unknown { help, .. }) = found.get(layer).map(|fact| &fact.state) {
         finding.help.clone_from(help);
     }
 }

@@ -8,7 +8,8 @@ pub mod wish;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use crate::catalog::Catalogue;
 use crate::catalog::check::{Case, Check, Condition, Severity};
@@ -17,7 +18,7 @@ use crate::catalog::parameters::{Parameters, Port, Protocol, Setting};
 use crate::catalog::predicate::Predicate;
 use crate::catalog::waiver::Waiver;
 use crate::facts::snapshot::Snapshot;
-use crate::facts::{Fact, Facts, Layer, State, derived};
+use crate::facts::{Fact, Facts, Layer, Layers, State, derived};
 use crate::report::model::{Finding, Outcome, ProfileView, Report, Summary, WaiverView};
 
 /// What judging looks at besides the catalogue.
@@ -28,28 +29,41 @@ pub(crate) struct Resolver<'a> {
     os: &'a OsProfile,
     /// `YYYY-MM-DD`, from the snapshot.
     today: &'a str,
-    derived: RefCell<BTreeMap<String, Fact>>,
+    derived: RefCell<HashMap<String, Rc<Fact>>>,
+}
+
+/// A fact as it was found: gathered, with all its layers, or derived, with the live one.
+pub(crate) enum Found<'a> {
+    Gathered(Option<&'a Layers>),
+    Derived(Rc<Fact>),
+}
+
+impl Found<'_> {
+    fn get(&self, layer: Layer) -> Option<&Fact> {
+        match self {
+            Self::Gathered(layers) => layers.and_then(|layers| layers.get(layer)),
+            Self::Derived(fact) => (layer == Layer::Live).then_some(fact),
+        }
+    }
 }
 
 impl Resolver<'_> {
-    /// A fact on a layer; derived facts are computed when first asked for.
-    fn fact(&self, id: &str, layer: Layer) -> Option<Cow<'_, Fact>> {
+    /// A fact; a derived one is computed when it is first asked for.
+    fn find(&self, id: &str) -> Found<'_> {
         if !id.starts_with("derived.") {
-            return self.facts.get(id, layer).map(Cow::Borrowed);
+            return Found::Gathered(self.facts.layers(id));
         }
-        if layer != Layer::Live {
-            return None;
-        }
-        let mut cache = self.derived.borrow_mut();
-        let fact = cache
-            .entry(id.to_owned())
-            .or_insert_with(|| derived::derive(id, self.facts, self.parameters, self.os, self.today));
-        Some(Cow::Owned(fact.clone()))
+        let known = self.derived.borrow().get(id).cloned();
+        Found::Derived(known.unwrap_or_else(|| {
+            let fact = Rc::new(derived::derive(id, self.facts, self.parameters, self.os, self.today));
+            self.derived.borrow_mut().insert(id.to_owned(), Rc::clone(&fact));
+            fact
+        }))
     }
 
-    /// A fact on the layer that decides for it first: conditions ask what the workload sees.
-    fn deciding(&self, id: &str) -> Option<Cow<'_, Fact>> {
-        self.fact(id, layers::deciding(id, self.parameters)[0])
+    /// The layer that decides for a fact first: conditions ask what the workload sees.
+    fn first_layer(&self, id: &str) -> Layer {
+        layers::deciding(id, self.parameters)[0]
     }
 }
 
@@ -71,7 +85,7 @@ pub fn judge(
         for instance in instances(check, &catalogue.parameters) {
             let id = finding_id(check, instance.as_deref());
             if select(&id, &check.id) {
-                let mut finding = judge.finding(check, instance, id, &expected);
+                let mut finding = judge.finding(check, instance, id.into_owned(), &expected);
                 waive(&mut finding, waivers, today);
                 findings.push(finding);
             }
@@ -106,18 +120,18 @@ pub fn instances(check: &Check, parameters: &Parameters) -> Vec<Option<String>> 
 }
 
 /// The fact of an instance: the check's fact with the instance appended.
-pub fn instance_fact(check: &Check, instance: Option<&str>) -> String {
+pub fn instance_fact<'a>(check: &'a Check, instance: Option<&str>) -> Cow<'a, str> {
     match instance {
-        Some(instance) => [&check.fact, ".", instance].concat(),
-        None => check.fact.clone(),
+        Some(instance) => [&check.fact, ".", instance].concat().into(),
+        None => Cow::Borrowed(&check.fact),
     }
 }
 
 /// The id of a finding.
-pub fn finding_id(check: &Check, instance: Option<&str>) -> String {
+pub fn finding_id<'a>(check: &'a Check, instance: Option<&str>) -> Cow<'a, str> {
     match instance {
-        Some(instance) => [&check.id, ".", instance].concat(),
-        None => check.id.clone(),
+        Some(instance) => [&check.id, ".", instance].concat().into(),
+        None => Cow::Borrowed(&check.id),
     }
 }
 
@@ -204,8 +218,9 @@ impl<'a> Judge<'a> {
             }
         }
         // A fact that could not be read is its own story: cases that look at it would only blur it.
-        let own = self.resolver.deciding(&fact_id);
-        let question = if matches!(own.as_deref().map(|fact| &fact.state), Some(State::Unknown { .. })) {
+        let found = self.resolver.find(&fact_id);
+        let own = found.get(self.resolver.first_layer(&fact_id));
+        let question = if matches!(own.map(|fact| &fact.state), Some(State::Unknown { .. })) {
             Ok(Question::of(check))
         } else {
             self.question(check)
@@ -225,7 +240,7 @@ impl<'a> Judge<'a> {
             finding.expected =
                 question.pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default();
         }
-        layers::judge(&mut finding, check, &fact_id, &question, &self.resolver);
+        layers::judge(&mut finding, check, (&fact_id, &found), &question, &self.resolver);
         if !matches!(finding.result, Outcome::Pass | Outcome::NotApplicable) {
             finding.remedy = Some(remedy::remedy(check, question.remedy, &finding, &self.resolver));
         }
@@ -308,7 +323,7 @@ impl<'a> Judge<'a> {
         let instances = instances(check, self.resolver.parameters).into_iter();
         let expected = self.expected(check);
         let outcomes = instances.map(|instance| {
-            let id = finding_id(check, instance.as_deref());
+            let id = finding_id(check, instance.as_deref()).into_owned();
             self.finding(check, instance, id, &expected).result
         });
         let worst = outcomes.max_by_key(|outcome| outcome.badness()).unwrap_or(Outcome::NotApplicable);
@@ -328,7 +343,8 @@ impl<'a> Judge<'a> {
 
     fn one(&self, condition: &Condition) -> Holds {
         let wanted = || evaluate::words(&condition.predicate, false, &self.resolver);
-        let Some(fact) = self.resolver.deciding(&condition.fact) else {
+        let found = self.resolver.find(&condition.fact);
+        let Some(fact) = found.get(self.resolver.first_layer(&condition.fact)) else {
             return Holds::CannotTell { error: format!("{} was not gathered", condition.fact), help: None };
         };
         match &fact.state {

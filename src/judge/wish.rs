@@ -52,7 +52,7 @@ pub fn wishes(
             if !select(&id, &check.id) {
                 continue;
             }
-            let fact = instance_fact(check, instance.as_deref());
+            let (fact, id) = (instance_fact(check, instance.as_deref()).into_owned(), id.into_owned());
             let finding = judge.finding(check, instance, id, &judge.expected(check));
             if finding.result != Outcome::NotApplicable {
                 wishes.extend(judge.resolver.wish(tune, fact, finding));
@@ -68,7 +68,8 @@ impl Resolver<'_> {
         let to = self.literal(&tune.to).ok()?;
         let equals = Predicate::Equals(tune.to.clone());
         let accept = tune.accept.as_ref().unwrap_or(&equals);
-        let standing = |layer| match self.fact(&fact, layer).map(|fact| fact.state.clone()) {
+        let found = self.find(&fact);
+        let standing = |layer| match found.get(layer).map(|fact| fact.state.clone()) {
             None => Standing::NotGathered,
             Some(State::Absent(why)) => Standing::Absent(why),
             Some(State::Unknown { error, .. }) => Standing::Unknown(error),
@@ -79,6 +80,7 @@ impl Resolver<'_> {
             },
         };
         let (live, boot, container) = (standing(Layer::Live), standing(Layer::Boot), standing(Layer::Container));
+        drop(found);
         Some(Wish { finding, fact, to, live, boot, container })
     }
 }

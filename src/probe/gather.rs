@@ -132,7 +132,7 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
             add(&check.fact, &mut ids);
         }
         for instance in judge::instances(check, &catalogue.parameters).into_iter().flatten() {
-            add_new(judge::instance_fact(check, Some(&instance)), &mut ids);
+            add_new(judge::instance_fact(check, Some(&instance)).into_owned(), &mut ids);
         }
         let conditions = check.when.iter().chain(check.cases.iter().flat_map(|case| &case.when));
         for condition in conditions {

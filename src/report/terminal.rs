@@ -55,6 +55,9 @@ fn shows(detail: Detail, finding: &Finding) -> bool {
 
 /// A blank at which no line is broken.
 const NO_BREAK: char = '\u{a0}';
+/// Its two bytes.
+const NO_BREAK_LEAD: u8 = 0xC2;
+const NO_BREAK_END: u8 = 0xA0;
 
 /// A short value stays in one piece: `3.8 GiB` is not torn apart at the end of a line.
 fn whole(value: &str) -> String {
@@ -315,7 +318,10 @@ impl Terminal<'_> {
         };
         for (index, line) in lines.iter().enumerate() {
             let lead = if index == 0 { first } else { rest };
-            self.line(lead, &line.replace(NO_BREAK, " "), paint)?;
+            match line.contains(NO_BREAK) {
+                true => self.line(lead, &line.replace(NO_BREAK, " "), paint)?,
+                false => self.line(lead, line, paint)?,
+            }
         }
         Ok(())
     }
@@ -332,22 +338,34 @@ fn breaks(width: usize) -> textwrap::Options<'static> {
 /// What textwrap makes of a text in which every character takes one column, as nearly all do: wrapping was a tenth of a
 /// run. `None` for any other text.
 fn plain_lines(text: &str, width: usize) -> Option<Vec<&str>> {
-    let is_plain = |c: char| matches!(c, ' '..='~' | NO_BREAK);
-    if text.starts_with(' ') || text.ends_with(' ') || !text.chars().all(is_plain) {
+    // A blank that does not break is the only character of two bytes; the second of them takes no column.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | NO_BREAK_LEAD | NO_BREAK_END);
+    let is_paired = || text.chars().all(|c| c.is_ascii() || c == NO_BREAK);
+    if text.starts_with(' ') || text.ends_with(' ') || !text.bytes().all(is_plain) || !(text.is_ascii() || is_paired()) {
         return None;
     }
-    // A character that does not break is the only one of two bytes; they begin with 0xC2.
-    let columns = |part: &str| part.len() - part.bytes().filter(|byte| *byte == 0xC2).count();
-    let mut lines = Vec::new();
-    let (mut start, mut end) = (0, 0);
-    while end < text.len() {
-        let word = end + text[end..].len() - text[end..].trim_start_matches(' ').len();
-        let next = text[word..].find(' ').map_or(text.len(), |at| word + at);
-        if end > start && columns(&text[start..next]) > width {
-            lines.push(&text[start..end]);
-            start = word;
+    let mut lines = Vec::with_capacity(1 + text.len() / width);
+    // The line so far, its columns, and the columns of what comes after it: blanks, then a word.
+    let (mut start, mut end, mut columns) = (0, 0, 0);
+    let (mut word, mut gap, mut letters) = (0, 0, 0);
+    for (at, byte) in text.bytes().chain([b' ']).enumerate() {
+        if byte != b' ' {
+            if letters == 0 {
+                word = at;
+            }
+            letters += usize::from(byte != NO_BREAK_END);
+            continue;
         }
-        end = next;
+        if letters > 0 {
+            if end > start && columns + gap + letters > width {
+                lines.push(&text[start..end]);
+                (start, columns) = (word, letters);
+            } else {
+                columns += gap + letters;
+            }
+            (end, gap, letters) = (at, 0, 0);
+        }
+        gap += 1;
     }
     lines.push(&text[start..end]);
     Some(lines)

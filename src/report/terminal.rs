@@ -53,6 +53,16 @@ fn shows(detail: Detail, finding: &Finding) -> bool {
     }
 }
 
+/// Whether another instance of the same check comes to the same for the same reasons, so that the words of one say it
+/// of both. What passes has a line of its own anyway.
+fn is_told_by(finding: &Finding, other: &Finding) -> bool {
+    let (a, b) = (finding, other);
+    !matches!(a.result, Outcome::Pass | Outcome::NotApplicable)
+        && (&a.check, a.result, a.severity, &a.observed) == (&b.check, b.result, b.severity, &b.observed)
+        && (&a.expected, &a.live, &a.boot, &a.container) == (&b.expected, &b.live, &b.boot, &b.container)
+        && (&a.notes, &a.waiver) == (&b.notes, &b.waiver)
+}
+
 /// A blank at which no line is broken.
 const NO_BREAK: char = '\u{a0}';
 /// Its two bytes.
@@ -65,6 +75,21 @@ fn whole(value: &str) -> String {
     if value.chars().count() <= SHORT { value.replace(' ', &NO_BREAK.to_string()) } else { value.to_owned() }
 }
 
+/// The ids of findings. Of those that follow one of the same check only the instance is told: `port.free.6379, .6380`.
+fn ids(findings: &[&Finding]) -> String {
+    let mut ids = String::new();
+    let mut check = None;
+    for finding in findings {
+        let instance = finding.id.strip_prefix(&finding.check).filter(|_| check == Some(&finding.check));
+        if !ids.is_empty() {
+            ids.push_str(", ");
+        }
+        ids.push_str(instance.unwrap_or(&finding.id));
+        check = Some(&finding.check);
+    }
+    ids
+}
+
 struct Terminal<'a> {
     style: Style,
     out: &'a mut dyn Write,
@@ -75,12 +100,15 @@ impl Terminal<'_> {
         self.head(report)?;
         let mut section = "";
         let detail = self.style.detail;
-        for finding in report.findings.iter().filter(|finding| shows(detail, finding)) {
+        let shown: Vec<&Finding> = report.findings.iter().filter(|finding| shows(detail, finding)).collect();
+        let told_once = |first: &&Finding, next: &&Finding| detail != Detail::Verbose && is_told_by(next, first);
+        for alike in shown.chunk_by(told_once) {
+            let Some(finding) = alike.first() else { continue };
             if finding.section != section {
                 section = &finding.section;
                 self.heading(&escape::text(section))?;
             }
-            self.finding(finding)?;
+            self.finding(finding, alike)?;
         }
         self.verdict(report)?;
         self.steps(report)?;
@@ -114,13 +142,15 @@ impl Terminal<'_> {
         self.paragraph("", "", &format!("also read: {}", others.join(", ")), Paint::new())
     }
 
-    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+    /// The first of some findings that are told at once.
+    fn finding(&mut self, finding: &Finding, alike: &[&Finding]) -> io::Result<()> {
         let (mark, paint) = self.mark(finding);
         let quiet = finding.result == Outcome::Pass || finding.result == Outcome::NotApplicable;
+        let more = if alike.len() < 2 { String::new() } else { format!(" and {} more", alike.len() - 1) };
         let line = if finding.observed.is_empty() {
-            finding.title.clone()
+            [&finding.title, more.as_str()].concat()
         } else {
-            format!("{}: {}", finding.title, whole(&finding.observed)).into()
+            format!("{}{more}: {}", finding.title, whole(&finding.observed))
         };
         self.paragraph(&format!("  {mark} "), self.indent(), &line, paint)?;
         if self.style.detail == Detail::Verbose {
@@ -129,7 +159,7 @@ impl Terminal<'_> {
         if quiet {
             return Ok(());
         }
-        self.asked(finding)?;
+        self.asked(finding, alike)?;
         // The layer that is already on the first line is not said twice.
         let said = |view: &LayerView| view.text == finding.observed && view.source == finding.source;
         self.layers(finding, |view| view.decides && view.result != Outcome::Pass && !said(view))?;
@@ -141,7 +171,7 @@ impl Terminal<'_> {
 
     /// Everything there is about a finding.
     fn evidence(&mut self, finding: &Finding) -> io::Result<()> {
-        self.asked(finding)?;
+        self.asked(finding, &[finding])?;
         self.layers(finding, |_| true)?;
         for note in &finding.notes {
             self.detail(note)?;
@@ -153,10 +183,10 @@ impl Terminal<'_> {
     }
 
     /// The id, for `--only`, `explain` and waivers, and what would have passed.
-    fn asked(&mut self, finding: &Finding) -> io::Result<()> {
+    fn asked(&mut self, finding: &Finding, alike: &[&Finding]) -> io::Result<()> {
         let wanted =
             if finding.expected.is_empty() { String::new() } else { format!(", wanted: {}", finding.expected) };
-        self.detail(&format!("{} ({}){wanted}", finding.id, finding.severity))
+        self.detail(&format!("{} ({}){wanted}", ids(alike), finding.severity))
     }
 
     fn layers(&mut self, finding: &Finding, wanted: impl Fn(&LayerView) -> bool) -> io::Result<()> {
@@ -252,20 +282,20 @@ impl Terminal<'_> {
 
     /// What could not be told, once, at the end, by what would help.
     fn unseen(&mut self, report: &Report) -> io::Result<()> {
-        let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+        let mut groups: Vec<(&str, Vec<&Finding>)> = Vec::new();
         for finding in report.findings.iter().filter(|f| f.result == Outcome::Unknown) {
             let help = finding.help.as_deref().unwrap_or("see the reason above");
             match groups.iter_mut().find(|(known, _)| *known == help) {
-                Some((_, ids)) => ids.push(&finding.id),
-                None => groups.push((help, vec![&finding.id])),
+                Some((_, findings)) => findings.push(finding),
+                None => groups.push((help, vec![finding])),
             }
         }
         if groups.is_empty() {
             return Ok(());
         }
         self.heading("COULD NOT BE TOLD")?;
-        for (help, ids) in groups {
-            self.paragraph("  ", "  ", &format!("to find out, {help}: {}", ids.join(", ")), Paint::new())?;
+        for (help, findings) in groups {
+            self.paragraph("  ", "  ", &format!("to find out, {help}: {}", ids(&findings)), Paint::new())?;
         }
         Ok(())
     }
@@ -318,9 +348,10 @@ impl Terminal<'_> {
         };
         for (index, line) in lines.iter().enumerate() {
             let lead = if index == 0 { first } else { rest };
-            match line.contains(NO_BREAK) {
-                true => self.line(lead, &line.replace(NO_BREAK, " "), paint)?,
-                false => self.line(lead, line, paint)?,
+            if line.contains(NO_BREAK) {
+                self.line(lead, &line.replace(NO_BREAK, " "), paint)?;
+            } else {
+                self.line(lead, line, paint)?;
             }
         }
         Ok(())
@@ -341,7 +372,8 @@ fn plain_lines(text: &str, width: usize) -> Option<Vec<&str>> {
     // A blank that does not break is the only character of two bytes; the second of them takes no column.
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | NO_BREAK_LEAD | NO_BREAK_END);
     let is_paired = || text.chars().all(|c| c.is_ascii() || c == NO_BREAK);
-    if text.starts_with(' ') || text.ends_with(' ') || !text.bytes().all(is_plain) || !(text.is_ascii() || is_paired()) {
+    if text.starts_with(' ') || text.ends_with(' ') || !text.bytes().all(is_plain) || !(text.is_ascii() || is_paired())
+    {
         return None;
     }
     let mut lines = Vec::with_capacity(1 + text.len() / width);

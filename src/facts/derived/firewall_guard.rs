@@ -32,6 +32,9 @@ pub fn wanted(facts: &Facts, parameters: &Parameters) -> Result<Guard, String> {
     Ok(Guard { intent, routed: routed(facts)? })
 }
 
+/// What helps where `allow` names networks that are not known.
+pub const NO_NETWORKS_HELP: &str = "start Docker, or name the networks in `allow`";
+
 /// Docker's networks; none where there is no Docker.
 pub fn networks(facts: &Facts) -> Result<Vec<Network>, String> {
     match facts.get("docker.networks", Layer::Live).map(|fact| &fact.state) {
@@ -109,8 +112,7 @@ pub(super) fn guard(facts: &Facts, parameters: &Parameters) -> Result<Fact, Fact
     if !is_published(parameters) {
         return Ok(known("not needed").note("no port is published beyond loopback"));
     }
-    let wanted = wanted(facts, parameters)
-        .map_err(|why| Fact::unknown(why, Some("start Docker, or name the networks in `allow`"), &source))?;
+    let wanted = wanted(facts, parameters).map_err(|why| Fact::unknown(why, Some(NO_NETWORKS_HELP), &source))?;
     let auto = facts.get("docker.networks-auto", Layer::Live).and_then(Fact::value);
     let mut notes: Vec<String> = uncovered(facts).into_iter().collect();
     if let Some(Value::Set(words)) = auto

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{entries, guard, interfaces, legacy, listeners, nft};
 use crate::catalog::parameters::Port;
+use crate::facts::derived::firewall_guard::NO_NETWORKS_HELP;
 use crate::facts::{Fact, Facts, Layer, Value};
 use crate::firewall::evaluate::{self, Passage, Prediction, Question};
 use crate::firewall::intent::Intent;
@@ -203,16 +204,17 @@ fn exposures(
     facts: &mut Facts,
 ) {
     let started = Instant::now();
-    let ready = || -> Result<(Vec<interfaces::Link>, Intent, &Names), String> {
-        let links = rtnetlink::interfaces(PATIENCE).map_err(|error| format!("interfaces: {}", describe(&error)))?;
-        let intent = entries::intent(cx, facts)?;
-        let legacy = legacy.as_ref().map_err(Clone::clone)?;
-        Ok((interfaces::parse(&links), intent, legacy))
+    let ready = || {
+        let links = rtnetlink::interfaces(PATIENCE);
+        let links = links.map_err(|error| (format!("interfaces: {}", describe(&error)), None::<&str>))?;
+        let intent = entries::intent(cx, facts).map_err(|why| (why, Some(NO_NETWORKS_HELP)))?;
+        let legacy = legacy.as_ref().map_err(|why| (why.clone(), None))?;
+        Ok::<_, (String, _)>((interfaces::parse(&links), intent, legacy))
     };
     let (links, intent, legacy) = match ready() {
         Ok(ready) => ready,
-        Err(why) => {
-            let fact = Fact::unknown(why, None, SOURCE).took(started.elapsed());
+        Err((why, help)) => {
+            let fact = Fact::unknown(why, help, SOURCE).took(started.elapsed());
             for port in cx.want.family(EXPOSURE) {
                 facts.live(format!("{EXPOSURE}{port}"), fact.clone());
             }

@@ -72,6 +72,10 @@ fn all(kernel: &mut Conversation, bytes: &mut Vec<u8>) -> io::Result<Consistent>
         if kernel.dump(kind, &generic(ANY_FAMILY), &mut |message| append(bytes, message))? == Consistent::No {
             return Ok(Consistent::No);
         }
+        // Everything else is in a table.
+        if kind == GET_TABLE && bytes.is_empty() {
+            return Ok(Consistent::Yes);
+        }
         if kind == GET_SET {
             sets.extend(
                 messages(bytes.get(start..).unwrap_or_default()).filter_map(|message| set_request(message.payload)),

@@ -205,9 +205,10 @@ fn exposures(
 ) {
     let started = Instant::now();
     let ready = || {
-        let links = rtnetlink::interfaces(PATIENCE);
-        let links = links.map_err(|error| (format!("interfaces: {}", describe(&error)), None::<&str>))?;
+        // First what needs no look at the host: without it the interfaces tell nothing.
         let intent = entries::intent(cx, facts).map_err(|why| (why, Some(NO_NETWORKS_HELP)))?;
+        let links = rtnetlink::interfaces(PATIENCE);
+        let links = links.map_err(|error| (format!("interfaces: {}", describe(&error)), None))?;
         let legacy = legacy.as_ref().map_err(|why| (why.clone(), None))?;
         Ok::<_, (String, _)>((interfaces::parse(&links), intent, legacy))
     };

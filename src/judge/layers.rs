@@ -23,11 +23,10 @@ pub(super) fn deciding(fact: &str, parameters: &Parameters) -> &'static [Layer] 
 pub(super) fn judge(
     finding: &mut Finding,
     check: &Check,
-    (fact_id, found): (&str, &Found<'_>),
+    (fact_id, found, deciding): (&str, &Found<'_>, &[Layer]),
     question: &Question<'_>,
     resolver: &Resolver<'_>,
 ) {
-    let deciding = deciding(fact_id, resolver.parameters);
     let mut worst: Option<(Layer, Outcome)> = None;
     for layer in Layer::ALL {
         let decides = deciding.contains(&layer);

@@ -60,11 +60,6 @@ impl Resolver<'_> {
             fact
         }))
     }
-
-    /// The layer that decides for a fact first: conditions ask what the workload sees.
-    fn first_layer(&self, id: &str) -> Layer {
-        layers::deciding(id, self.parameters)[0]
-    }
 }
 
 /// Judges a snapshot by a catalogue. `select` says which findings are wanted, by finding id and check id; the checks
@@ -219,7 +214,8 @@ impl<'a> Judge<'a> {
         }
         // A fact that could not be read is its own story: cases that look at it would only blur it.
         let found = self.resolver.find(&fact_id);
-        let own = found.get(self.resolver.first_layer(&fact_id));
+        let deciding = layers::deciding(&fact_id, self.resolver.parameters);
+        let own = found.get(deciding[0]);
         let question = if matches!(own.map(|fact| &fact.state), Some(State::Unknown { .. })) {
             Ok(Question::of(check))
         } else {
@@ -240,7 +236,7 @@ impl<'a> Judge<'a> {
             finding.expected =
                 question.pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default();
         }
-        layers::judge(&mut finding, check, (&fact_id, &found), &question, &self.resolver);
+        layers::judge(&mut finding, check, (&fact_id, &found, deciding), &question, &self.resolver);
         if !matches!(finding.result, Outcome::Pass | Outcome::NotApplicable) {
             finding.remedy = Some(remedy::remedy(check, question.remedy, &finding, &self.resolver));
         }
@@ -344,7 +340,9 @@ impl<'a> Judge<'a> {
     fn one(&self, condition: &Condition) -> Holds {
         let wanted = || evaluate::words(&condition.predicate, false, &self.resolver);
         let found = self.resolver.find(&condition.fact);
-        let Some(fact) = found.get(self.resolver.first_layer(&condition.fact)) else {
+        // Conditions ask what the workload sees.
+        let layer = layers::deciding(&condition.fact, self.resolver.parameters)[0];
+        let Some(fact) = found.get(layer) else {
             return Holds::CannotTell { error: format!("{} was not gathered", condition.fact), help: None };
         };
         match &fact.state {

@@ -70,6 +70,8 @@ pub struct Case {
     pub severity: Option<Severity>,
     /// Shown with the finding when the case decided.
     pub note: Option<Text>,
+    /// What mends it in this case.
+    pub fix: Option<Text>,
     /// The name of other commands in the OS profile.
     pub remedy: Option<String>,
 }
@@ -183,6 +185,7 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
                 warn: question(&mut case, "warn", d),
                 severity: optional_severity(&mut case, d),
                 note: case.prose("note", d).map(|text| text.value),
+                fix: case.prose("fix", d).map(|text| text.value),
                 remedy: case.text("remedy", d).map(|text| text.value),
             }
             .checked(case, d)
@@ -229,9 +232,9 @@ impl Case {
         if self.when.is_empty() {
             d.report(Code::MissingKey, place.clone(), "this case has no `when`: it would always hold");
         }
-        let changes = self.severity.is_some() || self.note.is_some() || self.remedy.is_some();
+        let changes = self.severity.is_some() || self.note.is_some() || self.fix.is_some() || self.remedy.is_some();
         if self.pass.is_none() && self.warn.is_none() && !changes {
-            let message = "this case changes nothing: give it pass, warn, severity, note or remedy";
+            let message = "this case changes nothing: give it pass, warn, severity, note, fix or remedy";
             d.report(Code::BadPredicate, place, message);
         }
         self

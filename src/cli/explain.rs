@@ -53,9 +53,9 @@ fn text(check: &Check) -> String {
             case.warn.as_ref().map(|warn| format!("warns: {}", words(warn))),
             case.severity.map(|severity| format!("severity: {severity}")),
             case.note.as_deref().map(str::to_owned),
+            case.fix.as_ref().map(|fix| format!("Fix: {fix}")),
         ];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
-        field(&format!("When {}", when.join(" and ")), &parts.join("; "));
+        field(&format!("When {}", when.join(" and ")), &joined(parts.into_iter().flatten()));
     }
     let when: Vec<String> =
         check.when.iter().map(|when| format!("{} is {}", when.fact, words(&when.predicate))).collect();
@@ -76,6 +76,17 @@ fn text(check: &Check) -> String {
     field("Sources", &check.sources.join("; "));
     field("As of", &check.dated);
     text
+}
+
+/// Phrases, divided by semicolons, and sentences among them.
+pub(super) fn joined(parts: impl Iterator<Item = String>) -> String {
+    parts.fold(String::new(), |mut all, part| {
+        if !all.is_empty() {
+            all.push_str(if all.ends_with('.') { " " } else { "; " });
+        }
+        all.push_str(&part);
+        all
+    })
 }
 
 /// A predicate as it is written, for people: parameters and facts by name.

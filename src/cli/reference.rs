@@ -87,9 +87,10 @@ fn outcome(case: &Case) -> String {
         case.warn.as_ref().map(|warn| format!("warns: {}", explain::words(warn))),
         case.severity.map(|severity| format!("severity {severity}")),
         case.note.as_deref().map(str::to_owned),
+        case.fix.as_ref().map(|fix| format!("Fix: {fix}")),
     ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    if parts.is_empty() { "other commands are shown".to_owned() } else { parts.join("; ") }
+    let told = explain::joined(parts.into_iter().flatten());
+    if told.is_empty() { "other commands are shown".to_owned() } else { told }
 }
 
 /// Every fact of the registry, by family.

@@ -16,6 +16,7 @@ use crate::catalog::check::{Case, Check, Condition, Severity};
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::{Parameters, Port, Protocol, Setting};
 use crate::catalog::predicate::Predicate;
+use crate::catalog::reader::Text;
 use crate::catalog::waiver::Waiver;
 use crate::facts::snapshot::Snapshot;
 use crate::facts::{Fact, Facts, Layer, Layers, State, derived};
@@ -145,6 +146,7 @@ struct Question<'c> {
     warn: Option<&'c Predicate>,
     severity: Severity,
     note: Option<&'c str>,
+    fix: &'c Text,
     remedy: Option<&'c str>,
 }
 
@@ -155,6 +157,7 @@ impl<'c> Question<'c> {
             warn: check.warn.as_ref(),
             severity: check.severity,
             note: None,
+            fix: &check.fix,
             remedy: check.remedy.as_deref(),
         }
     }
@@ -238,7 +241,7 @@ impl<'a> Judge<'a> {
         }
         layers::judge(&mut finding, check, (&fact_id, &found, deciding), &question, &self.resolver);
         if !matches!(finding.result, Outcome::Pass | Outcome::NotApplicable) {
-            finding.remedy = Some(remedy::remedy(check, question.remedy, &finding, &self.resolver));
+            finding.remedy = Some(remedy::remedy(check, &question, &finding, &self.resolver));
         }
         finding
     }
@@ -379,6 +382,7 @@ fn overlay<'c>(base: &Question<'c>, case: &'c Case) -> Question<'c> {
         warn: case.warn.as_ref().or(if case.pass.is_some() { None } else { base.warn }),
         severity: case.severity.unwrap_or(base.severity),
         note: case.note.as_deref(),
+        fix: case.fix.as_ref().unwrap_or(base.fix),
         remedy: case.remedy.as_deref().or(base.remedy),
     }
 }

@@ -1,6 +1,6 @@
 //! How to mend a finding on this host: the check's words, and the exact commands of its OS.
 
-use super::Resolver;
+use super::{Question, Resolver};
 use crate::catalog::check::Check;
 use crate::facts::Value;
 use crate::facts::registry::{self, Scope};
@@ -12,14 +12,14 @@ fn drop_in(name: &str) -> String {
     format!("/etc/sysctl.d/99-z-{name}.conf")
 }
 
-pub(super) fn remedy(check: &Check, recipe: Option<&str>, finding: &Finding, resolver: &Resolver<'_>) -> Remedy {
+pub(super) fn remedy(check: &Check, question: &Question<'_>, finding: &Finding, resolver: &Resolver<'_>) -> Remedy {
     let commands = if finding.result == Outcome::Unknown {
         Vec::new()
     } else {
-        let named = recipe.and_then(|name| resolver.os.remedies.get(name)).cloned();
+        let named = question.remedy.and_then(|name| resolver.os.remedies.get(name)).cloned();
         named.or_else(|| setting(check, finding, resolver)).unwrap_or_default()
     };
-    Remedy { text: check.fix.clone(), commands, impact: check.impact.clone() }
+    Remedy { text: question.fix.clone(), commands, impact: check.impact.clone() }
 }
 
 /// The commands that bring a kernel setting to its target on the layer that decides.

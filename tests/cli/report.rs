@@ -124,6 +124,21 @@ fn the_first_case_that_holds_decides() {
     assert_eq!((finding["result"].as_str(), finding["notes"][0].as_str()), (Some("pass"), Some("new kernel")));
 }
 
+/// Seen failing with the check's own words taken whatever the case says.
+#[test]
+fn a_case_says_what_mends_it() {
+    let lab = Lab::new();
+    let root = lab.root();
+    let rest = "fact = \"sysctl.vm.x\"\npass = { equals = 1 }\n\
+        [[check.case]]\nwhen = { fact = \"sysctl.vm.x\", equals = 2 }\nfix = \"halve it\"";
+    let file = lab.write("p.toml", &profile(&check("a.b", "required", rest)));
+    for (value, fix) in [("2", "halve it"), ("3", "mend it")] {
+        lab.write("root/proc/sys/vm/x", value);
+        let args = ["check", "--profile", file.to_str().unwrap(), "--root", root.to_str().unwrap(), "--format", "json"];
+        assert_eq!(json(&lab.run(args).stdout)["findings"][0]["remedy"]["text"], fix);
+    }
+}
+
 /// Seen failing with the drop-in offered whatever wins: it would change nothing.
 #[test]
 fn a_drop_in_that_would_lose_is_not_offered() {

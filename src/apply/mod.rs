@@ -175,7 +175,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// `state_dir` replaces `/var/lib/preflight`; it must exist. Under a root, state and lock lie inside the image.
+    /// `state_dir` replaces `/var/lib/preflight`; it must exist. Under a root, state and lock lie inside the image. A state
+    /// that others could have written is refused here, for whoever changes by it and for whoever only tells what it says.
     pub fn open(host: &Host, state_dir: Option<&Path>) -> Result<Self, StoreError> {
         let root = host.root().unwrap_or(Path::new("/"));
         let store = match state_dir {
@@ -187,6 +188,7 @@ impl Machine {
             None if host.is_live() => LockPlace::new(Tree::open(root)?, LOCK_DIR),
             None => LockPlace::new(Tree::open(root)?, Path::new(STATE_DIR).join("lock")),
         };
+        store.audit()?;
         Ok(Self {
             tree: Tree::open(root)?,
             store,

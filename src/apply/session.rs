@@ -97,7 +97,6 @@ impl<'e> Session<'e> {
 
     /// Opens a transaction of another process; `None`: it never began, and its traces are removed.
     pub(super) fn reopen(env: &'e Env<'e>, tx: &TxId) -> Result<Option<Self>, ApplyError> {
-        env.store.audit()?;
         let journal = env.store.read(tx)?;
         let Some((journal, progress)) = journal.and_then(|journal| Some((Progress::of(&journal)?, journal))).map(swap)
         else {

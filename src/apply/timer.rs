@@ -213,7 +213,6 @@ pub fn if_unconfirmed(env: &Env<'_>, tx: &TxId) -> Result<Vec<Outcome>, ApplyErr
 /// What the timer would need at the deadline, tried beforehand in the surroundings in which it will run: to read the
 /// journal, and to open what it would write. Changes nothing and takes no lock.
 pub fn rehearse(env: &Env<'_>, tx: &TxId) -> Result<(), ApplyError> {
-    env.store.audit()?;
     let journal = env.store.read(tx)?;
     let Some(progress) = journal.and_then(|journal| super::progress::Progress::of(&journal)) else {
         return Err(StoreError::NoTransaction(tx.clone()).into());

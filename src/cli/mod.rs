@@ -145,7 +145,8 @@ fn report_stop(stop: &Stop) -> ExitCode {
             ExitCode::Refused
         }
         Stop::Change(code, error) => {
-            let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&format!("{error:#}")));
+            // These name their causes themselves.
+            let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&error.to_string()));
             *code
         }
         Stop::Internal(error) => {

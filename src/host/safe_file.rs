@@ -345,8 +345,13 @@ impl Tree {
         let file = self.open_at(path, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0)?;
         let stat = fstat(&file).map_err(|errno| error("look at", path, errno))?;
         let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-        let refuse =
-            |why: String| Err(FileError { action: "trust", path: path.to_owned(), source: io::Error::other(why) });
+        let refuse = |why: String| {
+            Err(FileError {
+                action: "trust",
+                path: path.to_owned(),
+                source: io::Error::new(io::ErrorKind::PermissionDenied, why),
+            })
+        };
         if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
             return refuse(format!("it belongs to user {}, not to root", stat.st_uid));
         }

@@ -11,6 +11,8 @@
 mod after;
 #[path = "tune/place.rs"]
 mod place;
+#[path = "tune/reads.rs"]
+mod reads;
 #[path = "tune/threats.rs"]
 mod threats;
 #[path = "tune/tuned.rs"]

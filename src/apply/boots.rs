@@ -101,7 +101,7 @@ pub(super) fn started_at(env: &Env<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::world::{DROP_IN, World};
-    use super::super::{Behind, BootTruth, Env, Options, Overridden, apply, history, verify};
+    use super::super::{Behind, BootTruth, Env, Options, Overridden, Untold, apply, history, verify};
     use super::*;
     use crate::apply::journal::Step;
     use crate::exit::ExitCode;
@@ -163,13 +163,13 @@ mod tests {
     struct Asked(bool);
 
     impl BootTruth for Asked {
-        fn overridden(&self, _: &[&Step]) -> Vec<Overridden> {
+        fn overridden(&self, _: &[&Step]) -> Vec<Result<Overridden, Untold>> {
             Vec::new()
         }
 
-        fn behind(&self, step: &Step, since_us: Option<u64>) -> Vec<Behind> {
+        fn behind(&self, step: &Step, since_us: Option<u64>) -> Result<Vec<Behind>, String> {
             let reason = since_us.map_or("before this boot", |_| "in this boot").to_owned();
-            vec![Behind { what: step.target.clone(), is_certain: self.0, reason }]
+            Ok(vec![Behind { what: step.target.clone(), is_certain: self.0, reason }])
         }
     }
 

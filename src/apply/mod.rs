@@ -93,15 +93,25 @@ pub struct Behind {
     pub reason: String,
 }
 
+/// A value of the next boot that cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untold {
+    /// `sysctl:vm.swappiness`.
+    pub target: String,
+    pub expected: String,
+    pub why: String,
+}
+
 /// Computes what the next boot will set, over all files that this OS reads.
 pub trait BootTruth: Debug {
-    /// Which of the values that these steps put on the disk will not be the case. Asked after they are there.
-    fn overridden(&self, steps: &[&Step]) -> Vec<Overridden>;
+    /// Which of the values that these steps put on the disk will not be the case, and of which that cannot be told. Asked
+    /// after they are there.
+    fn overridden(&self, steps: &[&Step]) -> Vec<Result<Overridden, Untold>>;
 
     /// What runs with an older value than a step brought, as far as that can be seen. `since_us` is when the step was
-    /// done, in microseconds of `CLOCK_BOOTTIME`; `None`: before this boot.
-    fn behind(&self, _step: &Step, _since_us: Option<u64>) -> Vec<Behind> {
-        Vec::new()
+    /// done, in microseconds of `CLOCK_BOOTTIME`; `None`: before this boot. An error when nobody could be looked at.
+    fn behind(&self, _step: &Step, _since_us: Option<u64>) -> Result<Vec<Behind>, String> {
+        Ok(Vec::new())
     }
 
     /// What a step was made of and is not any more, such as Docker's networks; an error when that cannot be told. Asked
@@ -121,7 +131,7 @@ pub trait BootTruth: Debug {
 pub struct NoBootTruth;
 
 impl BootTruth for NoBootTruth {
-    fn overridden(&self, _: &[&Step]) -> Vec<Overridden> {
+    fn overridden(&self, _: &[&Step]) -> Vec<Result<Overridden, Untold>> {
         Vec::new()
     }
 }

@@ -104,6 +104,16 @@ impl Session<'_> {
             return Ok(());
         }
         for overridden in self.env.boot.overridden(&steps) {
+            let overridden = match overridden {
+                Ok(overridden) => overridden,
+                Err(untold) => {
+                    self.warn(format!(
+                        "what {} will be at the next boot cannot be told: {}",
+                        untold.target, untold.why
+                    ));
+                    continue;
+                }
+            };
             let failure = Failure::Overridden(overridden);
             match &failure {
                 Failure::Overridden(Overridden { by, .. }) if self.progress.allow.contains(&owner_id(by)) => {

@@ -126,7 +126,13 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
         let knob = env.knobs.resolve(target);
         match knob.as_ref().map(|knob| (knob, knob.read())) {
             Ok((knob, Ok(current))) if knob.holds(&current, &held.desired) => {
-                restarts.extend(journals.behind(env, target, held));
+                match journals.behind(env, target, held) {
+                    Ok(behind) => restarts.extend(behind),
+                    Err(why) => {
+                        let why = format!("whether something runs with an older value: {why}");
+                        drifts.push(drift(DriftKind::Unknown, None, Some(why)));
+                    }
+                }
                 match knob.is_in_force() {
                     Ok(true) => {}
                     Ok(false) => {
@@ -167,34 +173,37 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
     let overridden = if steps.is_empty() { Vec::new() } else { env.boot.overridden(&steps) };
     for overridden in overridden {
         let Some((_, held)) = boot.first() else { break };
-        drifts.push(Drift {
-            kind: DriftKind::Overridden,
-            id: held.id.clone(),
-            target: overridden.target,
-            tx: held.tx.clone(),
-            expected: overridden.expected,
-            found: Some(overridden.found),
-            by: Some(overridden.by),
-        });
+        let (kind, target, expected, found, by) = match overridden {
+            Ok(it) => (DriftKind::Overridden, it.target, it.expected, Some(it.found), it.by),
+            Err(it) => (DriftKind::Unknown, it.target, it.expected, None, it.why),
+        };
+        let (id, tx) = (held.id.clone(), held.tx.clone());
+        drifts.push(Drift { kind, id, target, tx, expected, found, by: Some(by) });
     }
     let boot_started_at = Some(boots::started_at(env)).filter(|_| !env.clock.boot_id().is_empty());
     let before_boot = journals.before(&env.clock.boot_id());
     Ok(Verified { schema: SCHEMA.to_owned(), checked, drifts, restarts, boot_started_at, before_boot })
 }
 
-/// The journals of what is held, for when it was done. One that cannot be read takes nothing from the comparison: the
-/// summary holds the values.
-struct Journals(BTreeMap<TxId, Progress>);
+/// The journals of what is held, for when it was done; or why one does not tell.
+struct Journals(BTreeMap<TxId, Result<Progress, String>>);
 
 impl Journals {
     fn read<'a>(env: &Env<'_>, transactions: impl Iterator<Item = &'a TxId>) -> Self {
-        let progress = |tx: &TxId| Some((tx.clone(), Progress::of(&env.store.read(tx).ok()??)?));
+        let progress = |tx: &TxId| {
+            let journal = env.store.read(tx).map_err(|error| error.to_string())?;
+            journal.as_ref().and_then(Progress::of).ok_or_else(|| format!("transaction {tx} has no journal"))
+        };
         let once: BTreeSet<&TxId> = transactions.collect();
-        Self(once.into_iter().filter_map(progress).collect())
+        Self(once.into_iter().map(|tx| (tx.clone(), progress(tx))).collect())
     }
 
-    fn behind(&self, env: &Env<'_>, target: &str, held: &Held) -> Vec<Restart> {
-        let progress = self.0.get(&held.tx);
+    fn behind(&self, env: &Env<'_>, target: &str, held: &Held) -> Result<Vec<Restart>, String> {
+        let progress = match self.0.get(&held.tx) {
+            Some(Ok(progress)) => Some(progress),
+            Some(Err(why)) => return Err(why.clone()),
+            None => None,
+        };
         let done = progress.and_then(|it| it.steps.iter().find(|step| step.step.target == target)?.done_at.clone());
         let since_us = done.filter(|(boot, _)| *boot == env.clock.boot_id()).map(|(_, at_us)| at_us);
         let restart = |behind: Behind| Restart {
@@ -205,13 +214,18 @@ impl Journals {
             target: target.to_owned(),
             tx: held.tx.clone(),
         };
-        env.boot.behind(&step(target, held), since_us).into_iter().map(restart).collect()
+        Ok(env.boot.behind(&step(target, held), since_us)?.into_iter().map(restart).collect())
     }
 
     /// The transactions that were committed in an earlier boot than this one.
     fn before(&self, boot_id: &str) -> Vec<TxId> {
         let is_older = |progress: &&Progress| progress.committed_boot.as_deref().is_some_and(|boot| boot != boot_id);
-        let older = self.0.values().filter(is_older).map(|progress| progress.tx.clone());
+        let older = self
+            .0
+            .values()
+            .filter_map(|progress| progress.as_ref().ok())
+            .filter(is_older)
+            .map(|progress| progress.tx.clone());
         if boot_id.is_empty() { Vec::new() } else { older.collect() }
     }
 }

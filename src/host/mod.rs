@@ -83,6 +83,11 @@ impl ReadError {
         matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
     }
 
+    /// The file is absent, or the process that it told of has ended (proc(5)).
+    pub fn is_gone(&self) -> bool {
+        self.is_absent() || self.source.raw_os_error() == Some(nix::libc::ESRCH)
+    }
+
     /// The file exists, but this user may not read it.
     pub fn is_denied(&self) -> bool {
         self.source.kind() == io::ErrorKind::PermissionDenied

@@ -5,17 +5,20 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 
 /// The ids of all processes this process can see, ascending.
-pub fn ids() -> Vec<i32> {
-    let mut ids: Vec<i32> = numbers("/proc").unwrap_or_default();
+pub fn ids() -> io::Result<Vec<i32>> {
+    let mut ids = numbers("/proc")?;
     ids.sort_unstable();
-    ids
+    Ok(ids)
 }
 
 /// Whether a process runs whose command line ends in these words, as in `/usr/bin/python3 /usr/sbin/ufw WORDS`.
 pub fn is_running(words: &[String]) -> bool {
     let ending: Vec<u8> = words.iter().flat_map(|word| word.bytes().chain([0])).collect();
     let host = super::Host::live();
-    ids().into_iter().any(|pid| host.read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(&ending)))
+    ids()
+        .unwrap_or_default()
+        .into_iter()
+        .any(|pid| host.read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(&ending)))
 }
 
 /// Whether this process has root's rights over other users' processes.
@@ -48,7 +51,11 @@ pub fn parse_socket_link(target: &str) -> Option<u64> {
 fn numbers(folder: &str) -> io::Result<Vec<i32>> {
     #[expect(clippy::disallowed_methods, reason = "this is host")]
     let entries = fs::read_dir(folder)?;
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    let mut found = Vec::new();
+    for entry in entries {
+        found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -61,7 +68,7 @@ mod tests {
         use std::os::fd::AsRawFd as _;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(ids().contains(&own) && owner(own).is_some());
+        assert!(ids().unwrap().contains(&own) && owner(own).is_some());
         let fd = listener.as_raw_fd();
         assert!(open_files(own).unwrap().contains(&fd));
         assert!(socket_inode(own, fd).unwrap().is_some());

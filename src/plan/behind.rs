@@ -23,22 +23,22 @@ pub(super) fn behind(
     step: &Step,
     since_us: Option<u64>,
     live_limit: &dyn Fn(&str) -> Option<Fact>,
-) -> Vec<Behind> {
+) -> Result<Vec<Behind>, String> {
     if !host.is_live() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     if let Some(unit) = step.target.strip_prefix("file:").and_then(files::drop_in_service) {
         let limit = service::assignments(&step.after).last().map(|(_, limit)| limit);
-        return limit.and_then(|limit| of_service(unit, limit, &live_limit(unit)?)).into_iter().collect();
+        return Ok(limit.and_then(|limit| of_service(unit, limit, &live_limit(unit)?)).into_iter().collect());
     }
-    let Some(since_us) = since_us else { return Vec::new() };
+    let Some(since_us) = since_us else { return Ok(Vec::new()) };
     match step.target.as_str() {
         "sysctl:net.core.somaxconn" => each(host, since_us, &REDIS, |pid| of_queue(host, pid)),
         target if target.starts_with("thp:") => each(host, since_us, &REDIS, |pid| of_huge_pages(host, pid)),
         target if target.strip_prefix("file:") == Some(files::DAEMON_JSON) => {
             each(host, since_us, &["dockerd"], |_| Some((true, "it reads that file only when it starts")))
         }
-        _ => Vec::new(),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -60,12 +60,15 @@ fn each(
     since_us: u64,
     names: &[&str],
     known: impl Fn(i32) -> Option<(bool, &'static str)>,
-) -> Vec<Behind> {
+) -> Result<Vec<Behind>, String> {
     let mut found = Vec::new();
-    for pid in process::ids() {
-        let Some(stat) = host.read_text(format!("/proc/{pid}/stat")).ok().and_then(|text| parse_stat(&text)) else {
-            continue;
+    for pid in process::ids().map_err(|error| format!("/proc: {}", crate::host::describe(&error)))? {
+        let stat = match host.read_text(format!("/proc/{pid}/stat")) {
+            Ok(text) => text,
+            Err(error) if error.is_gone() => continue,
+            Err(error) => return Err(error.to_string()),
         };
+        let Some(stat) = parse_stat(&stat) else { continue };
         let is_older = stat.started_ticks.saturating_mul(TICK_US) < since_us;
         if !is_older || !names.contains(&stat.name.as_str()) {
             continue;
@@ -77,7 +80,7 @@ fn each(
         let reason = format!("it was started before the change; {reason}");
         found.push(Behind { what: format!("{} (process {pid}{of})", stat.name), is_certain, reason });
     }
-    found
+    Ok(found)
 }
 
 /// The queue of a listening socket keeps the bound of when it was opened; in a network of its own it never was the host's.
@@ -118,8 +121,9 @@ mod tests {
         let step =
             step("file:/etc/systemd/system/redis.service.d/99-zz-preflight.conf", "[Service]\nLimitNOFILE=65535\n");
         let known = |limit: i64, source: &str| Fact::known(Value::Int(limit), source);
-        let of =
-            |fact: Fact| behind(&Host::live(), &step, None, &|unit| (unit == "redis.service").then(|| fact.clone()));
+        let of = |fact: Fact| {
+            behind(&Host::live(), &step, None, &|unit| (unit == "redis.service").then(|| fact.clone())).unwrap()
+        };
         assert!(of(known(1024, "/proc/7/limits"))[0].is_certain);
         assert_eq!(of(known(65535, "/proc/7/limits")), []);
         assert_eq!(of(known(1_000_000, "/proc/7/limits")), []);

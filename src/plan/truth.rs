@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use crate::apply::journal::Step;
-use crate::apply::{Behind, BootTruth, Overridden};
+use crate::apply::{Behind, BootTruth, Overridden, Untold};
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::{Facts, Layer, State};
@@ -57,7 +57,7 @@ pub struct HostTruth<'a> {
 }
 
 impl BootTruth for HostTruth<'_> {
-    fn overridden(&self, steps: &[&Step]) -> Vec<Overridden> {
+    fn overridden(&self, steps: &[&Step]) -> Vec<Result<Overridden, Untold>> {
         let mut expected: Vec<(String, String, String)> = Vec::new();
         for step in steps {
             match step.target.strip_prefix("file:") {
@@ -94,15 +94,16 @@ impl BootTruth for HostTruth<'_> {
                 let (found, by) = match &fact.state {
                     State::Known(found) => (found.to_string(), fact.source.clone()),
                     State::Absent(why) => (why.clone(), fact.source.clone()),
-                    // What cannot be known is not known to be wrong; `check` says that it is unknown.
-                    State::Unknown { .. } => return None,
+                    State::Unknown { error, .. } => {
+                        return Some(Err(Untold { target, expected: value, why: error.clone() }));
+                    }
                 };
-                (found != value).then_some(Overridden { target, expected: value, found, by })
+                (found != value).then_some(Ok(Overridden { target, expected: value, found, by }))
             })
             .collect()
     }
 
-    fn behind(&self, step: &Step, since_us: Option<u64>) -> Vec<Behind> {
+    fn behind(&self, step: &Step, since_us: Option<u64>) -> Result<Vec<Behind>, String> {
         behind::behind(self.host, step, since_us, &|unit| {
             let id = format!("limits.service-nofile.{unit}");
             self.facts(std::iter::once(id.clone())).get(&id, Layer::Live).cloned()

@@ -56,8 +56,12 @@ fn sshd(host: &Host, intent: &Intent) -> Result<BTreeSet<u16>, String> {
         return Err("only root sees who listens there".to_owned());
     }
     let mut found = BTreeSet::new();
-    for pid in process::ids() {
-        let Ok(name) = host.read_text(format!("/proc/{pid}/comm")) else { continue };
+    for pid in process::ids().map_err(|error| format!("/proc: {}", describe(&error)))? {
+        let name = match host.read_text(format!("/proc/{pid}/comm")) {
+            Ok(name) => name,
+            Err(error) if error.is_gone() => continue,
+            Err(error) => return Err(error.to_string()),
+        };
         let name = name.trim();
         if !SSHD.iter().any(|known| name == *known || name.starts_with("sshd-")) {
             continue;

@@ -98,7 +98,7 @@ impl Search {
     /// Processes of the sockets' users first, the parent before its workers, and the init process last: with socket
     /// activation it holds the socket of a service that holds it too.
     fn run(&mut self, users: &BTreeSet<u32>) {
-        let mut pids = process::ids();
+        let mut pids = process::ids().unwrap_or_default();
         let others = |pid: &i32| !process::owner(*pid).is_some_and(|uid| users.contains(&uid));
         pids.sort_by_cached_key(|pid| (*pid == 1, others(pid), *pid));
         let is_root = process::is_root();

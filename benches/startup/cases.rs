@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::measure::{Bench, Run};
-use crate::{engine, history, sockets};
+use crate::{engine, history, sockets, syncs};
 
 /// The deadline of the Docker probe, and what may come on top of it for everything else.
 const DOCKER_DEADLINE: Duration = Duration::from_secs(2);
@@ -56,6 +56,7 @@ pub(crate) fn all(bench: &mut Bench) -> Result<()> {
     hanging_socket(bench)?;
     sockets::compare(bench)?;
     engine::compare(bench)?;
+    syncs::compare(bench);
     history::compare(bench)?;
 
     memory_and_processes(bench, &check);

@@ -1,10 +1,8 @@
 //! A long history: 10,000 transactions on record, and what a new one costs beside them. In a directory that stands for a
 //! host (`--root`), so that the machine stays as it is.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -23,7 +21,6 @@ pub(crate) fn compare(bench: &mut Bench) -> Result<()> {
     let at = |bench: &Bench, arguments: &[&str]| bench.run(&[arguments, &["--root", &root.to_string_lossy()]].concat());
     let (apply, rollback) = (at(bench, &APPLY), at(bench, &["rollback"]));
     run(&apply)?;
-    syncs(bench, &rollback, &apply)?;
     let looks = [("history", at(bench, &["history", "--limit", "20"])), ("verify", at(bench, &["verify"]))];
     let runs = bench.runs / 4;
     let mut before = Vec::new();
@@ -71,23 +68,6 @@ fn apply_again(apply: &Run, rollback: &Run, runs: usize) -> Result<f64> {
         least = least.min(run(apply)?);
     }
     Ok(least.as_secs_f64() * 1e3)
-}
-
-/// How often an apply waits for the disk, as strace sees it, and for how many changes.
-fn syncs(bench: &mut Bench, rollback: &Run, apply: &Run) -> Result<()> {
-    const WHAT: &str = "waits for the disk of an apply of one file";
-    run(rollback)?;
-    let log = bench.scratch.path().join("syncs");
-    let options = ["-f", "-qq", "-e", "trace=fsync,fdatasync,syncfs,sync", "-o"].map(OsStr::new);
-    match apply.under("strace", &[&options[..], &[log.as_os_str()]].concat()).stdout(Stdio::null()).status() {
-        Ok(status) if status.success() => {
-            let count = fs::read_to_string(&log)?.lines().filter(|line| line.contains("sync")).count();
-            bench.figure(WHAT, &format!("{count} syncs"), "", None);
-        }
-        Ok(status) => bench.not_run(WHAT, &format!("strace ended with {status}")),
-        Err(error) => bench.not_run(WHAT, &format!("strace: {error}")),
-    }
-    Ok(())
 }
 
 /// Copies the oldest transaction until there are enough of them, each under a name of its own that is older still.

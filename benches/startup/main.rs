@@ -14,6 +14,7 @@ mod engine;
 mod history;
 mod measure;
 mod sockets;
+mod syncs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -95,16 +95,8 @@ fn plan(
 fn existing(host: &Host, parameters: &Parameters, facts: &Facts) -> Existing {
     let known = [files::SYSCTL, files::TMPFILES, files::OPENRC, files::DAEMON_JSON].into_iter();
     let recovery = [recovery::SYSTEMD, recovery::OPENRC].map(|form| [form.file, form.link]);
-    let guard = [
-        boot::FILE,
-        boot::IPTABLES[0],
-        boot::IPTABLES[1],
-        boot::UNIT,
-        boot::UNIT_LINK,
-        boot::OPENRC,
-        boot::OPENRC_LINK,
-    ];
-    let known = known.chain(recovery.into_iter().flatten()).chain(guard);
+    let guard = [boot::FILE, boot::IPTABLES[0], boot::IPTABLES[1], boot::UNIT, boot::OPENRC, boot::OPENRC_LINK];
+    let known = known.chain(recovery.into_iter().flatten()).chain(guard).chain(boot::UNIT_LINKS);
     let paths = known.chain(files::OPENRC_LINKS).map(str::to_owned);
     let paths = paths.chain(parameters.list("services").iter().map(|service| files::unit_drop_in(service)));
     let huge_pages = facts.get("thp.enabled", Layer::Boot);

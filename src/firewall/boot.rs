@@ -18,11 +18,24 @@ pub const FILE: &str = "/etc/preflight/guard.nft";
 /// The guard as `iptables-restore --noflush` and `ip6tables-restore --noflush` take it.
 pub const IPTABLES: [&str; 2] = ["/etc/preflight/guard.v4", "/etc/preflight/guard.v6"];
 pub const UNIT: &str = "/etc/systemd/system/preflight-guard.service";
-/// What `systemctl enable` would make.
-pub const UNIT_LINK: &str = "/etc/systemd/system/multi-user.target.wants/preflight-guard.service";
+/// What `systemctl enable` would make: the first has it started by the boot, the others by who starts what empties the
+/// tables, [`EMPTYING`] in that order. A restart and a reload reach it by themselves, a start after a stop does not.
+pub const UNIT_LINKS: [&str; 6] = [
+    "/etc/systemd/system/multi-user.target.wants/preflight-guard.service",
+    "/etc/systemd/system/nftables.service.wants/preflight-guard.service",
+    "/etc/systemd/system/firewalld.service.wants/preflight-guard.service",
+    "/etc/systemd/system/iptables.service.wants/preflight-guard.service",
+    "/etc/systemd/system/ip6tables.service.wants/preflight-guard.service",
+    "/etc/systemd/system/netfilter-persistent.service.wants/preflight-guard.service",
+];
+pub const UNIT_LINK: &str = UNIT_LINKS[0];
+/// What empties iptables when it starts or stops. The first empties nftables.
+const EMPTYING: &str =
+    "nftables.service firewalld.service iptables.service ip6tables.service netfilter-persistent.service";
 pub const OPENRC: &str = "/etc/init.d/preflight-guard";
 /// What `rc-update add preflight-guard boot` would make.
-pub const OPENRC_LINK: &str = "/etc/runlevels/boot/preflight-guard";
+pub const OPENRC_LINK: &str = OPENRC_LINKS[0];
+const OPENRC_LINKS: [&str; 1] = ["/etc/runlevels/boot/preflight-guard"];
 
 const HEADER: &str = "\
 # Written by preflight: who may reach the ports of the workload. Edits are lost
@@ -116,16 +129,21 @@ pub fn guard_of(writer: Writer, texts: &[Option<String>]) -> Option<String> {
     }
 }
 
-/// The unit or script that loads the files of a writer, its text, and the link that has it started.
-pub fn service(writer: Writer, openrc: bool) -> (&'static str, String, &'static str) {
-    let (path, link) = if openrc { (OPENRC, OPENRC_LINK) } else { (UNIT, UNIT_LINK) };
+/// The unit or script that loads the files of a writer, its text, and the links that have it started; the first is that of
+/// the boot.
+pub fn service(writer: Writer, openrc: bool) -> (&'static str, String, &'static [&'static str]) {
+    let (path, links): (_, &[&str]) = match (writer, openrc) {
+        (_, true) => (OPENRC, &OPENRC_LINKS),
+        (Writer::Nft, false) => (UNIT, &UNIT_LINKS[..2]),
+        (Writer::Iptables(_), false) => (UNIT, &UNIT_LINKS),
+    };
     let text = match (writer, openrc) {
         (Writer::Nft, false) => UNIT_TEXT.to_owned(),
         (Writer::Nft, true) => OPENRC_TEXT.to_owned(),
         (Writer::Iptables(variant), false) => unit_text(variant),
         (Writer::Iptables(variant), true) => openrc_text(variant),
     };
-    (path, text, link)
+    (path, text, links)
 }
 
 /// Whose files a service loads; `None` when it is not as [`service`] writes it: one that somebody edited may load nothing.
@@ -156,7 +174,7 @@ ExecStart=/usr/sbin/nft -f /etc/preflight/guard.nft
 ExecReload=/usr/sbin/nft -f /etc/preflight/guard.nft
 
 [Install]
-WantedBy=multi-user.target
+WantedBy=multi-user.target nftables.service
 ";
 
 /// The same for OpenRC, where nothing follows a restart of another service.
@@ -196,10 +214,8 @@ fn restore(program: &str, v6: bool) -> String {
     format!("{program} {} -w --noflush {file}", iptables::tool(v6, "-restore"))
 }
 
-/// The unit where nft is missing. All of these empty iptables when they start or stop.
+/// The unit where nft is missing.
 fn unit_text(variant: Variant) -> String {
-    const EMPTYING: &str =
-        "nftables.service firewalld.service iptables.service ip6tables.service netfilter-persistent.service";
     let program = format!("/usr/sbin/{}", variant.program());
     let mut load = String::new();
     for v6 in [false, true] {
@@ -228,7 +244,7 @@ Type=oneshot
 RemainAfterExit=yes
 {start}{reload}
 [Install]
-WantedBy=multi-user.target
+WantedBy=multi-user.target {EMPTYING}
 "
     )
 }
@@ -291,6 +307,18 @@ mod tests {
         let (_, text, _) = service(Writer::Nft, false);
         for edited in ["ExecStart=/usr/sbin/nft -c -f", "ExecStart=-/bin/true # /usr/sbin/nft -f"] {
             assert_eq!(loaded_by(&text.replace("ExecStart=/usr/sbin/nft -f", edited)), None);
+        }
+    }
+
+    /// The links are those that `systemctl enable` makes of the text. Seen failing with one of them left out.
+    #[test]
+    fn the_links_are_those_that_the_unit_asks_for() {
+        for writer in Writer::ALL {
+            let (_, unit, links) = service(writer, false);
+            let wanted = unit.lines().find_map(|line| line.strip_prefix("WantedBy=")).unwrap().split(' ');
+            let made: Vec<String> =
+                wanted.map(|by| format!("/etc/systemd/system/{by}.wants/preflight-guard.service")).collect();
+            assert_eq!(made, links);
         }
     }
 

@@ -256,8 +256,8 @@ fn targets(plan: &Plan) -> Vec<&str> {
 fn the_guard_is_loaded_now_and_started_when_its_files_are_there() {
     use crate::firewall::boot;
     let files = [boot::FILE, boot::UNIT].map(|path| format!("file:{path}"));
-    let link = format!("link:{}", boot::UNIT_LINK);
-    let all = ["guard:nft", &files[0], &files[1], &link, boot::SERVICE];
+    let [link, follow, ..] = boot::UNIT_LINKS.map(|link| format!("link:{link}"));
+    let all = ["guard:nft", &files[0], &files[1], &link, &follow, boot::SERVICE];
     let whole = guarded("debian", "none", &Around::default());
     assert_eq!(targets(&whole), all);
     assert!(whole.changes[0].connectivity_risk && whole.changes[0].layer == Layer::Live, "{whole:?}");
@@ -266,7 +266,7 @@ fn the_guard_is_loaded_now_and_started_when_its_files_are_there() {
     assert_eq!(origin.networks, ["172.18.0.0/16".parse().unwrap()]);
 
     // Without a systemd that runs nothing is started.
-    assert_eq!(targets(&guarded("debian", "none", &Around { service: None, ..Around::default() })), all[..4]);
+    assert_eq!(targets(&guarded("debian", "none", &Around { service: None, ..Around::default() })), all[..5]);
     // OpenRC has its own script, and no such service.
     let openrc = guarded("alpine", "none", &Around { service: None, ..Around::default() });
     assert_eq!(targets(&openrc)[2..], [format!("file:{}", boot::OPENRC), format!("link:{}", boot::OPENRC_LINK)]);
@@ -276,7 +276,8 @@ fn the_guard_is_loaded_now_and_started_when_its_files_are_there() {
         .iter()
         .map(|change| (change.target.trim_start_matches("file:").to_owned(), change.after.clone()))
         .collect();
-    there.insert(boot::UNIT_LINK.to_owned(), boot::service(crate::firewall::writer::Writer::Nft, false).1);
+    let (_, unit, links) = boot::service(crate::firewall::writer::Writer::Nft, false);
+    there.extend(links.iter().map(|link| ((*link).to_owned(), unit.clone())));
     let live = whole.changes[0].after.clone();
     let around = |existing: &BTreeMap<String, String>, service| Around {
         existing: Existing(existing.clone()),

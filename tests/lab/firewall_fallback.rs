@@ -61,14 +61,17 @@ fn targets(place: &Place) -> Vec<String> {
     plan["changes"].as_array().unwrap().iter().map(target).collect()
 }
 
-fn planned(variant: &str) -> [String; 5] {
-    [
-        format!("guard:iptables-{variant}"),
-        "file:/etc/preflight/guard.v4".into(),
-        "file:/etc/preflight/guard.v6".into(),
-        "file:/etc/systemd/system/preflight-guard.service".into(),
-        "link:/etc/systemd/system/multi-user.target.wants/preflight-guard.service".into(),
-    ]
+fn planned(variant: &str) -> Vec<String> {
+    const FIRST: [&str; 3] = [
+        "file:/etc/preflight/guard.v4",
+        "file:/etc/preflight/guard.v6",
+        "file:/etc/systemd/system/preflight-guard.service",
+    ];
+    // By the boot, and by what empties the tables when it is started.
+    let starters = ["multi-user.target", "nftables", "firewalld", "iptables", "ip6tables", "netfilter-persistent"];
+    let starters = starters.map(|name| if name.contains('.') { name.to_owned() } else { format!("{name}.service") });
+    let links = starters.map(|name| format!("link:/etc/systemd/system/{name}.wants/preflight-guard.service"));
+    [format!("guard:iptables-{variant}")].into_iter().chain(FIRST.map(str::to_owned)).chain(links).collect()
 }
 
 /// The results of the checks of the guard.

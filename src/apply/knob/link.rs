@@ -10,11 +10,10 @@ use crate::host::safe_file::{FileError, Tree, stage_name};
 use crate::plan::{files, recovery};
 
 /// Where a link may be, and where it leads: `rc-update add preflight-thp boot` makes the same.
-const LINKS: [(&str, &str); 5] = [
+const LINKS: [(&str, &str); 4] = [
     (files::OPENRC_LINK, files::OPENRC),
     recovery::SYSTEMD.link_and_file(),
     recovery::OPENRC.link_and_file(),
-    (boot::UNIT_LINK, boot::UNIT),
     (boot::OPENRC_LINK, boot::OPENRC),
 ];
 
@@ -30,7 +29,8 @@ pub struct Link<'a> {
 impl<'a> Link<'a> {
     /// `None` for a path that is not in the table.
     pub fn new(tree: &'a Tree, path: &str) -> Option<Self> {
-        let (path, leads_to) = LINKS.iter().find(|(known, _)| *known == path)?;
+        let of_guard = boot::UNIT_LINKS.map(|link| (link, boot::UNIT));
+        let (path, leads_to) = LINKS.into_iter().chain(of_guard).find(|(known, _)| *known == path)?;
         Some(Self { tree, target: format!("link:{path}"), path: PathBuf::from(path), leads_to })
     }
 
@@ -38,10 +38,10 @@ impl<'a> Link<'a> {
         KnobError::File { target: self.target.clone(), source }
     }
 
-    fn stage_beside(&self, tx: &TxId) -> Result<(), FileError> {
-        let stage = stage_name(&self.path, tx.word());
-        self.tree.unstage(&self.path, &stage)?;
-        self.tree.stage_link(&self.path, &stage, Path::new(self.leads_to))
+    fn stage_beside(&self, path: &Path, tx: &TxId) -> Result<(), FileError> {
+        let stage = stage_name(path, tx.word());
+        self.tree.unstage(path, &stage)?;
+        self.tree.stage_link(path, &stage, Path::new(self.leads_to))
     }
 }
 
@@ -63,8 +63,9 @@ impl Knob for Link<'_> {
     }
 
     fn read(&self) -> Result<Reading, KnobError> {
-        let found = self.tree.read_link(&self.path).map_err(|error| self.failed(error))?;
-        Ok(Reading { value: found, ..Reading::default() })
+        let missing_folders = self.tree.missing_parents(&self.path).map_err(|error| self.failed(error))?;
+        let value = self.tree.read_link(&self.path).map_err(|error| self.failed(error))?;
+        Ok(Reading { value, attributes: None, missing_folders })
     }
 
     fn validate(&self, after: &str) -> Result<(), KnobError> {
@@ -76,32 +77,46 @@ impl Knob for Link<'_> {
     }
 
     /// A link of that name that leads elsewhere is somebody's: it could not be given back, since only the table's are made.
+    /// Where the folder is missing, it is not made yet: the nearest one above shows whether it could be.
     fn stage(&self, tx: &TxId, _: &str) -> Result<(), KnobError> {
-        if let Some(elsewhere) = self.read()?.value.filter(|found| found != self.leads_to) {
+        let found = self.read()?;
+        if let Some(elsewhere) = found.value.filter(|found| found != self.leads_to) {
             let reason = format!("it leads to {}: remove it first", elsewhere.escape_default());
             return Err(KnobError::Unavailable { target: self.target.clone(), reason });
         }
-        self.stage_beside(tx).map_err(|error| self.failed(error))
+        let at = self.path.ancestors().nth(found.missing_folders.into()).unwrap_or(&self.path);
+        let trial = self.stage_beside(at, tx);
+        let keep = found.missing_folders == 0;
+        let tried = trial.and_then(|()| if keep { Ok(()) } else { self.tree.unstage(at, &stage_name(at, tx.word())) });
+        tried.map_err(|error| self.failed(error))
     }
 
     fn unstage(&self, tx: &TxId) -> Result<(), KnobError> {
-        self.tree.unstage(&self.path, &stage_name(&self.path, tx.word())).map_err(|error| self.failed(error))
+        let unstage = |path: &Path| self.tree.unstage(path, &stage_name(path, tx.word()));
+        // A run that was killed while it tried a folder above left its trial there.
+        let mut paths = self.path.ancestors().take_while(|path| path.parent().is_some());
+        paths.try_for_each(unstage).map_err(|error| self.failed(error))
     }
 
     fn write(&self, tx: &TxId, _: &str) -> Result<(), KnobError> {
         let put = || {
-            self.stage_beside(tx)?;
+            self.tree.create_dirs(self.path.parent().unwrap_or(Path::new("/")), 0o755)?;
+            self.stage_beside(&self.path, tx)?;
             self.tree.publish(&self.path, &stage_name(&self.path, tx.word()))
         };
         put().map_err(|error| self.failed(error))
     }
 
     fn restore(&self, tx: &TxId, to: &Reading) -> Result<(), KnobError> {
-        match &to.value {
+        if let Some(before) = &to.value {
             // Only the table's: no journal, however made, points a link elsewhere.
-            Some(before) => self.validate(before).and_then(|()| self.write(tx, before)),
-            None => self.tree.remove(&self.path).map(drop).map_err(|error| self.failed(error)),
+            return self.validate(before).and_then(|()| self.write(tx, before));
         }
+        // Folders that came with the link go with it, unless somebody else put something there.
+        let mut made = self.path.ancestors().skip(1).take(to.missing_folders.into());
+        let removed = self.tree.remove(&self.path);
+        let gone = removed.and_then(|_| made.try_for_each(|folder| self.tree.remove_empty_dir(folder)));
+        gone.map_err(|error| self.failed(error))
     }
 
     fn is_shared(&self) -> bool {
@@ -139,6 +154,34 @@ mod tests {
         assert_eq!(tree.list(Path::new("/etc/runlevels/boot")).unwrap().len(), 1, "the stage is left");
         knob.restore(&tx(), &before).unwrap();
         assert!(tree.list(Path::new("/etc/runlevels/boot")).unwrap().is_empty());
+    }
+
+    /// Without the folders made in `write`: not applied. Without them taken away in `restore`, or by the default of
+    /// `Knob::undo` where a run was killed between folder and link: they stay.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test builds the root it works on")]
+    fn a_folder_that_is_missing_comes_and_goes_with_its_link() {
+        let (root, tree) = root();
+        let [_, follow, ..] = boot::UNIT_LINKS;
+        let system = root.path().join("etc/systemd/system");
+        std::fs::create_dir_all(&system).unwrap();
+        let names = || tree.list(Path::new("/etc/systemd/system")).unwrap();
+        let knob = Link::new(&tree, follow).unwrap();
+        let before = knob.read().unwrap();
+        knob.stage(&tx(), boot::UNIT).unwrap();
+        assert_eq!(names(), [""; 0], "staging leaves something");
+        knob.write(&tx(), boot::UNIT).unwrap();
+        assert_eq!(knob.read().unwrap().value.as_deref(), Some(boot::UNIT));
+        knob.restore(&tx(), &before).unwrap();
+        assert_eq!(names(), [""; 0], "its folder is left");
+
+        std::fs::create_dir(system.join("nftables.service.wants")).unwrap();
+        let current = knob.read().unwrap();
+        let killed = Undoing { before: &before, wrote: boot::UNIT, observed: None, current: &current };
+        assert_eq!(knob.undo(killed), Undo::Restore { to: before.clone(), drifted: None });
+        std::fs::write(system.join("nftables.service.wants/other"), "").unwrap();
+        knob.restore(&tx(), &before).unwrap();
+        assert_eq!(names(), ["nftables.service.wants"], "it holds something of somebody else");
     }
 
     /// Without the look in `stage`, the link of somebody else is overwritten, and a rollback cannot bring it back.

@@ -188,6 +188,10 @@ pub trait Knob: Debug {
     fn undo(&self, case: Undoing<'_>) -> Undo {
         let ours = case.observed.unwrap_or(case.wrote);
         if case.current.value == case.before.value {
+            // A folder that a killed run made on the way goes too.
+            if case.current.value.is_none() && case.current.missing_folders < case.before.missing_folders {
+                return Undo::Restore { to: case.before.clone(), drifted: None };
+            }
             Undo::Already
         } else if case.current.value.as_deref() == Some(ours) {
             Undo::Restore { to: case.before.clone(), drifted: None }

@@ -156,7 +156,7 @@ impl Planner<'_> {
     }
 
     fn guard_boot(&mut self, wish: &Wish, guard: &Guard, writer: Writer) {
-        let (script, script_text, link) = boot::service(writer, self.is_openrc());
+        let (script, script_text, links) = boot::service(writer, self.is_openrc());
         let files = boot::files(writer, guard, &self.origin()).into_iter().chain([(script, script_text.clone())]);
         for (path, after) in files {
             if self.ground.existing.text(path) != Some(after.as_str()) {
@@ -164,16 +164,18 @@ impl Planner<'_> {
                 self.live.push(change);
             }
         }
-        // Read through the link: what stands there is the service itself.
-        if self.ground.existing.text(link) != Some(script_text.as_str()) {
-            self.live.push(enabling(link, script, wish.finding.id.clone(), kind(wish)));
+        for link in links {
+            // Read through the link: what stands there is the service itself.
+            if self.ground.existing.text(link) != Some(script_text.as_str()) {
+                self.live.push(enabling(link, script, wish.finding.id.clone(), kind(wish)));
+            }
         }
         if self.ground.is_live && (self.ground.guard_service)() == Some(false) {
             self.live.push(Change {
                 target: boot::SERVICE.to_owned(),
                 after: service::STARTED.to_owned(),
                 undo: format!("systemctl stop {}", boot::NAME),
-                ..enabling(link, script, wish.finding.id.clone(), kind(wish))
+                ..enabling(links[0], script, wish.finding.id.clone(), kind(wish))
             });
         }
     }

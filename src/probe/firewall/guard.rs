@@ -122,9 +122,9 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             path
         };
-        let (unit, text, link) = boot::service(Writer::Nft, false);
+        let (unit, text, links) = boot::service(Writer::Nft, false);
         std::fs::write(at(unit), text).unwrap();
-        std::os::unix::fs::symlink(unit, at(link)).unwrap();
+        std::os::unix::fs::symlink(unit, at(links[0])).unwrap();
         for (path, text) in boot::files(Writer::Nft, &Guard::default(), &Origin::default()) {
             std::fs::write(at(path), text).unwrap();
         }
@@ -136,11 +136,11 @@ mod tests {
     #[test]
     fn the_boot_brings_a_guard_when_nobody_touched_what_loads_it() {
         let known = |text: &str| State::Known(Value::Text(text.to_owned()));
-        let (unit, text, link) = boot::service(Writer::Nft, false);
+        let (unit, text, links) = boot::service(Writer::Nft, false);
         assert_eq!(told(|_| {}), known(&Guard::default().text()));
         let idle = text.replace("ExecStart=/usr/sbin/nft -f", "ExecStart=/usr/sbin/nft -c -f");
         assert_eq!(told(|at| std::fs::write(at(unit), idle).unwrap()), known("none"));
-        assert_eq!(told(|at| std::fs::remove_file(at(link)).unwrap()), known("none"));
+        assert_eq!(told(|at| std::fs::remove_file(at(links[0])).unwrap()), known("none"));
         assert_eq!(told(|at| std::fs::write(at(boot::FILE), "flush ruleset\n").unwrap()), known("changed"));
         let never = "/etc/systemd/system/preflight-guard.service.d/x.conf";
         let dropped_in = told(|at| std::fs::write(at(never), "[Unit]\nConditionPathExists=/nope\n").unwrap());

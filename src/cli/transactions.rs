@@ -174,7 +174,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
                     format!("{}: will be `{found}` after the next boot, not `{}`{by}", drift.target, drift.expected)
                 }
                 DriftKind::Outdated => format!(
-                    "{}: lets in {}, and that would be {found} now: {}; `preflight tune --only 'firewall.*'` follows",
+                    "{}: {}, and that would be {found} now: {}; `preflight tune --only 'firewall.*'` follows",
                     drift.target,
                     drift.expected,
                     drift.by.as_deref().unwrap_or("what it was made of is different")

@@ -72,7 +72,7 @@ pub const FACTS: &[Spec] = facts! {
     "docker.networks" Set Live "subnets of Docker's bridge networks on this host" "GET /networks";
     "docker.networks-auto" Set Live "those of them that Docker took from its own pools, as far as it tells: made anew, a network may get another" "GET /networks IPAM";
     "docker.workload-outside" Set Live "`CONTAINER on NETWORK (macvlan)`: containers of the workload with an address of their own in the outer network, whose packets no rule of the host sees" "GET /networks, /containers/json";
-    "docker.workload-routes" Set Live "`BRIDGE SUBNET tcp/PORT`: ports of the workload's containers that a packet routed to the container's own address reaches past every published port; none from engine 28 on, which drops that" "GET /version, /networks, /containers/json";
+    "docker.workload-routes" Set Live "`SUBNET tcp/PORT`: ports of the workload's containers that a packet routed to the container's own address reaches past every published port; none from engine 28 on, which drops that" "GET /version, /networks, /containers/json";
     "docker.root-space.*" Bytes Live "what an unprivileged writer has left under the root of the instance: `docker` (DockerRootDir) or `containerd`" "statvfs(3)";
     "docker.root-inodes.*" Percent Live "percent of inodes free under the same roots; absent where the file system does not count them" "statvfs(3)";
 

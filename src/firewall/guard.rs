@@ -25,17 +25,18 @@ pub const REMOVE: &str = "table inet preflight\ndelete table inet preflight\n";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Guard {
     pub intent: Intent,
-    /// What an older engine lets anybody reach by the container's own address, one for each bridge of the workload.
+    /// What an older engine lets anybody reach by the container's own address, one for each network of the workload.
     pub routed: Vec<Routed>,
 }
 
 /// Ports of containers that a packet can be routed to past every published port. Engines from 28.0.0 on drop that by
 /// themselves (moby: `daemon/libnetwork/drivers/bridge/internal/iptabler`, "DIRECT ACCESS FILTERING").
+///
+/// Who is in the network by its address is a neighbour of the containers, and must come from where answers to it go. The
+/// name of the bridge is not asked: a network that is made anew has another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routed {
-    /// The bridge that the containers are on; who comes from there is their neighbour.
-    pub bridge: String,
-    pub networks: Vec<Network>,
+    pub network: Network,
     /// The ports inside of the containers.
     pub tcp: PortSet,
     pub udp: PortSet,
@@ -134,12 +135,10 @@ impl Guard {
             }
         }
         let mut routed: Vec<Routed> = Vec::new();
-        for rule in rules {
-            let one = Routed::read(rule)?;
+        while let Some(rule) = rules.next() {
+            let one = Routed::read(rule, rules.next()?)?;
             match routed.last_mut() {
-                Some(last) if last.bridge == one.bridge && last.networks == one.networks && last.udp.is_empty() => {
-                    last.udp = one.udp;
-                }
+                Some(last) if last.network == one.network && last.udp.is_empty() => last.udp = one.udp,
                 _ => routed.push(one),
             }
         }
@@ -176,96 +175,122 @@ fn in_set(table: &Table, name: &str, field: Field) -> Option<Condition> {
     Some(Condition::Test(Test { keys: vec![Key::whole(field)], within: Arc::new(within), negated: false, set }))
 }
 
-/// A rule that only asks and then decides; counters aside.
-fn tests(rule: &Rule) -> Option<(Vec<&Test>, &Verdict)> {
-    let mut tests = Vec::new();
-    let mut verdict = None;
-    for step in &rule.steps {
-        match step {
-            Step::Count { .. } => {}
-            Step::When(Condition::Test(test)) if verdict.is_none() => tests.push(test),
-            Step::Verdict(found) if verdict.is_none() => verdict = Some(found),
-            _ => return None,
+/// A rule about what is routed, as far as ours ask and decide.
+#[derive(Debug, PartialEq, Eq)]
+struct RoutedRule {
+    source: Network,
+    /// Any other source.
+    not_from: bool,
+    /// Answers would not go back where it came from.
+    is_misrouted: bool,
+    destination: Network,
+    protocol: u128,
+    ports: PortSet,
+    decided: Verdict,
+}
+
+impl RoutedRule {
+    /// `None` for a rule that asks or does anything else, or anything twice: that lets others through.
+    fn read(rule: &Rule) -> Option<Self> {
+        let (mut source, mut destination, mut protocol, mut v6) = (None, None, None, None);
+        let (mut ports, mut decided): (Option<PortSet>, _) = (None, None);
+        let mut is_misrouted = false;
+        for step in &rule.steps {
+            let test = match step {
+                Step::Count { .. } => continue,
+                Step::When(Condition::Test(test)) if decided.is_none() => test,
+                Step::Verdict(verdict) if decided.is_none() => {
+                    decided = Some(verdict.clone());
+                    continue;
+                }
+                _ => return None,
+            };
+            let [key] = test.keys.as_slice() else { return None };
+            let mut ranges = test.within.iter().filter_map(|range| range.first().copied());
+            if key.field == Field::DestinationPort {
+                // One range is two comparisons.
+                let of = |(first, last)| Some(u16::try_from(first).ok()?..=u16::try_from(last).ok()?);
+                let found = ranges.filter_map(of).flatten();
+                ports = Some(found.filter(|port| ports.as_ref().is_none_or(|ports| ports.contains(*port))).collect());
+                (!test.negated).then_some(())?;
+                continue;
+            }
+            let ((first, last), None) = (ranges.next()?, ranges.next()) else { return None };
+            let before = match key.field {
+                Field::Source => source.replace((network(key, first, last, v6?)?, test.negated)).is_some(),
+                _ if test.negated => true,
+                Field::Destination => destination.replace(network(key, first, last, v6?)?).is_some(),
+                Field::NfProto => v6.replace(first == 10).is_some() || first != last || !matches!(first, 2 | 10),
+                Field::L4Proto => protocol.replace(first).is_some() || first != last,
+                Field::FibSourcePresent => std::mem::replace(&mut is_misrouted, true) || (first, last) != (0, 0),
+                _ => true,
+            };
+            if before {
+                return None;
+            }
         }
+        let (source, not_from) = source?;
+        let (destination, protocol, ports, decided) = (destination?, protocol?, ports?, decided?);
+        Some(Self { source, not_from, is_misrouted, destination, protocol, ports, decided })
     }
-    Some((tests, verdict?))
+}
+
+/// The network that a key is compared with: the kernel compares the bits of the prefix only.
+fn network(key: &Key, first: u128, last: u128, v6: bool) -> Option<Network> {
+    let width = if v6 { u128::MAX } else { u128::from(u32::MAX) };
+    let last = last | (!key.mask & width);
+    match Network::spanning(region::address(first, v6), region::address(last, v6))[..] {
+        [network] => Some(network),
+        _ => None,
+    }
 }
 
 impl Routed {
-    fn read(rule: &Rule) -> Option<Self> {
-        let (tests, verdict) = tests(rule)?;
-        // Whatever else is asked, or asked the other way round, lets others through.
-        let is_ours = |test: &&Test| match test.keys.as_slice() {
-            [key] => match key.field {
-                Field::InName => test.negated,
-                Field::NfProto | Field::Destination | Field::L4Proto | Field::DestinationPort => !test.negated,
-                _ => false,
-            },
-            _ => false,
+    /// From the two rules for one protocol: who only claims to be of the network is dropped, and who is of another one goes
+    /// the way of all.
+    fn read(misrouted: &Rule, elsewhere: &Rule) -> Option<Self> {
+        let (misrouted, elsewhere) = (RoutedRule::read(misrouted)?, RoutedRule::read(elsewhere)?);
+        let RoutedRule { destination: network, protocol, .. } = elsewhere;
+        let ports = elsewhere.ports.clone();
+        let ours = |not_from, decided| RoutedRule {
+            source: network,
+            not_from,
+            is_misrouted: !not_from,
+            destination: network,
+            protocol,
+            ports: ports.clone(),
+            decided,
         };
-        let of = |field| tests.iter().find(|test| test.keys.iter().any(|key| key.field == field)).copied();
-        let one = |test: &Test| match test.within.as_slice() {
-            [range] => range.first().copied(),
-            _ => None,
-        };
-        let (name, to) = (of(Field::InName)?, of(Field::Destination)?);
-        let v6 = of(Field::NfProto).and_then(one)? == (10, 10);
-        // The kernel compares the bits of the prefix only.
-        let (first, last) = one(to)?;
-        let width = if v6 { u128::MAX } else { u128::from(u32::MAX) };
-        let last = last | to.keys.first().map_or(0, |key| !key.mask & width);
-        // One range is two comparisons.
-        let asked = |test: &&&Test| test.keys.iter().any(|key| key.field == Field::DestinationPort);
-        let mut ports: Option<PortSet> = None;
-        for test in tests.iter().filter(asked) {
-            let ranges = test.within.iter().filter_map(|range| range.first().copied());
-            let found = ranges.filter_map(|(first, last)| Some(u16::try_from(first).ok()?..=u16::try_from(last).ok()?));
-            let found = found.flatten().filter(|port| ports.as_ref().is_none_or(|ports| ports.contains(*port)));
-            ports = Some(found.collect());
+        if misrouted != ours(false, Verdict::Drop) || elsewhere != ours(true, Verdict::Goto("restrict".into())) {
+            return None;
         }
-        let ports = ports?;
-        let is_udp = match of(Field::L4Proto).and_then(one)? {
-            (6, 6) => false,
-            (17, 17) => true,
-            _ => return None,
-        };
-        let bytes = one(name)?.0.to_be_bytes();
-        let bridge = bytes.split(|byte| *byte == 0).next().map(String::from_utf8_lossy)?.into_owned();
-        let (tcp, udp) = if is_udp { (PortSet::default(), ports) } else { (ports, PortSet::default()) };
-        let networks = Network::spanning(region::address(first, v6), region::address(last, v6));
-        (tests.iter().all(is_ours) && *verdict == Verdict::Goto("restrict".into())).then_some(Self {
-            bridge,
-            networks,
-            tcp,
-            udp,
-        })
-    }
-
-    /// Whether a name can be written between quotes. The kernel takes anything but `/` and blanks
-    /// (`dev_valid_name` in `net/core/dev.c`); nft reads a trailing `*` as a pattern.
-    pub fn is_plain(name: &str) -> bool {
-        (1..=15).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        match protocol {
+            6 => Some(Self { network, tcp: ports, udp: PortSet::default() }),
+            17 => Some(Self { network, tcp: PortSet::default(), udp: ports }),
+            _ => None,
+        }
     }
 
     fn write(&self, text: &mut String) {
-        for network in &self.networks {
-            let family = if network.address().is_ipv4() { "ip" } else { "ip6" };
-            for (protocol, ports) in [("tcp", &self.tcp), ("udp", &self.udp)] {
-                if !ports.is_empty() {
-                    // A set of one element is listed without its braces.
-                    let ports = if ports.ranges().count() == 1 { ports.to_string() } else { format!("{{ {ports} }}") };
-                    let bridge = &self.bridge;
-                    let _ = writeln!(
-                        text,
-                        "\t\tiifname != \"{bridge}\" {family} daddr {} {protocol} dport {ports} goto restrict",
-                        element(network)
-                    );
-                }
+        let family = if self.network.address().is_ipv4() { "ip" } else { "ip6" };
+        let network = element(&self.network);
+        for (protocol, ports) in [("tcp", &self.tcp), ("udp", &self.udp)] {
+            if !ports.is_empty() {
+                // A set of one element is listed without its braces.
+                let ports = if ports.ranges().count() == 1 { ports.to_string() } else { format!("{{ {ports} }}") };
+                let to = format!("{family} daddr {network} {protocol} dport {ports}");
+                let _ = writeln!(
+                    text,
+                    "\t\t{family} saddr {network} {MISROUTED} {to} counter drop\n\t\t{family} saddr != {network} {to} goto restrict"
+                );
             }
         }
     }
 }
+
+/// What nft asks whether a packet came in where answers to it would not go out. Newer ones list it otherwise.
+const MISROUTED: &str = "fib saddr . iif oif missing";
+const MISROUTED_LATER: &str = "fib saddr . iif check missing";
 
 /// As nft lists it: a single address without its prefix.
 fn element(network: &Network) -> String {
@@ -280,6 +305,7 @@ fn list(networks: &[Network]) -> String {
 /// What `nft -s -y list table` prints, in the form of [`Guard::text`]: long sets on one line, no empty lines.
 pub fn tidy(listing: &str) -> String {
     let mut text = String::new();
+    let listing = listing.replace(MISROUTED_LATER, MISROUTED);
     for line in listing.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
         if text.ends_with(',') {
             text.push(' ');
@@ -341,8 +367,7 @@ mod tests {
                 allow6: Vec::new(),
             },
             routed: vec![Routed {
-                bridge: "br-0123456789ab".into(),
-                networks: networks(&["172.20.0.0/16"]),
+                network: "172.20.0.0/16".parse().unwrap(),
                 tcp: [6379].into_iter().collect(),
                 udp: PortSet::default(),
             }],
@@ -368,7 +393,8 @@ mod tests {
             iifname "lo" accept
             ct state established,related accept
             tcp dport @tcp_ports fib daddr type local goto restrict
-            iifname != "br-0123456789ab" ip daddr 172.20.0.0/16 tcp dport 6379 goto restrict
+            ip saddr 172.20.0.0/16 fib saddr . iif oif missing ip daddr 172.20.0.0/16 tcp dport 6379 counter drop
+            ip saddr != 172.20.0.0/16 ip daddr 172.20.0.0/16 tcp dport 6379 goto restrict
           }
           chain restrict {
             ip saddr @allow4 accept
@@ -406,32 +432,80 @@ mod tests {
         }
     }
 
-    /// As the kernel lists `ip daddr 172.20.0.0/16`: the value under a mask. Seen failing without the mask: the guard that
-    /// was just applied then differed from the plan.
+    /// The two rules for what is routed, as the kernel lists them: a network is a value under a mask, a range of ports two
+    /// comparisons.
+    fn listed_routed(v6: bool, value: u128, mask: u128, ports: &[(u128, u128)]) -> [Rule; 2] {
+        let test = |key: Key, range, negated| Step::When(Condition::masked(key, [range], negated));
+        let is = |field, value| Step::When(Condition::equals(field, value, false));
+        let network = |field, negated| test(Key { field, mask }, (value, value), negated);
+        let ports = ports.iter().map(|range| test(Key::whole(Field::DestinationPort), *range, false));
+        let to: Vec<Step> =
+            [network(Field::Destination, false), is(Field::L4Proto, 6)].into_iter().chain(ports).collect();
+        [false, true].map(|not_from| {
+            let mut steps = vec![is(Field::NfProto, if v6 { 10 } else { 2 }), network(Field::Source, not_from)];
+            steps.extend((!not_from).then(|| is(Field::FibSourcePresent, 0)));
+            steps.extend(to.iter().cloned());
+            steps.extend(if not_from {
+                vec![Step::Verdict(Verdict::Goto("restrict".into()))]
+            } else {
+                vec![Step::Count { packets: 3, bytes: 180 }, Step::Verdict(Verdict::Drop)]
+            });
+            Rule { steps, ..Rule::default() }
+        })
+    }
+
+    /// Seen failing without the mask: the guard that was just applied then differed from the plan.
     #[test]
     fn what_is_routed_is_read_back_with_its_prefix() {
-        let test = |key: Key, range: (u128, u128), negated| Step::When(Condition::masked(key, [range], negated));
-        let bridge = super::super::rules::text("br-0123456789ab");
-        let routed = |v6: bool, value: u128, mask: u128, ports: &[(u128, u128)]| {
-            let mut steps = vec![
-                test(Key::whole(Field::InName), (bridge, bridge), true),
-                test(Key::whole(Field::NfProto), if v6 { (10, 10) } else { (2, 2) }, false),
-                test(Key { field: Field::Destination, mask }, (value, value), false),
-                test(Key::whole(Field::L4Proto), (6, 6), false),
-            ];
-            steps.extend(ports.iter().map(|range| test(Key::whole(Field::DestinationPort), *range, false)));
-            steps.push(Step::Verdict(Verdict::Goto("restrict".into())));
-            Routed::read(&Rule { steps, ..Rule::default() }).unwrap()
+        let routed = |v6, value, mask, ports: &[_]| {
+            let [misrouted, elsewhere] = listed_routed(v6, value, mask, ports);
+            Routed::read(&misrouted, &elsewhere).unwrap()
         };
         let read = |v6, value, mask| routed(v6, value, mask, &[(6379, 6379)]);
         assert_eq!(read(false, 0xac14_0000, 0xffff_0000), guard().routed[0]);
-        assert_eq!(read(false, 0xac14_0005, u128::MAX).networks, networks(&["172.20.0.5"]));
+        let network = |word: &str| word.parse::<Network>().unwrap();
+        assert_eq!(read(false, 0xac14_0005, u128::MAX).network, network("172.20.0.5"));
         let wide = 0xfd00_0021_u128 << 96;
-        assert_eq!(read(true, wide, !(u128::MAX >> 64)).networks, networks(&["fd00:21::/64"]));
-        assert_eq!(read(true, wide | 5, u128::MAX).networks, networks(&["fd00:21::5"]));
+        assert_eq!(read(true, wide, !(u128::MAX >> 64)).network, network("fd00:21::/64"));
+        assert_eq!(read(true, wide | 5, u128::MAX).network, network("fd00:21::5"));
         // `6379-6381` is asked in two steps. Seen failing with the first one alone: 6379-65535.
         let range = routed(false, 0xac14_0000, 0xffff_0000, &[(6379, 65535), (0, 6381)]);
         assert_eq!(range.tcp.to_string(), "6379-6381");
+    }
+
+    /// Each of these lets strangers in to the containers' own addresses. Seen failing without the comparison of both rules
+    /// in `Routed::read`.
+    #[test]
+    fn a_rule_of_what_is_routed_with_one_word_changed_is_none_of_ours() {
+        let is = |field, value, negated| Step::When(Condition::equals(field, value, negated));
+        let other = |field, negated| {
+            Step::When(Condition::masked(Key { field, mask: 0xffff_0000 }, [(0xac15_0000, 0xac15_0000)], negated))
+        };
+        let goto = Step::Verdict(Verdict::Goto("restrict".into()));
+        let edits = [
+            (0, 1, other(Field::Source, false)),
+            (0, 2, is(Field::FibSourcePresent, 1, false)),
+            (0, 2, is(Field::FibSourcePresent, 0, true)),
+            (0, 3, other(Field::Destination, false)),
+            (0, 5, is(Field::DestinationPort, 6380, false)),
+            (0, 7, goto),
+            (1, 1, other(Field::Source, true)),
+            (1, 1, other(Field::Source, false)),
+            (1, 2, is(Field::InName, text("eth0"), false)),
+            (1, 3, is(Field::L4Proto, 17, false)),
+            (1, 5, Step::Verdict(Verdict::Accept)),
+        ];
+        let rules = listed_routed(false, 0xac14_0000, 0xffff_0000, &[(6379, 6379)]);
+        assert!(Routed::read(&rules[0], &rules[1]).is_some());
+        assert_eq!(Routed::read(&rules[1], &rules[0]), None);
+        for (rule, step, edit) in edits {
+            let mut rules = rules.clone();
+            rules[rule].steps[step] = edit.clone();
+            assert_eq!(Routed::read(&rules[0], &rules[1]), None, "{rule} {edit:?}");
+        }
+        let mut twice = rules.clone();
+        twice[1].steps.insert(1, twice[1].steps[1].clone());
+        assert_eq!(Routed::read(&twice[0], &twice[1]), None);
     }
 
     /// The guard as the kernel lists it: loopback, what is established, the set of ports; then whom `allow` names.
@@ -506,14 +580,6 @@ mod tests {
         let mut table = listed();
         table.chains.get_mut("guard").unwrap().rules[2].steps.insert(0, is(Field::NfProto, 10, false));
         assert_eq!(Guard::read(&table), None, "for IPv6 alone");
-    }
-
-    #[test]
-    fn a_name_of_an_interface_is_only_written_when_it_is_plain() {
-        assert!(Routed::is_plain("br-0123456789ab") && Routed::is_plain("docker0"));
-        for name in ["", "a b", "a\"b", "br*", "a\nb", "0123456789abcdef", "a;b", "ä"] {
-            assert!(!Routed::is_plain(name), "{name:?}");
-        }
     }
 
     proptest! {

@@ -174,7 +174,7 @@ impl Way<'_> {
             Field::FibSourceType => Seen::Known(UNICAST),
             Field::FibSourceIndex => Seen::Known(self.interface.index.into()),
             Field::FibSourceName => Seen::Known(text(&self.interface.name)),
-            Field::FibSourcePresent => Seen::Known(1),
+            Field::FibSourcePresent | Field::FibSourceRouted => Seen::Known(1),
         }
     }
 

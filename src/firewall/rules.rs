@@ -312,8 +312,10 @@ pub enum Field {
     /// The interface that answers would take, 0 for none.
     FibSourceIndex,
     FibSourceName,
-    /// Whether there is such an interface.
+    /// Whether that is the interface it came in by.
     FibSourcePresent,
+    /// Whether there is any such interface.
+    FibSourceRouted,
 }
 
 impl Field {
@@ -328,6 +330,7 @@ impl Field {
             | Self::CtProtocol
             | Self::CtFamily
             | Self::FibSourcePresent
+            | Self::FibSourceRouted
             | Self::Secpath => 1,
             Self::EtherType
             | Self::SourcePort

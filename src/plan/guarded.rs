@@ -1,6 +1,8 @@
 //! What became of a guard since it was applied: Docker's networks may be others, and other programs empty the rules of the
 //! kernel.
 
+use std::collections::BTreeSet;
+
 use super::truth::HostTruth;
 use crate::apply::Overridden;
 use crate::apply::journal::Step;
@@ -26,11 +28,12 @@ pub(super) fn outdated(truth: &HostTruth<'_>, step: &Step) -> Result<Option<Over
     let file = truth.host.read_optional(file).map_err(|error| error.to_string())?;
     // Without the file, or with another, the drift of the file itself says so.
     let Some(origin) = file.as_deref().and_then(Origin::of) else { return Ok(None) };
-    if !origin.allow.iter().any(|word| word == DOCKER_NETWORKS) {
+    let routed = routed_to(&step.after);
+    if routed.is_empty() && !origin.allow.iter().any(|word| word == DOCKER_NETWORKS) {
         return Ok(None);
     }
     let now = docker_networks(truth).map_err(|why| format!("whether Docker's networks are still those: {why}"))?;
-    Ok(compare(&origin, &now).map(|(expected, found)| Overridden {
+    Ok(compare(&origin, &routed, &now).map(|(expected, found)| Overridden {
         target: step.target.clone(),
         expected,
         found,
@@ -38,16 +41,35 @@ pub(super) fn outdated(truth: &HostTruth<'_>, step: &Step) -> Result<Option<Over
     }))
 }
 
-/// Whom the guard lets in, and whom it would now; `None` when that is the same.
-fn compare(origin: &Origin, now: &[Network]) -> Option<(String, String)> {
+/// What the guard does for the networks that there were, and which it would be now; `None` when that is the same.
+fn compare(origin: &Origin, routed: &[Network], now: &[Network]) -> Option<(String, String)> {
+    let list = |networks: &mut dyn Iterator<Item = &Network>| {
+        let words: Vec<String> = networks.map(ToString::to_string).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    };
     let mut parameters = Parameters::default();
     parameters.insert("allow", Setting::List(origin.allow.clone()));
     let allowed = |networks: &[Network]| -> Option<String> {
         let Intent { allow4, allow6, .. } = Intent::new(&parameters, Ok(networks)).ok()?;
-        Some(allow4.iter().chain(&allow6).map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        Some(list(&mut allow4.iter().chain(&allow6)))
     };
-    let (then, now) = (allowed(&origin.networks)?, allowed(now)?);
-    (then != now).then_some((then, now))
+    if origin.allow.iter().any(|word| word == DOCKER_NETWORKS) {
+        let (then, now) = (allowed(&origin.networks)?, allowed(now)?);
+        if then != now {
+            return Some((format!("lets in {then}"), now));
+        }
+    }
+    let gone = routed.iter().any(|network| !now.contains(network));
+    gone.then(|| (format!("closes the way to containers in {}", list(&mut routed.iter())), list(&mut now.iter())))
+}
+
+/// The networks whose containers' own addresses a guard's text closes to strangers.
+fn routed_to(guard: &str) -> Vec<Network> {
+    let words: Vec<&str> = guard.split_whitespace().collect();
+    // `fib daddr type` is no network.
+    let after =
+        words.windows(2).filter(|pair| matches!(pair[0], "daddr" | "-d")).filter_map(|pair| pair[1].parse().ok());
+    after.collect::<BTreeSet<Network>>().into_iter().collect()
 }
 
 fn docker_networks(truth: &HostTruth<'_>) -> Result<Vec<Network>, String> {
@@ -73,17 +95,40 @@ pub(super) fn suspect(host: &Host, step: &Step) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::firewall::guard::{Guard, Routed};
+    use crate::firewall::intent::PortSet;
+
+    fn networks(words: &[&str]) -> Vec<Network> {
+        words.iter().map(|word| word.parse().unwrap()).collect()
+    }
 
     /// Seen failing with `now` made of the networks of then.
     #[test]
     fn a_guard_is_outdated_when_it_would_let_in_others() {
-        let networks = |words: &[&str]| words.iter().map(|word| word.parse().unwrap()).collect::<Vec<Network>>();
         let allow = ["172.20.0.0/16", DOCKER_NETWORKS].map(str::to_owned).to_vec();
         let origin = Origin { allow, networks: networks(&["172.18.0.0/16"]) };
-        assert_eq!(compare(&origin, &networks(&["172.18.0.0/16"])), None);
+        let compare = |now: &[&str]| compare(&origin, &[], &networks(now));
+        assert_eq!(compare(&["172.18.0.0/16"]), None);
         // What lies in an allowed network changes nothing.
-        assert_eq!(compare(&origin, &networks(&["172.20.1.0/24", "172.18.0.0/16"])), None);
-        let (then, now) = compare(&origin, &networks(&["172.19.0.0/16"])).unwrap();
-        assert_eq!((then.as_str(), now.as_str()), ("172.18.0.0/16, 172.20.0.0/16", "172.19.0.0/16, 172.20.0.0/16"));
+        assert_eq!(compare(&["172.20.1.0/24", "172.18.0.0/16"]), None);
+        let (then, now) = compare(&["172.19.0.0/16"]).unwrap();
+        assert_eq!((&*then, &*now), ("lets in 172.18.0.0/16, 172.20.0.0/16", "172.19.0.0/16, 172.20.0.0/16"));
+    }
+
+    /// `check` calls such a guard different. Seen failing with the networks of `allow` alone compared.
+    #[test]
+    fn a_guard_is_outdated_when_the_containers_are_elsewhere() {
+        let network = "172.18.0.0/16".parse().unwrap();
+        let routed = vec![Routed { network, tcp: [6379].into_iter().collect(), udp: PortSet::default() }];
+        let guard = Guard { routed, ..Guard::default() };
+        let origin = Origin { allow: vec!["172.16.0.0/12".to_owned()], networks: Vec::new() };
+        for writer in Writer::ALL {
+            let routed = routed_to(&writer.text(&guard));
+            assert_eq!(routed, networks(&["172.18.0.0/16"]), "{writer:?}");
+            assert_eq!(compare(&origin, &routed, &networks(&["172.17.0.0/16", "172.18.0.0/16"])), None);
+            let (then, now) = compare(&origin, &routed, &networks(&["172.19.0.0/16"])).unwrap();
+            assert_eq!((&*then, &*now), ("closes the way to containers in 172.18.0.0/16", "172.19.0.0/16"));
+            assert_eq!(compare(&origin, &routed, &[]).unwrap().1, "none");
+        }
     }
 }

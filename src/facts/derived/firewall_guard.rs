@@ -1,10 +1,12 @@
 //! The guard of the workload's ports, compared with what the profile wants of it here.
 
+use std::collections::BTreeMap;
+
 use super::{Fact, Facts, Layer, State, Value};
 use crate::catalog::parameters::Parameters;
 use crate::facts::network::Network;
 use crate::firewall::guard::{Guard, Routed};
-use crate::firewall::intent::{Intent, PortSet};
+use crate::firewall::intent::Intent;
 use crate::firewall::writer::Writer;
 
 /// What it is made of.
@@ -49,40 +51,31 @@ pub fn networks(facts: &Facts) -> Result<Vec<Network>, String> {
     }
 }
 
-/// What an old engine leaves open behind the published ports, bridge by bridge.
+/// What an old engine leaves open behind the published ports, network by network.
 fn routed(facts: &Facts) -> Result<Vec<Routed>, String> {
     // Where Docker does not answer, what it forwards is not known; a guard of the ports is worth having all the same, and
     // the next plan adds the rest.
     let fact = facts.get("docker.workload-routes", Layer::Live).map(|fact| &fact.state);
     let Some(State::Known(Value::Set(words))) = fact else { return Ok(Vec::new()) };
-    // One bridge and subnet stand together, since the words are sorted.
-    let mut places: Vec<(&str, Network, Vec<u16>, Vec<u16>)> = Vec::new();
+    let mut all: BTreeMap<Network, [Vec<u16>; 2]> = BTreeMap::new();
     for word in words {
         let bad = || format!("docker.workload-routes: `{word}` is not understood");
-        let [bridge, network, port] = word.split(' ').collect::<Vec<_>>()[..] else { return Err(bad()) };
-        if !Routed::is_plain(bridge) {
-            return Err(format!("the bridge `{bridge}` has a name that no rule can hold"));
-        }
+        let (network, port) = word.split_once(' ').ok_or_else(bad)?;
         let network: Network = network.parse().map_err(|_| bad())?;
         let (protocol, port) = port.split_once('/').ok_or_else(bad)?;
         let port: u16 = port.parse().map_err(|_| bad())?;
-        if places.last().is_none_or(|(last, of, ..)| (*last, *of) != (bridge, network)) {
-            places.push((bridge, network, Vec::new(), Vec::new()));
+        // Everything is no network of containers, and no rule about it would be one.
+        if network.prefix() == 0 {
+            return Err(bad());
         }
-        if let Some((.., tcp, udp)) = places.last_mut() {
-            if protocol == "udp" { udp.push(port) } else { tcp.push(port) }
-        }
+        all.entry(network).or_default()[usize::from(protocol == "udp")].push(port);
     }
-    let set = |ports: Vec<u16>| ports.into_iter().collect::<PortSet>();
-    Ok(places
-        .into_iter()
-        .map(|(bridge, network, tcp, udp)| Routed {
-            bridge: bridge.to_owned(),
-            networks: vec![network],
-            tcp: set(tcp),
-            udp: set(udp),
-        })
-        .collect())
+    let routed = |(network, [tcp, udp]): (_, [Vec<u16>; 2])| Routed {
+        network,
+        tcp: tcp.into_iter().collect(),
+        udp: udp.into_iter().collect(),
+    };
+    Ok(all.into_iter().map(routed).collect())
 }
 
 /// The containers of the workload that no guard of this host covers, in words.
@@ -174,7 +167,7 @@ mod tests {
         facts.insert(GUARD, Layer::Boot, text(boot));
         facts.live("docker.networks", set(networks));
         facts.live("docker.networks-auto", set(&[]));
-        facts.live("docker.workload-routes", set(&["br-1 172.18.0.0/16 tcp/6379", "br-1 172.18.0.0/16 udp/53"]));
+        facts.live("docker.workload-routes", set(&["172.18.0.0/16 tcp/6379", "172.18.0.0/16 udp/53"]));
         facts
     }
 
@@ -190,7 +183,7 @@ mod tests {
         let open = parameters("0.0.0.0");
         let planned = wanted(&facts("none", "none", &["172.18.0.0/16"]), &open).unwrap();
         let text = planned.text();
-        assert!(text.contains("iifname != \"br-1\" ip daddr 172.18.0.0/16 udp dport 53 goto restrict"), "{text}");
+        assert!(text.contains("ip saddr != 172.18.0.0/16 ip daddr 172.18.0.0/16 udp dport 53 goto restrict"), "{text}");
         let compare = |live: &str, networks: &[&str]| word(&guard(&facts(live, "none", networks), &open));
         assert_eq!(compare("none", &["172.18.0.0/16"]), "missing");
         for writer in Writer::ALL {

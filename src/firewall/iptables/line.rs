@@ -8,23 +8,26 @@ use std::ops::RangeInclusive;
 use super::{CHAIN, RESTRICT};
 use crate::catalog::parameters::Protocol;
 use crate::facts::network::Network;
-use crate::firewall::guard::Routed;
 use crate::firewall::region;
-use crate::firewall::rules::{Condition, Field, Rule, Step, Test, Verdict};
+use crate::firewall::rules::{Condition, Field, Rule, Step, Test, Verdict, text};
 
 /// What a rule of the guard asks and does. All of it must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one question that a rule can ask")]
 pub struct Line {
-    pub source: Option<Network>,
+    /// Where it is from, and whether anything else is meant.
+    pub source: Option<(Network, bool)>,
     pub destination: Option<Network>,
-    /// The interface it comes in by, and whether any other one is meant.
-    pub interface: Option<(String, bool)>,
+    /// From the host to itself.
+    pub loopback: bool,
     /// Of a connection that is there already.
     pub established: bool,
     /// To which ports; at most [`SLOTS`] of them.
     pub ports: Option<(Protocol, Vec<RangeInclusive<u16>>)>,
     /// To an address of the host.
     pub local: bool,
+    /// Answers would not go back where it came from.
+    pub misrouted: bool,
     pub then: Then,
 }
 
@@ -41,6 +44,7 @@ pub enum Then {
 /// How many ports one match of `multiport` takes; a range counts twice (`XT_MULTI_PORTS`).
 pub(super) const SLOTS: usize = 15;
 
+const LOOPBACK: &str = "lo";
 const ESTABLISHED: &str = "RELATED,ESTABLISHED";
 /// Bits of `ct state`: established and related.
 const ESTABLISHED_BITS: u128 = 2 | 4;
@@ -49,7 +53,16 @@ const LOCAL: u128 = 2;
 
 impl Line {
     pub fn new(then: Then) -> Self {
-        Self { source: None, destination: None, interface: None, established: false, ports: None, local: false, then }
+        Self {
+            source: None,
+            destination: None,
+            loopback: false,
+            established: false,
+            ports: None,
+            local: false,
+            misrouted: false,
+            then,
+        }
     }
 
     /// From the options of a rule, in any order in which iptables writes them; `None` for anything that is not of the guard.
@@ -57,17 +70,24 @@ impl Line {
         let network = |word: &str| word.parse::<Network>().ok().filter(|network| network.address().is_ipv6() == v6);
         let mut line = Self::new(Then::Return);
         let (mut protocol, mut ports, mut then) = (None, None, None);
+        // Alone it asks the opposite.
+        let mut is_asking_the_way = false;
         let mut words = options.split(' ');
         while let Some(word) = words.next() {
             let (word, negated) = if word == "!" { (words.next()?, true) } else { (word, false) };
+            if (word, negated) == ("--invert", false) {
+                line.misrouted = true;
+                continue;
+            }
             let value = words.next()?;
             match (word, negated) {
-                ("-i", _) if Routed::is_plain(value) => line.interface = Some((value.to_owned(), negated)),
+                ("-s", _) => line.source = Some((network(value)?, negated)),
                 (_, true) => return None,
-                ("-s", _) => line.source = Some(network(value)?),
+                ("-i", _) if value == LOOPBACK => line.loopback = true,
                 ("-d", _) => line.destination = Some(network(value)?),
                 ("-p", _) => protocol = Some(protocol_named(value)?),
                 ("-m", _) if matches!(value, "tcp" | "udp" | "multiport" | "conntrack" | "addrtype") => {}
+                ("-m", _) if value == "rpfilter" => is_asking_the_way = true,
                 ("--dport" | "--dports", _) => ports = Some(parse_ports(value)?),
                 ("--ctstate", _) if value == ESTABLISHED => line.established = true,
                 ("--dst-type", _) if value == "LOCAL" => line.local = true,
@@ -82,7 +102,7 @@ impl Line {
             (Some(protocol), Some(ports)) => Some((protocol, ports)),
             _ => return None,
         };
-        Some(Self { then: then?, ..line })
+        (is_asking_the_way == line.misrouted).then_some(Self { then: then?, ..line })
     }
 
     /// The rule as the kernel has it; `None` when it asks or does anything else.
@@ -97,12 +117,13 @@ impl Line {
                     let ranges: Vec<(u128, u128)> =
                         test.within.iter().filter_map(|range| range.first().copied()).collect();
                     match (key.field, test.negated) {
-                        (Field::InName, negated) => line.interface = Some((name(key.mask, &ranges)?, negated)),
+                        (Field::InName, false) if is_loopback(key.mask, &ranges) => line.loopback = true,
+                        (Field::Source, negated) => line.source = Some((network(test, &ranges, v6)?, negated)),
+                        (Field::FibSourcePresent, true) if ranges == [(1, 1)] => line.misrouted = true,
                         (Field::CtState, true) if key.mask == ESTABLISHED_BITS && ranges == [(0, 0)] => {
                             line.established = true;
                         }
                         (_, true) => return None,
-                        (Field::Source, _) => line.source = Some(network(test, &ranges, v6)?),
                         (Field::Destination, _) => line.destination = Some(network(test, &ranges, v6)?),
                         (Field::L4Proto, _) => {
                             protocol = Some(match ranges[..] {
@@ -142,14 +163,15 @@ impl Line {
 /// As iptables-save has it, in its order.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (flag, network) in [("-s", &self.source), ("-d", &self.destination)] {
-            // Everything is nothing that a rule asks.
-            if let Some(network) = network.filter(|network| network.prefix() > 0) {
-                write!(f, "{flag} {network} ")?;
-            }
+        // Everything is nothing that a rule asks.
+        if let Some((network, negated)) = self.source.filter(|(network, _)| network.prefix() > 0) {
+            write!(f, "{}-s {network} ", if negated { "! " } else { "" })?;
         }
-        if let Some((name, negated)) = &self.interface {
-            write!(f, "{}-i {name} ", if *negated { "! " } else { "" })?;
+        if let Some(network) = self.destination.filter(|network| network.prefix() > 0) {
+            write!(f, "-d {network} ")?;
+        }
+        if self.loopback {
+            write!(f, "-i {LOOPBACK} ")?;
         }
         if let Some((protocol, ports)) = &self.ports {
             let one = |range: &RangeInclusive<u16>| {
@@ -164,6 +186,9 @@ impl fmt::Display for Line {
         }
         if self.local {
             f.write_str("-m addrtype --dst-type LOCAL ")?;
+        }
+        if self.misrouted {
+            f.write_str("-m rpfilter --invert ")?;
         }
         match self.then {
             Then::Return => f.write_str("-j RETURN"),
@@ -191,14 +216,11 @@ pub(super) fn slots(ports: &[RangeInclusive<u16>]) -> usize {
     ports.iter().map(|range| if range.start() == range.end() { 1 } else { 2 }).sum()
 }
 
-/// A whole name: iptables-nft compares it up to its end. A shorter comparison is that of `eth+`.
-fn name(mask: u128, ranges: &[(u128, u128)]) -> Option<String> {
-    let [(low, high)] = ranges else { return None };
-    let bytes = low.to_be_bytes();
-    let name = bytes.split(|byte| *byte == 0).next().map(String::from_utf8_lossy)?.into_owned();
+/// iptables-nft compares a name up to its end; a shorter comparison is that of `lo+`.
+fn is_loopback(mask: u128, ranges: &[(u128, u128)]) -> bool {
+    let name = text(LOOPBACK);
     let compared = mask.leading_ones();
-    let is_whole = u32::try_from(name.len()).is_ok_and(|length| compared >= (length + 1) * 8);
-    (low == high && is_whole && compared == mask.count_ones() && Routed::is_plain(&name)).then_some(name)
+    ranges == [(name, name)] && compared >= 24 && compared == mask.count_ones()
 }
 
 fn network(test: &Test, ranges: &[(u128, u128)], v6: bool) -> Option<Network> {

@@ -95,7 +95,7 @@ impl Part {
     fn new(guard: &Guard, v6: bool) -> Self {
         let known = |lines: Vec<Line>| Some(lines.into_iter().map(Entry::Known).collect());
         let mut lines = vec![
-            Line { interface: Some(("lo".into(), false)), ..Line::new(Then::Return) },
+            Line { loopback: true, ..Line::new(Then::Return) },
             Line { established: true, ..Line::new(Then::Return) },
         ];
         let to = |protocol, ports: Vec<RangeInclusive<u16>>| Line {
@@ -105,22 +105,22 @@ impl Part {
         for (protocol, ports) in [(Protocol::Tcp, &guard.intent.tcp), (Protocol::Udp, &guard.intent.udp)] {
             lines.extend(few(ports.ranges()).map(|ports| Line { local: true, ..to(protocol, ports) }));
         }
-        for routed in &guard.routed {
-            let of_family = routed.networks.iter().filter(|network| network.address().is_ipv6() == v6);
-            for network in of_family {
-                for (protocol, ports) in [(Protocol::Tcp, &routed.tcp), (Protocol::Udp, &routed.udp)] {
-                    let interface = Some((routed.bridge.clone(), true));
-                    let line = |ports| Line {
-                        destination: Some(*network),
-                        interface: interface.clone(),
-                        ..to(protocol, ports)
+        for routed in guard.routed.iter().filter(|routed| routed.network.address().is_ipv6() == v6) {
+            for (protocol, ports) in [(Protocol::Tcp, &routed.tcp), (Protocol::Udp, &routed.udp)] {
+                for ports in few(ports.ranges()) {
+                    let line = |not_from, then| Line {
+                        source: Some((routed.network, not_from)),
+                        destination: Some(routed.network),
+                        misrouted: !not_from,
+                        ports: Some((protocol, ports.clone())),
+                        ..Line::new(then)
                     };
-                    lines.extend(few(ports.ranges()).map(line));
+                    lines.extend([line(false, Then::Drop), line(true, Then::Restrict)]);
                 }
             }
         }
         let allow = if v6 { &guard.intent.allow6 } else { &guard.intent.allow4 };
-        let source = |network: &_| Line { source: Some(*network), ..Line::new(Then::Return) };
+        let source = |network: &_| Line { source: Some((*network, false)), ..Line::new(Then::Return) };
         let mut restrict: Vec<Line> = allow.iter().map(source).collect();
         restrict.push(Line::new(Then::Drop));
         Self { jump: Jump::First, chain: known(lines), restrict: known(restrict), foreign: Vec::new() }

@@ -82,6 +82,7 @@ fn goes_on(rule: &Rule) -> bool {
 /// Packets that the guard of a table has dropped; `None` where it has none.
 pub fn dropped(table: &Table) -> Option<u64> {
     let drops = |rule: &&Rule| rule.steps.contains(&Step::Verdict(Verdict::Drop));
-    let counted = table.chains.get(RESTRICT)?.rules.iter().filter(drops).flat_map(|rule| &rule.steps);
+    let chains = table.chains.get(CHAIN).into_iter().chain([table.chains.get(RESTRICT)?]);
+    let counted = chains.flat_map(|chain| &chain.rules).filter(drops).flat_map(|rule| &rule.steps);
     Some(counted.map(|step| if let Step::Count { packets, .. } = step { *packets } else { 0 }).sum())
 }

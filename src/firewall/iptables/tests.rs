@@ -18,8 +18,7 @@ fn guard() -> Guard {
             allow6: Vec::new(),
         },
         routed: vec![Routed {
-            bridge: "br-0123456789ab".into(),
-            networks: networks(&["172.20.0.0/16"]),
+            network: "172.20.0.0/16".parse().unwrap(),
             tcp: [6379].into_iter().collect(),
             udp: PortSet::default(),
         }],
@@ -37,7 +36,8 @@ fn the_text_is_the_documented_one() {
     -A PREFLIGHT -i lo -j RETURN
     -A PREFLIGHT -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
     -A PREFLIGHT -p tcp -m multiport --dports 6379:6381,26379:26381 -m addrtype --dst-type LOCAL -g PREFLIGHT-RESTRICT
-    -A PREFLIGHT -d 172.20.0.0/16 ! -i br-0123456789ab -p tcp -m multiport --dports 6379 -g PREFLIGHT-RESTRICT
+    -A PREFLIGHT -s 172.20.0.0/16 -d 172.20.0.0/16 -p tcp -m multiport --dports 6379 -m rpfilter --invert -j DROP
+    -A PREFLIGHT ! -s 172.20.0.0/16 -d 172.20.0.0/16 -p tcp -m multiport --dports 6379 -g PREFLIGHT-RESTRICT
     -A PREFLIGHT-RESTRICT -s 172.20.0.0/16 -j RETURN
     -A PREFLIGHT-RESTRICT -s 203.0.113.50/32 -j RETURN
     -A PREFLIGHT-RESTRICT -j DROP
@@ -176,14 +176,15 @@ fn any_guard() -> impl Strategy<Value = Guard> {
     let ports = || prop::collection::btree_set(any::<u16>(), 0..40);
     let blocks4 = prop::collection::vec((any::<u32>(), 0_u8..=32), 0..6);
     let blocks6 = prop::collection::vec((any::<u128>(), 0_u8..=128), 0..6);
-    (ports(), ports(), blocks4, blocks6, "[a-zA-Z0-9._-]{1,15}").prop_map(|(tcp, udp, blocks4, blocks6, bridge)| {
+    (ports(), ports(), blocks4, blocks6).prop_map(|(tcp, udp, blocks4, blocks6)| {
         let v4 = |(bits, prefix): &(u32, u8)| Network::around(std::net::Ipv4Addr::from_bits(*bits).into(), *prefix);
         let v6 = |(bits, prefix): &(u128, u8)| Network::around(std::net::Ipv6Addr::from_bits(*bits).into(), *prefix);
         let allow4: Vec<Network> = blocks4.iter().filter_map(v4).collect();
         let allow6: Vec<Network> = blocks6.iter().filter_map(v6).collect();
-        let networks = allow4.iter().chain(&allow6).copied().collect();
         let (tcp, udp): (PortSet, PortSet) = (tcp.into_iter().collect(), udp.into_iter().collect());
-        let routed = vec![Routed { bridge, networks, tcp: tcp.clone(), udp: udp.clone() }];
+        // No network of containers is everything.
+        let networks = allow4.iter().chain(&allow6).filter(|network| network.prefix() > 0);
+        let routed = networks.map(|network| Routed { network: *network, tcp: tcp.clone(), udp: udp.clone() }).collect();
         Guard { intent: Intent { tcp, udp, allow4, allow6 }, routed }
     })
 }

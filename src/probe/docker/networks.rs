@@ -115,7 +115,7 @@ fn without_a_bridge(answers: &Answers, networks: &[DockerNetwork], images: &[Str
     Fact::known(Value::Set(found), source)
 }
 
-/// `BRIDGE SUBNET tcp/6379` for every port of a workload container that an engine of this age lets be reached by the
+/// `SUBNET tcp/6379` for every port of a workload container that an engine of this age lets be reached by the
 /// container's own address.
 fn routes(answers: &Answers, engine: &Engine<'_>, networks: &[DockerNetwork], images: &[String]) -> Fact {
     let source = "GET /version, /networks, /containers/json";
@@ -137,7 +137,7 @@ fn routes(answers: &Answers, engine: &Engine<'_>, networks: &[DockerNetwork], im
         for network in container.networks.iter().filter_map(|id| by_id.get(&**id)) {
             for subnet in &network.subnets {
                 found.extend(container.ports.iter().map(|(protocol, port): &(Protocol, u16)| {
-                    format!("{} {} {}/{port}", network.bridge, subnet.network, protocol.name())
+                    format!("{} {}/{port}", subnet.network, protocol.name())
                 }));
             }
         }

@@ -35,7 +35,11 @@ pub fn conditions(name: &str, revision: u32, information: &[u8], v6: Option<bool
             (|| Some(vec![Condition::equals(Field::PacketType, info.u32(0)?.into(), info.u32(4)? != 0)]))()
         }
         // From the outside all packets come by the way that answers take: others have no answer.
-        ("rpfilter", 0) => info.u8(0).map(|flags| vec![Condition::equals(Field::FibSourcePresent, 1, flags & 8 != 0)]),
+        ("rpfilter", 0) => info.u8(0).map(|flags| {
+            let (is_loose, inverted) = (flags & 1 != 0, flags & 8 != 0);
+            let field = if is_loose { Field::FibSourceRouted } else { Field::FibSourcePresent };
+            vec![Condition::equals(field, 1, inverted)]
+        }),
         _ => None,
     };
     read.unwrap_or_else(|| vec![Condition::Other(format!("-m {name}"))])

@@ -53,7 +53,7 @@ impl World {
                 let unit = "/etc/systemd/system/multi-user.target.wants/preflight-guard.service";
                 drop(self.shell(&format!("$(sed -n s/^ExecStart=//p {unit})")));
             }
-            Disturbance::NetworkAnew => self.make_network_anew(),
+            Disturbance::NetworkAnew => self.make_network_anew("172.30."),
         }
         self.settle();
     }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::disturb::Disturbance;
 use super::guards::Guard;
+use super::lab;
 use super::matrix::{look_until_quiet, record, same_rules, strangers_inside};
-use super::paths::{FREE, OUTSIDE, PORTS, Path, Seen, Who};
+use super::paths::{CLUSTER_NETWORK, FREE, OUTSIDE, PORTS, Path, Seen, Who};
 use super::probe::{Answer, Try, ask, hold, ping};
 use super::world::{ALLOWED, Manager, STRANGER, World};
 
@@ -18,6 +19,8 @@ const ALLOW: &str = "allow=10.77.0.50,fd77::50,docker:networks";
 const ALLOW_SHORT: &str = "allow=10.77.0.50,fd77::50,172.20.0.0/14,fd00:20::/28";
 const APPLY: [&str; 5] = ["--apply", "--confirm-within", "0", "--settle", "0"];
 const NOT_YET: &str = "not published yet; as Docker would, ";
+/// An address that nobody has, of the cluster's network.
+const LIAR: &str = "172.20.0.77/32";
 const CUT_PEERS: &str = "firewall.cut-peers";
 
 /// Each finding by its id: the result, what was observed, the notes.
@@ -84,6 +87,8 @@ pub(crate) fn live(world: &mut World, before: &Seen) {
         if disturbance == Disturbance::NftablesService {
             // Before everything is gone.
             if world.allow() == ALLOW {
+                world.survives_another_bridge(&what, &after);
+                world.drops_who_only_claims_to_be_a_neighbour(&what);
                 world.survives_another_network(&what, &after);
             }
             world.disturb(disturbance);
@@ -283,6 +288,42 @@ impl World {
         let real = self.agrees(what, &self.look())["firewall.exposure.26380"].clone();
         assert_eq!(predicted[..2], real[..2], "{what}");
         self.engine.docker(&["rm", "-f", "late"]);
+    }
+
+    /// Another bridge for the cluster, with the same subnet, is nothing to the guard: `check`, the plan and `verify` agree.
+    /// Seen failing while the guard knew the bridge by its name: the cluster was cut, `check` said that the guard differs,
+    /// and `verify` was content.
+    fn survives_another_bridge(&mut self, what: &str, after: &Seen) {
+        self.make_network_anew(CLUSTER_NETWORK);
+        let seen = self.look();
+        assert!(seen.differences(after).is_empty(), "{what}, another bridge: {:?}", seen.differences(after));
+        says(&self.agrees(what, &seen), "as planned", "kept");
+        let plan = self.tune(&[]);
+        assert_eq!(plan.texts("changes", "target"), [""; 0], "{what}, another bridge: {plan:?}");
+        self.has_not_drifted(what);
+    }
+
+    /// A stranger with an address of the cluster's network, as he says. No answer would reach him either way, so the count
+    /// of the guard is what tells.
+    fn drops_who_only_claims_to_be_a_neighbour(&self, what: &str) {
+        let dropped = || {
+            let table = self.shell("nft list table inet preflight");
+            let rules = table.lines().filter(|line| line.contains("ip saddr 172.20.0.0/16 fib saddr"));
+            let packets = rules.map(|line| {
+                let mut words = line.split(' ').skip_while(|word| *word != "packets").skip(1);
+                words.next().unwrap().parse::<u64>().unwrap()
+            });
+            packets.collect::<Vec<_>>()
+        };
+        let client = self.client_pid().to_string();
+        let address =
+            |verb| lab::run(&["nsenter", "--net", "--target", &client, "ip", "addr", verb, LIAR, "dev", "cl0"]);
+        address("add");
+        assert_eq!(dropped(), [0], "{what}: nobody has lied so far");
+        let source = LIAR.trim_end_matches("/32").parse().ok();
+        let answer = ask(&Try { namespace: self.client_pid(), source, to: "172.20.0.11:6379".parse().unwrap() });
+        assert!(answer != Answer::Open && dropped()[0] > 0, "{what}: {answer:?}, {:?}", dropped());
+        address("del");
     }
 
     /// Another subnet for the cluster: what is wrong then is said, and the next apply puts it right.

@@ -218,15 +218,16 @@ impl World {
         self.engine.docker(&[&head, &more.split(' ').collect::<Vec<_>>()[..], &redis].concat());
     }
 
-    /// What `docker compose down` and `up` do where the file names no subnet: the same network with other addresses.
-    pub(crate) fn make_network_anew(&mut self) {
+    /// What `docker compose down` and `up` do: the network of the cluster with another bridge, and where the file names no
+    /// subnet, with other addresses.
+    pub(crate) fn make_network_anew(&mut self, begins: &'static str) {
         let of_cluster = || CONTAINERS.iter().filter(|(.., more)| more.contains("--network cluster"));
         for (name, ..) in of_cluster() {
             self.engine.docker(&["rm", "-f", name]);
         }
         self.engine.docker(&["network", "rm", "cluster"]);
-        self.cluster = "172.30.";
-        self.create_network("cluster", &["172.30.0.0/16"]);
+        self.cluster = begins;
+        self.create_network("cluster", &[&format!("{begins}0.0/16")]);
         of_cluster().for_each(|container| self.start_container(container));
         self.settle();
     }

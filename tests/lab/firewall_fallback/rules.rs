@@ -63,25 +63,11 @@ fn any_guard() -> impl Strategy<Value = Guard> {
         .prop_map(|(bits, prefix)| Network::around(Ipv4Addr::from_bits(bits).into(), prefix).unwrap());
     let v6 = (any::<u128>(), 0_u8..=128)
         .prop_map(|(bits, prefix)| Network::around(Ipv6Addr::from_bits(bits).into(), prefix).unwrap());
-    // What the kernel takes as the name of a bridge and looks like something else to a program.
-    let name = prop_oneof![
-        "[a-zA-Z0-9._-]{1,15}",
-        Just("-j".to_owned()),
-        Just("--modprobe".to_owned()),
-        Just("-M".to_owned()),
-        Just("lo".to_owned()),
-        Just("0x10".to_owned()),
-    ];
-    let networks4 = prop::collection::btree_set(v4, 0..6).prop_map(|all| all.into_iter().collect::<Vec<_>>());
-    let networks6 = prop::collection::btree_set(v6, 0..6).prop_map(|all| all.into_iter().collect::<Vec<_>>());
-    let routed =
-        (name, networks4.clone(), networks6.clone(), ports(), ports()).prop_map(|(bridge, v4, v6, tcp, udp)| Routed {
-            bridge,
-            networks: v4.into_iter().chain(v6).collect(),
-            tcp,
-            udp,
-        });
-    (ports(), ports(), networks4, networks6, prop::collection::vec(routed, 0..3)).prop_map(
+    let networks4 = prop::collection::btree_set(v4.clone(), 0..6).prop_map(|all| all.into_iter().collect::<Vec<_>>());
+    let networks6 = prop::collection::btree_set(v6.clone(), 0..6).prop_map(|all| all.into_iter().collect::<Vec<_>>());
+    let network = prop_oneof![v4, v6].prop_filter("no network of containers is everything", |it| it.prefix() > 0);
+    let routed = (network, ports(), ports()).prop_map(|(network, tcp, udp)| Routed { network, tcp, udp });
+    (ports(), ports(), networks4, networks6, prop::collection::vec(routed, 0..6)).prop_map(
         |(tcp, udp, allow4, allow6, routed)| {
             let (allow4, allow6) = (widest(&allow4), widest(&allow6));
             Guard { intent: Intent { tcp, udp, allow4, allow6 }, routed }

@@ -249,7 +249,9 @@ impl<'a> Translator<'a> {
             (3, DADDR) => host_field(Field::FibDestinationType, 4),
             (3, flags) if flags == DADDR | IIF => host_field(Field::FibDestinationTypeHere, 4),
             (3, SADDR) => host_field(Field::FibSourceType, 4),
-            (1 | 2, flags) if flags & SADDR != 0 && flags & PRESENT != 0 => field(Field::FibSourcePresent, 1),
+            (1 | 2, flags) if flags & SADDR != 0 && flags & PRESENT != 0 => {
+                field(if flags & IIF != 0 { Field::FibSourcePresent } else { Field::FibSourceRouted }, 1)
+            }
             (1, flags) if flags & SADDR != 0 => host_field(Field::FibSourceIndex, 4),
             (2, flags) if flags & SADDR != 0 => field(Field::FibSourceName, 16),
             _ => vec![Byte::Unknown; 16],

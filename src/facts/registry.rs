@@ -79,13 +79,13 @@ pub const FACTS: &[Spec] = facts! {
     "port.state.*" Text Live "`free`, `ours` (held by the workload itself), `taken`, `not-our-address`; the note names the holder" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
     "port.in-use.*" Bool Live "whether anybody holds the port, the workload or somebody who cannot be seen included; the note says who" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
 
-    "firewall.exposure.*" Text Live "who gets through to a port of the workload, over both families and from every interface that leads outside: `open` (strangers do), `allowed` (only those in `allow`), `closed`; where no container publishes it yet, as Docker would" "nf_tables (nfnetlink), rtnetlink(7), GET /containers/json";
-    "firewall.ipv6-parity" Bool Live "no port of the workload is open over IPv6 that is kept closed over IPv4" "nf_tables (nfnetlink)";
-    "firewall.guard" Text Live "what of preflight keeps strangers from the workload's ports, as text: a table of nftables, or chains of iptables; `none`, `changed` when somebody edited it, `several` when more than one program left one" "nf_tables (nfnetlink), /proc/net/ip_tables_names, getsockopt(2), /etc/preflight/guard.nft, guard.v4, guard.v6";
-    "firewall.guard-dropped" Int Live "packets that the guard dropped since it was loaded" "nf_tables (nfnetlink), getsockopt(2)";
+    "firewall.exposure.*" Text Live "who gets through to a port of the workload, over both families and from every interface that leads outside: `open` (strangers do), `allowed` (only those in `allow`), `closed`; where no container publishes it yet, as Docker would" "nf_tables (nfnetlink), x_tables (getsockopt), rtnetlink(7), GET /containers/json";
+    "firewall.ipv6-parity" Bool Live "no port of the workload is open over IPv6 that is kept closed over IPv4" "nf_tables (nfnetlink), x_tables (getsockopt)";
+    "firewall.guard" Text Live "what of preflight keeps strangers from the workload's ports, as text: a table of nftables, or chains of iptables; `none`, `changed` when somebody edited it, `several` when more than one program left one" "nf_tables (nfnetlink), x_tables (getsockopt), /etc/preflight/guard.nft, guard.v4, guard.v6";
+    "firewall.guard-dropped" Int Live "packets that the guard dropped since it was loaded" "nf_tables (nfnetlink), x_tables (getsockopt)";
     "firewall.programs" Set Live "what the guard can be written with: `nft`, `iptables-nft`, `iptables-legacy`" "/usr/sbin, /usr/bin, /sbin, /bin";
     "firewall.iptables" Text Live "what the host's iptables and ip6tables stand for: `iptables-nft` or `iptables-legacy`" "where the links of iptables and ip6tables lead";
-    "firewall.docker-user-dead" Bool Live "rules in DOCKER-USER that no chain leads to: they do nothing" "nf_tables (nfnetlink)";
+    "firewall.docker-user-dead" Bool Live "rules in DOCKER-USER that no chain leads to: they do nothing" "nf_tables (nfnetlink), x_tables (getsockopt)";
     "firewall.backends" Text Live "whose rules the kernel has: `none`, `nft` (nftables, iptables over it), `legacy` (the old iptables), or `mixed`" "nf_tables (nfnetlink), /proc/net/ip_tables_names";
     "firewall.managers" Set Live "who manages the firewall and is active: `ufw`, `firewalld`, `nftables`, `netfilter-persistent`, `docker`" "ufw.conf, /run/systemd/units, /run/openrc/started, PID files";
     "firewall.firewalld-strict" Text Live "whether firewalld holds published ports closed that it was not told to open, StrictForwardPorts: `yes` or `no`; absent before firewalld 2.3" "firewalld.conf(5)";

@@ -1,6 +1,5 @@
 //! Who gets through to the workload's ports, by the rules as the kernel has them now.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -12,10 +11,9 @@ use crate::facts::derived::firewall_guard::NO_NETWORKS_HELP;
 use crate::facts::{Fact, Facts, Layer, Value};
 use crate::firewall::evaluate::{self, Passage, Prediction, Question};
 use crate::firewall::intent::Intent;
-use crate::firewall::iptables;
 use crate::firewall::packet::{Interface, Way};
 use crate::firewall::region::{self, Ranges};
-use crate::firewall::rules::{Ruleset, Step};
+use crate::firewall::rules::{Backend, Ruleset, Step};
 use crate::host::sock_diag::Entry;
 use crate::host::{Host, describe, nfnetlink, rtnetlink};
 use crate::probe::Context;
@@ -77,21 +75,17 @@ pub fn conclude(cx: &Context<'_>, containers: &Containers, facts: &mut Facts) {
             facts.live(id, fact().took(took));
         }
     };
-    if cx.want.has(GUARD) || cx.want.has(DROPPED) {
-        let all = legacy.clone().and_then(|names| with_legacy(&rules, &names));
-        let of = |read: fn(&Ruleset) -> Fact| match &all {
-            Ok(all) => read(all),
-            Err(why) => {
-                Fact::unknown(why.clone(), Some("iptables-legacy-save; ip6tables-legacy-save"), LEGACY.join(", "))
-            }
-        };
-        live(GUARD, &|| of(guard::live));
-        live(DROPPED, &|| of(guard::dropped));
-    }
     live(BACKENDS, &|| backends(&rules, &legacy));
-    live(DEAD, &|| docker_user_dead(&rules, &legacy));
+    let all = legacy.and_then(|names| with_legacy(rules, &names));
+    let of = |read: fn(&Ruleset) -> Fact| match &all {
+        Ok(all) => read(all),
+        Err(why) => Fact::unknown(why.clone(), Some("iptables-legacy-save; ip6tables-legacy-save"), LEGACY.join(", ")),
+    };
+    live(GUARD, &|| of(guard::live));
+    live(DROPPED, &|| of(guard::dropped));
+    live(DEAD, &|| of(docker_user_dead));
     if cx.want.any(EXPOSURE) || cx.want.has(PARITY) {
-        exposures(cx, containers, &rules, &legacy, facts);
+        exposures(cx, containers, &all, facts);
     }
 }
 
@@ -114,15 +108,20 @@ fn legacy_tables(host: &Host) -> Result<Names, String> {
     Ok([names(LEGACY[0])?, names(LEGACY[1])?])
 }
 
-/// The rules of nf_tables and those of the old iptables' table that a guard may be in.
-fn with_legacy<'a>(rules: &'a Ruleset, names: &[BTreeSet<String>; 2]) -> Result<Cow<'a, Ruleset>, String> {
-    let mut all = Cow::Borrowed(rules);
+/// The rules of nf_tables and those of the old iptables.
+fn with_legacy(mut rules: Ruleset, names: &Names) -> Result<Ruleset, String> {
     for (v6, names) in [false, true].into_iter().zip(names) {
-        if names.contains(iptables::TABLE) {
-            all.to_mut().tables.push(legacy::read(iptables::TABLE, v6)?);
+        for name in names {
+            rules.tables.push(legacy::read(name, v6)?);
         }
     }
-    Ok(all)
+    Ok(rules)
+}
+
+/// Where the rules were read.
+fn source(rules: &Ruleset) -> String {
+    let is_old = rules.tables.iter().any(|table| table.backend == Backend::Legacy);
+    if is_old { format!("{SOURCE}, x_tables (getsockopt)") } else { SOURCE.to_owned() }
 }
 
 fn backends(rules: &Ruleset, legacy: &Result<Names, String>) -> Fact {
@@ -140,12 +139,10 @@ fn backends(rules: &Ruleset, legacy: &Result<Names, String>) -> Fact {
 }
 
 /// Rules in DOCKER-USER that nothing leads to: Docker's nftables backend has no such jump.
-fn docker_user_dead(rules: &Ruleset, legacy: &Result<Names, String>) -> Fact {
+fn docker_user_dead(rules: &Ruleset) -> Fact {
     const CHAIN: &str = "DOCKER-USER";
-    let mut found = false;
     for table in &rules.tables {
         let Some(chain) = table.chains.get(CHAIN) else { continue };
-        found = true;
         let says_something = chain.rules.iter().any(|rule| {
             rule.steps.iter().any(|step| {
                 !matches!(step, Step::Count { .. } | Step::Verdict(crate::firewall::rules::Verdict::Return))
@@ -158,19 +155,11 @@ fn docker_user_dead(rules: &Ruleset, legacy: &Result<Names, String>) -> Fact {
             });
         if says_something && !is_reached {
             let family = table.family.name();
-            return Fact::known(Value::Bool(true), SOURCE)
+            return Fact::known(Value::Bool(true), source(rules))
                 .note(format!("{family} {}: no chain jumps to {CHAIN}", table.name));
         }
     }
-    match legacy {
-        Ok(tables) if !found && tables.iter().any(|names| names.contains("filter")) => Fact::unknown(
-            "the rules of iptables-legacy are not read",
-            Some("iptables-legacy -S DOCKER-USER"),
-            LEGACY[0],
-        ),
-        Ok(_) => Fact::known(Value::Bool(false), SOURCE),
-        Err(error) => Fact::unknown(error.clone(), Some("run preflight as root"), LEGACY[0]),
-    }
+    Fact::known(Value::Bool(false), source(rules))
 }
 
 /// What became of the strangers who try one port over one family.
@@ -187,32 +176,23 @@ struct Ground<'a> {
     interfaces: Vec<Interface>,
     outside: Vec<&'a Interface>,
     intent: Intent,
-    legacy: bool,
-    /// Rules that are not read may rewrite addresses, as those of a Docker that uses iptables-legacy do.
-    legacy_nat: [bool; 2],
     on_host_network: bool,
     /// Sockets that wait on the host's own network; `None` when the kernel does not tell.
     listening: Option<Vec<Entry>>,
     forwarding: [Option<bool>; 2],
 }
 
-fn exposures(
-    cx: &Context<'_>,
-    containers: &Containers,
-    rules: &Ruleset,
-    legacy: &Result<Names, String>,
-    facts: &mut Facts,
-) {
+fn exposures(cx: &Context<'_>, containers: &Containers, rules: &Result<Ruleset, String>, facts: &mut Facts) {
     let started = Instant::now();
     let ready = || {
         // First what needs no look at the host: without it the interfaces tell nothing.
         let intent = entries::intent(cx, facts).map_err(|why| (why, Some(NO_NETWORKS_HELP)))?;
         let links = rtnetlink::interfaces(PATIENCE);
         let links = links.map_err(|error| (format!("interfaces: {}", describe(&error)), None))?;
-        let legacy = legacy.as_ref().map_err(|why| (why.clone(), None))?;
-        Ok::<_, (String, _)>((interfaces::parse(&links), intent, legacy))
+        let rules = rules.as_ref().map_err(|why| (why.clone(), None))?;
+        Ok::<_, (String, _)>((interfaces::parse(&links), intent, rules))
     };
-    let (links, intent, legacy) = match ready() {
+    let (links, intent, rules) = match ready() {
         Ok(ready) => ready,
         Err((why, help)) => {
             let fact = Fact::unknown(why, help, SOURCE).took(started.elapsed());
@@ -231,12 +211,11 @@ fn exposures(
         interfaces: links.iter().map(|link| link.interface.clone()).collect(),
         outside: interfaces::outside(&links, &[]),
         intent,
-        legacy: legacy.iter().any(|names| !names.is_empty()),
-        legacy_nat: legacy.each_ref().map(|names| names.contains("nat")),
         on_host_network: cx.parameters.text("topology") == Some("host"),
         listening: listeners::gather(),
         forwarding: [forwards("/proc/sys/net/ipv4/ip_forward"), forwards("/proc/sys/net/ipv6/conf/all/forwarding")],
     };
+    let source = source(rules);
     let mut more_open = None;
     let mut doubts = None;
     for port in cx.parameters.ports() {
@@ -252,21 +231,21 @@ fn exposures(
         }
         let id = format!("{EXPOSURE}{}", port.instance());
         if cx.want.has(&id) {
-            facts.live(id, worst([("IPv4", v4), ("IPv6", v6)]).took(started.elapsed()));
+            facts.live(id, worst([("IPv4", v4), ("IPv6", v6)], &source).took(started.elapsed()));
         }
     }
     if cx.want.has(PARITY) {
         let fact = match (more_open, doubts) {
-            (Some(note), _) => Fact::known(Value::Bool(false), SOURCE).note(note),
-            (None, Some(why)) => Fact::unknown(why, None, SOURCE),
-            (None, None) => Fact::known(Value::Bool(true), SOURCE),
+            (Some(note), _) => Fact::known(Value::Bool(false), source).note(note),
+            (None, Some(why)) => Fact::unknown(why, None, source),
+            (None, None) => Fact::known(Value::Bool(true), source),
         };
         facts.live(PARITY, fact.took(started.elapsed()));
     }
 }
 
 /// Both families in one word; a family that is not published does not count.
-fn worst(families: [(&str, Option<(Verdict, bool)>); 2]) -> Fact {
+fn worst(families: [(&str, Option<(Verdict, bool)>); 2], source: &str) -> Fact {
     let mut notes: Vec<(String, String)> = Vec::new();
     let (mut open, mut unknown, mut allowed, mut any) = (false, None, false, false);
     let mut predicted = "";
@@ -299,13 +278,13 @@ fn worst(families: [(&str, Option<(Verdict, bool)>); 2]) -> Fact {
     }
     let notes: Vec<String> = notes.into_iter().map(|(families, words)| format!("{families} {words}")).collect();
     let word = match (any, open, unknown) {
-        (false, ..) => return Fact::absent("the port is published on no address of this host", SOURCE),
+        (false, ..) => return Fact::absent("the port is published on no address of this host", source),
         (_, true, _) => "open",
-        (_, false, Some(why)) => return Fact::unknown(why, Some("look at the rules that are named"), SOURCE),
+        (_, false, Some(why)) => return Fact::unknown(why, Some("look at the rules that are named"), source),
         (_, false, None) if allowed => "allowed",
         _ => "closed",
     };
-    Fact::known(Value::Text(word.into()), SOURCE).note(format!("{predicted}{}", notes.join("; ")))
+    Fact::known(Value::Text(word.into()), source).note(format!("{predicted}{}", notes.join("; ")))
 }
 
 impl Ground<'_> {
@@ -389,7 +368,6 @@ impl Ground<'_> {
                         // Docker switches forwarding on before it publishes.
                         forwarding: if prediction.is_some() { Some(true) } else { self.forwarding[usize::from(v6)] },
                         prediction: prediction.clone(),
-                        unread_nat: self.legacy_nat[usize::from(v6)],
                     })
                 };
                 let tried = passage(&strangers);
@@ -400,8 +378,6 @@ impl Ground<'_> {
                     lets_in |= !allowed.is_empty() && !passage(&allowed).passed.is_empty();
                 } else if tried.certain().is_empty() {
                     doubt.get_or_insert(format!("it depends on {}", tried.doubts.join(", ")));
-                } else if self.legacy {
-                    doubt.get_or_insert("there are rules of iptables-legacy, which are not read".to_owned());
                 } else {
                     return Verdict::Open(open_words(&tried, &strangers, interface, v6));
                 }
@@ -441,7 +417,7 @@ mod tests {
     use super::*;
     use crate::catalog::parameters::Protocol;
     use crate::facts::State;
-    use crate::firewall::rules::{Backend, Base, Chain, Condition, Family, Field, Hook, Rule, Table, Verdict as Say};
+    use crate::firewall::rules::{Base, Chain, Condition, Family, Field, Hook, Rule, Table, Verdict as Say};
     use std::collections::BTreeMap;
 
     fn rule(steps: Vec<Step>) -> Rule {
@@ -480,8 +456,6 @@ mod tests {
             interfaces: vec![outward.clone()],
             outside: vec![&outward],
             intent: Intent { allow4: vec!["172.20.0.0/16".parse().unwrap()], ..Intent::default() },
-            legacy: false,
-            legacy_nat: [false; 2],
             on_host_network: true,
             listening: None,
             forwarding: [Some(true), Some(true)],
@@ -495,8 +469,7 @@ mod tests {
         Step::When(Condition::within(Field::Source, [(low, high)], false))
     }
 
-    /// Seen failing: without taking `allow` from the strangers "allowed" is "open"; without `certain` a doubt is "open";
-    /// without the question for legacy rules that one is "open".
+    /// Seen failing: without taking `allow` from the strangers "allowed" is "open"; without `certain` a doubt is "open".
     #[test]
     fn one_port_is_open_kept_or_not_known() {
         let accept = || Step::Verdict(Say::Accept);
@@ -509,9 +482,6 @@ mod tests {
         assert!(matches!(&wider, Verdict::Open(by) if by.contains("from 172.21.0.0/16 at eth0")), "{wider:?}");
         let strange = vec![rule(vec![Step::When(Condition::Other("a moon phase".into())), accept()])];
         assert!(matches!(verdict(true, strange, |_| ()), Verdict::Unknown(why) if why.contains("a moon phase")));
-        let legacy = verdict(false, vec![], |ground| ground.legacy = true);
-        assert!(matches!(&legacy, Verdict::Unknown(why) if why.contains("iptables-legacy")), "{legacy:?}");
-        assert!(matches!(verdict(true, vec![], |ground| ground.legacy = true), Verdict::Kept { .. }));
         let alone = verdict(false, vec![], |ground| ground.outside.clear());
         assert!(matches!(&alone, Verdict::Kept { by, .. } if by.contains("no interface")), "{alone:?}");
     }
@@ -531,7 +501,7 @@ mod tests {
         let open = || Some((Verdict::Open("from everybody".into()), false));
         let kept = |allowed| Some((Verdict::Kept { allowed, by: "a rule".into() }, false));
         let unknown = || Some((Verdict::Unknown("it depends".into()), false));
-        let word = |v4, v6| match worst([("IPv4", v4), ("IPv6", v6)]).state {
+        let word = |v4, v6| match worst([("IPv4", v4), ("IPv6", v6)], SOURCE).state {
             State::Known(Value::Text(word)) => word,
             State::Absent(_) => "absent".into(),
             State::Unknown { error, .. } => error,
@@ -543,7 +513,7 @@ mod tests {
         assert_eq!(word(kept(true), kept(false)), "allowed");
         assert_eq!(word(kept(false), None), "closed");
         assert_eq!(word(None, None), "absent");
-        let both = worst([("IPv4", kept(false)), ("IPv6", kept(false))]);
+        let both = worst([("IPv4", kept(false)), ("IPv6", kept(false))], SOURCE);
         assert_eq!(both.note.as_deref(), Some("IPv4 and IPv6 closed: a rule"));
     }
 
@@ -552,19 +522,15 @@ mod tests {
     fn docker_user_is_dead_when_it_says_something_and_nothing_leads_there() {
         let drop = vec![rule(vec![Step::Verdict(Say::Drop)])];
         let back = vec![rule(vec![Step::Count { packets: 1, bytes: 1 }, Step::Verdict(Say::Return)])];
-        let of = |user: &Vec<Rule>, forward: Vec<Rule>, legacy: &[&str]| {
+        let of = |user: &Vec<Rule>, forward: Vec<Rule>| {
             let chains = [("FORWARD", Some(base(Hook::Forward, false)), forward), ("DOCKER-USER", None, user.clone())];
-            let legacy = Ok([legacy.iter().map(|word| (*word).to_owned()).collect(), BTreeSet::new()]);
-            docker_user_dead(&Ruleset { tables: vec![table("filter", &chains)] }, &legacy).value().cloned()
+            docker_user_dead(&Ruleset { tables: vec![table("filter", &chains)] }).value().cloned()
         };
         let jump = || vec![rule(vec![Step::Verdict(Say::Jump("DOCKER-USER".into()))])];
-        assert_eq!(of(&drop, vec![], &[]), Some(Value::Bool(true)));
-        assert_eq!(of(&drop, jump(), &[]), Some(Value::Bool(false)));
-        assert_eq!(of(&back, vec![], &[]), Some(Value::Bool(false)));
-        let none = Ruleset::default();
-        let legacy = [["filter".to_owned()].into(), BTreeSet::new()];
-        assert!(matches!(docker_user_dead(&none, &Ok(legacy)).state, State::Unknown { .. }));
-        assert!(matches!(docker_user_dead(&none, &Err("no".into())).state, State::Unknown { .. }));
+        assert_eq!(of(&drop, vec![]), Some(Value::Bool(true)));
+        assert_eq!(of(&drop, jump()), Some(Value::Bool(false)));
+        assert_eq!(of(&back, vec![]), Some(Value::Bool(false)));
+        assert_eq!(docker_user_dead(&Ruleset::default()).value(), Some(&Value::Bool(false)));
     }
 
     /// Seen failing with the second file left out of `LEGACY`.

@@ -23,6 +23,9 @@ pub(crate) fn live(kind: Kind, guards: &[Guard]) {
     controls_are_open(&before);
     the_manager_alone_does_not_close_it(kind.manager, &before);
     record(kind, Guard::None, "", &before);
+    if kind.iptables == Iptables::Legacy {
+        world.agrees(&kind.to_string(), &before);
+    }
     for guard in guards {
         match guard {
             Guard::Preflight => own::live(&mut world, &before),
@@ -55,6 +58,9 @@ fn cell(world: &mut World, guard: Guard, before: &Seen) {
     let after = world.look();
     the_guard_closes_it(&what, &after, before);
     record(world.kind, guard, "", &after);
+    if world.kind.iptables == Iptables::Legacy {
+        world.agrees(&what, &after);
+    }
 
     world.take_away(guard);
     let again = world.look();

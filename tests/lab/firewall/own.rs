@@ -24,7 +24,7 @@ const LIAR: &str = "172.20.0.77/32";
 const CUT_PEERS: &str = "firewall.cut-peers";
 
 /// Each finding by its id: the result, what was observed, the notes.
-type Findings = BTreeMap<String, [String; 3]>;
+pub(crate) type Findings = BTreeMap<String, [String; 3]>;
 
 #[derive(Debug)]
 struct Ran {
@@ -230,7 +230,7 @@ impl World {
     }
 
     /// `firewall.exposure` says of each port and family what a connection from outside does.
-    fn agrees(&self, what: &str, seen: &Seen) -> Findings {
+    pub(crate) fn agrees(&self, what: &str, seen: &Seen) -> Findings {
         let findings = self.findings();
         let mut open_over_ipv6_only = false;
         for port in PORTS {
@@ -290,9 +290,8 @@ impl World {
         self.engine.docker(&["rm", "-f", "late"]);
     }
 
-    /// Another bridge for the cluster, with the same subnet, is nothing to the guard: `check`, the plan and `verify` agree.
-    /// Seen failing while the guard knew the bridge by its name: the cluster was cut, `check` said that the guard differs,
-    /// and `verify` was content.
+    /// Another bridge for the cluster, with the same subnet, is nothing to the guard: `check`, the plan and `verify` agree. A
+    /// guard that knows the bridge by its name differs here, and `verify` does not say so.
     fn survives_another_bridge(&mut self, what: &str, after: &Seen) {
         self.make_network_anew(CLUSTER_NETWORK);
         let seen = self.look();

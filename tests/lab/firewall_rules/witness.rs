@@ -101,7 +101,6 @@ impl Read {
             sources,
             prediction: None,
             forwarding: Some(self.forwards),
-            unread_nat: false,
         })
     }
 }

@@ -573,7 +573,7 @@ impl<'a> Walk<'a> {
                     push(&mut fate.accepted, Flow { by: Some(by.clone()), ..flow });
                 }
             }
-            Verdict::Drop => {
+            Verdict::Drop | Verdict::Reject => {
                 let by = reference(table, chain, rule);
                 for flow in flows {
                     self.stop(flow, &by);

@@ -175,8 +175,9 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Accept,
-    /// Dropped or rejected.
     Drop,
+    /// Dropped with an answer.
+    Reject,
     /// On with the next rule.
     Continue,
     Return,

@@ -83,3 +83,23 @@ fn a_table_that_could_not_be_put_back_is_not_taken_away() {
     assert_eq!(place.run(&["rollback"]).code, 0);
     assert_eq!(place.shell("nft list ruleset"), theirs);
 }
+
+/// A table that belongs to a program which runs: only that may change it. Seen failing without the look in
+/// `NftGuard::stage`: "Operation not permitted", and nothing of whom to ask.
+#[test]
+fn a_table_that_belongs_to_a_program_is_told() {
+    let place = Place::new();
+    let (piped, null) = (std::process::Stdio::piped(), std::process::Stdio::null());
+    let mut nft = place.command("nft").arg("-i").stdin(piped).stdout(null).spawn().unwrap();
+    let mut stdin = nft.stdin.take().unwrap();
+    stdin.write_all(b"add table inet preflight { flags owner; }\n").unwrap();
+    place.shell("for i in {1..100}; do nft list table inet preflight && exit; sleep 0.05; done; exit 1");
+    let plan = place.run(&[&GUARD[..], &["--format", "json"]].concat()).json();
+    let before = plan["changes"][0]["before"].as_str().unwrap().to_owned();
+    assert!(before.contains("is somebody else's"), "{before}");
+    let applied = apply(&place);
+    assert_eq!(applied.code, 4, "{applied:?}");
+    assert!(applied.stdout.contains("belongs to a program that runs"), "{applied:?}");
+    drop(stdin);
+    nft.wait().unwrap();
+}

@@ -80,7 +80,21 @@ impl<'a> ManagedFile<'a> {
     }
 
     fn failed(&self, source: FileError) -> KnobError {
+        let source = match self.masked_unit() {
+            Some(unit) => {
+                let reason = format!("the unit is masked; `systemctl unmask {unit}` takes that away");
+                FileError { source: io::Error::other(reason), ..source }
+            }
+            None => source,
+        };
         KnobError::File { target: self.target.clone(), source }
+    }
+
+    /// A unit that leads to nothing, so that systemd never starts it.
+    fn masked_unit(&self) -> Option<&str> {
+        let unit = self.path.file_name()?.to_str().filter(|name| name.ends_with(".service"))?;
+        let leads_to = self.tree.read_link(&self.path).ok()??;
+        (leads_to == "/dev/null").then_some(unit)
     }
 
     fn other(&self, action: &'static str, reason: &str) -> KnobError {
@@ -291,6 +305,17 @@ mod tests {
         std::fs::write(root.path().join("etc/docker/daemon.json"), "{}").unwrap();
         let tree = Tree::open(root.path()).unwrap();
         (root, tree)
+    }
+
+    /// Seen failing without the look: "a symbolic link is on the way", and no word of what to do.
+    #[test]
+    fn a_masked_unit_is_told_with_what_unmasks_it() {
+        let (root, tree) = root();
+        let unit = "/etc/systemd/system/preflight-guard.service";
+        std::os::unix::fs::symlink("/dev/null", root.path().join(&unit[1..])).unwrap();
+        let knob = ManagedFile::new(&tree, unit).unwrap();
+        let error = knob.read().unwrap_err().to_string();
+        assert!(error.contains("`systemctl unmask preflight-guard.service`"), "{error}");
     }
 
     fn names(tree: &Tree, folder: &str) -> Vec<String> {

@@ -87,6 +87,11 @@ impl Knob for NftGuard<'_> {
     /// this name, and what could not be put back is not taken away.
     fn stage(&self, _: &TxId, after: &str) -> Result<(), KnobError> {
         if let Some(before) = self.read()?.value {
+            if guard::is_owned(&before) {
+                let next = "`nft list table inet preflight` names it: stop it, and try again";
+                let reason = format!("the table {TABLE} belongs to a program that runs, and only that may change it");
+                return Err(self.unavailable(format!("{reason}; {next}")));
+            }
             let restorable = self.validate(&before).and_then(|()| self.load(&before, true));
             restorable.map_err(|error| {
                 let reason = format!("the table {TABLE} that is there could not be put back by a rollback ({error})");

@@ -169,6 +169,8 @@ fn a_guard_that_nothing_leads_to_is_none_as_written() {
         Found::Changed,
         "an accept is no guard's"
     );
+    let reject = |table: &mut Table| table.chains.get_mut(RESTRICT).unwrap().rules = vec![verdict(Verdict::Reject)];
+    assert_eq!(read(&reject), Found::Changed);
     assert_eq!(read(&|table| table.chains.clear()), Found::None);
 }
 

@@ -84,9 +84,14 @@ impl Planner<'_> {
     /// Whether the guard is there, or planned.
     fn guard_live(&mut self, wish: &Wish, guard: &Guard, writer: Writer) -> bool {
         let text = writer.text(guard);
-        let before = match self.ground.facts.get("firewall.guard", Layer::Live).map(|fact| &fact.state) {
+        let fact = self.ground.facts.get("firewall.guard", Layer::Live);
+        let before = match fact.map(|fact| &fact.state) {
             Some(State::Known(Value::Text(found))) if *found == text => return true,
             Some(State::Known(Value::Text(found))) if found == "none" => None,
+            // What is there in words, where it is none of ours.
+            Some(State::Known(Value::Text(found))) if *found == writer.changed() => {
+                Some(fact.and_then(|fact| fact.note.clone()).unwrap_or_else(|| found.clone()))
+            }
             Some(State::Known(Value::Text(found))) => Some(found.clone()),
             Some(State::Unknown { error, .. }) => {
                 let reason = format!("the rules of the kernel cannot be read: {error}");

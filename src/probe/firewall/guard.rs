@@ -1,5 +1,7 @@
 //! The guard that the kernel has, whoever wrote it, and the one of the next boot.
 
+use std::path::Path;
+
 use crate::facts::derived::firewall_guard::SEVERAL;
 use crate::facts::{Fact, Value};
 use crate::firewall::boot;
@@ -32,6 +34,9 @@ pub(super) fn live(rules: &Ruleset) -> Fact {
         [] => text("none".to_owned()),
         [(_, Some(guard))] => text(guard.clone()),
         [(writer, None)] => text(writer.changed()).note(match writer {
+            Writer::Nft if table(rules).is_some_and(Guard::is_of_another) => {
+                format!("the table {} is somebody else's: it has none of preflight's chains", guard::TABLE)
+            }
             Writer::Nft => format!("the table {} is not as preflight writes it", guard::TABLE),
             Writer::Iptables(variant) => {
                 format!("the chain {} of {} is not as preflight writes it", iptables::CHAIN, variant.name())
@@ -59,6 +64,10 @@ fn boot_text(host: &Host) -> Result<Fact, ReadError> {
         service = service.or(Some(host.read_optional(link)?.unwrap_or_default()));
     }
     let writer = service.as_deref().map_or(Some(Writer::Nft), boot::loaded_by);
+    if host.link_target(boot::UNIT).is_some_and(|target| target == Path::new("/dev/null")) {
+        let note = "its service is masked, so that nothing starts it: `systemctl unmask preflight-guard`";
+        return Ok(Fact::known(Value::Text("none".into()), boot::UNIT).note(note));
+    }
     let none = |source: &str| Fact::known(Value::Text("none".into()), source);
     let Some(writer) = writer else {
         return Ok(none(links[0]).note("its service is not as preflight writes it"));
@@ -141,6 +150,11 @@ mod tests {
         let idle = text.replace("ExecStart=/usr/sbin/nft -f", "ExecStart=/usr/sbin/nft -c -f");
         assert_eq!(told(|at| std::fs::write(at(unit), idle).unwrap()), known("none"));
         assert_eq!(told(|at| std::fs::remove_file(at(links[0])).unwrap()), known("none"));
+        let masked = |at: &dyn Fn(&str) -> std::path::PathBuf| {
+            std::fs::remove_file(at(unit)).unwrap();
+            std::os::unix::fs::symlink("/dev/null", at(unit)).unwrap();
+        };
+        assert_eq!(told(masked), known("none"));
         assert_eq!(told(|at| std::fs::write(at(boot::FILE), "flush ruleset\n").unwrap()), known("changed"));
         let never = "/etc/systemd/system/preflight-guard.service.d/x.conf";
         let dropped_in = told(|at| std::fs::write(at(never), "[Unit]\nConditionPathExists=/nope\n").unwrap());

@@ -49,7 +49,7 @@ pub fn conditions(name: &str, revision: u32, information: &[u8], v6: Option<bool
 pub fn target(name: &str, revision: u32, information: &[u8], v6: Option<bool>) -> Vec<Step> {
     let info = Information(information);
     let read = match (name, revision) {
-        ("REJECT", _) => Some(Step::Verdict(Verdict::Drop)),
+        ("REJECT", _) => Some(Step::Verdict(Verdict::Reject)),
         ("MASQUERADE" | "SNAT", _) => Some(Step::Snat),
         ("DNAT", _) => dnat(&info, revision, v6),
         ("REDIRECT", _) => redirect(&info, v6),

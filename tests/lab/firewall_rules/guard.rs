@@ -150,6 +150,7 @@ fn a_guard_that_somebody_changed_is_not_read_as_ours() {
         ("ip saddr @allow4 accept", "ip saddr @allow4 tcp dport 6379 accept"),
         ("ip6 saddr @allow6 accept", "ip6 saddr @allow6 drop"),
         ("\t\tcounter drop", "\t\tcounter accept"),
+        ("\t\tcounter drop", "\t\tcounter reject"),
         ("\t\tcounter drop", "\t\tlimit rate 1/second counter drop"),
         ("\t\tcounter drop", "\t\tip saddr 10.0.0.1 drop"),
         ("\t\tcounter drop\n", "\t\tip saddr 10.0.0.1 accept\n\t\tcounter drop\n"),

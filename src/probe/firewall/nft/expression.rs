@@ -75,7 +75,7 @@ impl<'a> Translator<'a> {
                 self.steps.push(Step::Dnat { to: Target::Host, port });
             }
             "masq" => self.steps.push(Step::Snat),
-            "reject" => self.steps.push(Step::Verdict(Verdict::Drop)),
+            "reject" => self.steps.push(Step::Verdict(Verdict::Reject)),
             "queue" => self.steps.push(Step::Verdict(Verdict::Elsewhere("a queue to a program"))),
             "notrack" => self.steps.push(Step::NoTrack),
             "counter" => {

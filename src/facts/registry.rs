@@ -80,6 +80,7 @@ pub const FACTS: &[Spec] = facts! {
     "port.in-use.*" Bool Live "whether anybody holds the port, the workload or somebody who cannot be seen included; the note says who" "bind(2), sock_diag(7), /proc/PID/fd, GET /containers/json";
 
     "firewall.exposure.*" Text Live "who gets through to a port of the workload, over both families and from every interface that leads outside: `open` (strangers do), `allowed` (only those in `allow`), `closed`; where no container publishes it yet, as Docker would" "nf_tables (nfnetlink), x_tables (getsockopt), rtnetlink(7), GET /containers/json";
+    "firewall.other-ports" Set Live "`tcp/7379 of NAME, to tcp/6379: WHY`: ports that Docker publishes, that are none of the profile's and lead to where one of these leads, and that strangers get through to" "GET /containers/json, nf_tables (nfnetlink), x_tables (getsockopt), rtnetlink(7)";
     "firewall.ipv6-parity" Bool Live "no port of the workload is open over IPv6 that is kept closed over IPv4" "nf_tables (nfnetlink), x_tables (getsockopt)";
     "firewall.guard" Text Live "what of preflight keeps strangers from the workload's ports, as text: a table of nftables, or chains of iptables; `none`, `changed` when somebody edited it, `several` when more than one program left one" "nf_tables (nfnetlink), x_tables (getsockopt), /etc/preflight/guard.nft, guard.v4, guard.v6";
     "firewall.guard-dropped" Int Live "packets that the guard dropped since it was loaded" "nf_tables (nfnetlink), x_tables (getsockopt)";

@@ -13,6 +13,8 @@ pub struct Published {
     pub address: Option<IpAddr>,
     pub port: u16,
     pub protocol: Protocol,
+    /// The port of the container that it leads to.
+    pub inside: u16,
 }
 
 /// One running container.

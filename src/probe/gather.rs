@@ -145,7 +145,9 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
         }
     }
     // Who is a stranger depends on Docker's networks where `allow` names them.
-    if ids.iter().any(|id| id.starts_with("firewall.exposure.") || id == "firewall.ipv6-parity") {
+    if ids.iter().any(|id| {
+        id.starts_with("firewall.exposure.") || matches!(&**id, "firewall.ipv6-parity" | "firewall.other-ports")
+    }) {
         ids.insert(docker::NETWORKS.to_owned());
     }
     Want::new(ids)

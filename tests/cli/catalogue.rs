@@ -110,6 +110,7 @@ fn the_ids_of_the_catalogue() {
     port.free blocker
     port.ephemeral-overlap recommended
     firewall.exposure blocker
+    firewall.other-ports blocker
     firewall.guard recommended
     firewall.persistence required
     firewall.ipv6-parity required

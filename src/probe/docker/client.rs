@@ -163,7 +163,8 @@ pub fn listed(summary: ContainerSummary) -> Container {
         };
         inside.insert((protocol, port.private_port));
         let address = port.ip.and_then(|ip| ip.parse().ok());
-        Some(Published { address, port: port.public_port.filter(|port| *port != 0)?, protocol })
+        let inside = port.private_port;
+        Some(Published { address, port: port.public_port.filter(|port| *port != 0)?, protocol, inside })
     });
     let published = ports.collect();
     let attached = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();

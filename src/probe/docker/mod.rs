@@ -112,6 +112,7 @@ impl Request {
             || cx.want.has(OUTSIDE)
             || cx.want.any("port.state.")
             || cx.want.any("firewall.exposure.")
+            || cx.want.has("firewall.other-ports")
             || cx.want.family("sysctl.").any(|name| name.starts_with("net.") && network(name));
         Self {
             host: cx.host.clone(),

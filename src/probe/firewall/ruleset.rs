@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{entries, guard, interfaces, legacy, listeners, nft};
 use crate::catalog::parameters::Port;
 use crate::facts::derived::firewall_guard::NO_NETWORKS_HELP;
-use crate::facts::{Fact, Facts, Layer, Value};
+use crate::facts::{Fact, Facts, Layer, State, Value};
 use crate::firewall::evaluate::{self, Passage, Prediction, Question};
 use crate::firewall::intent::Intent;
 use crate::firewall::packet::{Interface, Way};
@@ -17,11 +17,12 @@ use crate::firewall::rules::{Backend, Ruleset, Step};
 use crate::host::sock_diag::Entry;
 use crate::host::{Host, describe, nfnetlink, rtnetlink};
 use crate::probe::Context;
-use crate::probe::containers::Containers;
+use crate::probe::containers::{Container, Containers};
 
 const EXPOSURE: &str = "firewall.exposure.";
 const GUARD: &str = "firewall.guard";
 const DROPPED: &str = "firewall.guard-dropped";
+const OTHERS: &str = "firewall.other-ports";
 const PARITY: &str = "firewall.ipv6-parity";
 const DEAD: &str = "firewall.docker-user-dead";
 const BACKENDS: &str = "firewall.backends";
@@ -44,7 +45,7 @@ const FIRST_CONTAINER: [IpAddr; 2] = [
 /// Everything about the firewall that the rules tell. Docker has answered by now.
 pub fn conclude(cx: &Context<'_>, containers: &Containers, facts: &mut Facts) {
     let singles: Vec<&str> =
-        [GUARD, DROPPED, PARITY, DEAD, BACKENDS].into_iter().filter(|id| cx.want.has(id)).collect();
+        [GUARD, DROPPED, OTHERS, PARITY, DEAD, BACKENDS].into_iter().filter(|id| cx.want.has(id)).collect();
     if singles.is_empty() && !cx.want.any(EXPOSURE) {
         return;
     }
@@ -84,7 +85,7 @@ pub fn conclude(cx: &Context<'_>, containers: &Containers, facts: &mut Facts) {
     live(GUARD, &|| of(guard::live));
     live(DROPPED, &|| of(guard::dropped));
     live(DEAD, &|| of(docker_user_dead));
-    if cx.want.any(EXPOSURE) || cx.want.has(PARITY) {
+    if cx.want.any(EXPOSURE) || cx.want.has(PARITY) || cx.want.has(OTHERS) {
         exposures(cx, containers, &all, facts);
     }
 }
@@ -170,6 +171,9 @@ enum Verdict {
     Unknown(String),
 }
 
+/// A verdict, and whether it is of a container that does not run yet; `None` where the port is not published over the family.
+type Judged = Option<(Verdict, bool)>;
+
 /// Everything that the ports have in common.
 struct Ground<'a> {
     rules: &'a Ruleset,
@@ -199,8 +203,8 @@ fn exposures(cx: &Context<'_>, containers: &Containers, rules: &Result<Ruleset, 
             for port in cx.want.family(EXPOSURE) {
                 facts.live(format!("{EXPOSURE}{port}"), fact.clone());
             }
-            if cx.want.has(PARITY) {
-                facts.live(PARITY, fact);
+            for id in [PARITY, OTHERS].into_iter().filter(|id| cx.want.has(id)) {
+                facts.live(id, fact.clone());
             }
             return;
         }
@@ -236,16 +240,86 @@ fn exposures(cx: &Context<'_>, containers: &Containers, rules: &Result<Ruleset, 
     }
     if cx.want.has(PARITY) {
         let fact = match (more_open, doubts) {
-            (Some(note), _) => Fact::known(Value::Bool(false), source).note(note),
-            (None, Some(why)) => Fact::unknown(why, None, source),
-            (None, None) => Fact::known(Value::Bool(true), source),
+            (Some(note), _) => Fact::known(Value::Bool(false), &*source).note(note),
+            (None, Some(why)) => Fact::unknown(why, None, &*source),
+            (None, None) => Fact::known(Value::Bool(true), &*source),
         };
         facts.live(PARITY, fact.took(started.elapsed()));
+    }
+    if cx.want.has(OTHERS) {
+        let asked = |port: &Port| [false, true].map(|v6| ground.port(cx, containers, port, v6));
+        let fact = match containers {
+            Containers::Unknown(why) => Fact::unknown(why.clone(), None, "GET /containers/json"),
+            Containers::Known(list) => open_beside(&others(cx, list), &asked, &source),
+        };
+        facts.live(OTHERS, fact.took(started.elapsed()));
+    }
+}
+
+/// Another way to a port of the workload.
+#[derive(Debug, PartialEq, Eq)]
+struct Other {
+    port: Port,
+    container: String,
+    inside: u16,
+}
+
+/// Published ports that are none of the profile's and lead to a container's port that one of these leads to too, or that is
+/// the workload's by its number.
+fn others(cx: &Context<'_>, containers: &[Container]) -> Vec<Other> {
+    let images = cx.parameters.list("workload_images");
+    let is_known = |port, protocol| cx.parameters.ports().any(|it| (it.port, it.protocol) == (port, protocol));
+    let mut found: Vec<Other> = Vec::new();
+    for container in containers {
+        let behind: BTreeSet<_> = container
+            .published
+            .iter()
+            .filter(|it| is_known(it.port, it.protocol))
+            .map(|it| (it.protocol, it.inside))
+            .collect();
+        let is_workload = container.is_workload(images);
+        for it in container.published.iter().filter(|it| !is_known(it.port, it.protocol)) {
+            let leads_there =
+                behind.contains(&(it.protocol, it.inside)) || (is_workload && is_known(it.inside, it.protocol));
+            let port = Port { name: "other".into(), port: it.port, protocol: it.protocol, publish: true };
+            let other = Other { port, container: container.name.clone(), inside: it.inside };
+            // Once for each address.
+            if leads_there && !found.contains(&other) {
+                found.push(other);
+            }
+        }
+    }
+    found
+}
+
+/// Those of them that strangers get through to.
+fn open_beside(others: &[Other], asked: &dyn Fn(&Port) -> [Judged; 2], source: &str) -> Fact {
+    let (mut open, mut unknown, mut kept) = (BTreeSet::new(), None, Vec::new());
+    for Other { port, container, inside } in others {
+        let name = port.protocol.name();
+        let words = format!("{name}/{} of {container}, to {name}/{inside}", port.port);
+        let fact = worst(["IPv4", "IPv6"].into_iter().zip(asked(port)), source);
+        match &fact.state {
+            State::Known(Value::Text(word)) if word == "open" => {
+                open.insert(format!("{words}: {}", fact.note.unwrap_or_default()));
+            }
+            State::Unknown { error, .. } => {
+                unknown.get_or_insert(format!("{words}: {error}"));
+            }
+            _ => kept.push(words),
+        }
+    }
+    match unknown {
+        Some(why) if open.is_empty() => Fact::unknown(why, Some("look at the rules that are named"), source),
+        _ if open.is_empty() && !kept.is_empty() => {
+            Fact::known(Value::Set(open), source).note(format!("strangers do not get through to {}", kept.join("; ")))
+        }
+        _ => Fact::known(Value::Set(open), source),
     }
 }
 
 /// Both families in one word; a family that is not published does not count.
-fn worst(families: [(&str, Option<(Verdict, bool)>); 2], source: &str) -> Fact {
+fn worst<'a>(families: impl IntoIterator<Item = (&'a str, Judged)>, source: &str) -> Fact {
     let mut notes: Vec<(String, String)> = Vec::new();
     let (mut open, mut unknown, mut allowed, mut any) = (false, None, false, false);
     let mut predicted = "";
@@ -288,9 +362,8 @@ fn worst(families: [(&str, Option<(Verdict, bool)>); 2], source: &str) -> Fact {
 }
 
 impl Ground<'_> {
-    /// The verdict on one port over one family, and whether it is of a container that does not run yet. `None` when the
-    /// port is not published over that family.
-    fn port(&self, cx: &Context<'_>, containers: &Containers, port: &Port, v6: bool) -> Option<(Verdict, bool)> {
+    /// The verdict on one port over one family.
+    fn port(&self, cx: &Context<'_>, containers: &Containers, port: &Port, v6: bool) -> Judged {
         let published: Option<Vec<IpAddr>> = match containers {
             Containers::Known(list) => {
                 let of_port = list.iter().flat_map(|container| &container.published);
@@ -415,8 +488,7 @@ fn open_words(passage: &Passage, strangers: &Ranges, interface: &Interface, v6: 
 #[expect(clippy::disallowed_methods, reason = "the tests build the files they read")]
 mod tests {
     use super::*;
-    use crate::catalog::parameters::Protocol;
-    use crate::facts::State;
+    use crate::catalog::parameters::{Protocol, Setting};
     use crate::firewall::rules::{Base, Chain, Condition, Family, Field, Hook, Rule, Table, Verdict as Say};
     use std::collections::BTreeMap;
 
@@ -493,6 +565,66 @@ mod tests {
         let helper = Step::When(Condition::equals(Field::CtStatus, 1 << 10, false));
         let doubt = verdict(false, vec![rule(vec![helper, Step::Verdict(Say::Drop)])], |_| ());
         assert!(matches!(&doubt, Verdict::Unknown(why) if why.contains("inet filter, chain input")), "{doubt:?}");
+    }
+
+    /// Seen failing with every published port of a container taken, and with the images alone asked.
+    #[test]
+    fn a_second_way_to_the_workload_is_named() {
+        use crate::probe::containers::Published;
+        let published = |port, inside| Published { address: None, port, protocol: Protocol::Tcp, inside };
+        let container = |name: &str, image: &str, published: &[Published]| Container {
+            name: name.into(),
+            image: image.into(),
+            published: published.to_vec(),
+            ..Container::default()
+        };
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at_root(root.path());
+        let want = crate::probe::Want::new(std::iter::empty());
+        let mut parameters = crate::catalog::parameters::Parameters::default();
+        let port = |port| Port { name: "redis".into(), port, protocol: Protocol::Tcp, publish: true };
+        parameters.insert("ports", Setting::Ports(vec![port(6379), port(6380)]));
+        parameters.insert("workload_images", Setting::List(vec!["redis".into()]));
+        let os = crate::catalog::library::os_profile("debian", &[]);
+        let cx = Context::new(&host, &want, &parameters, os);
+        let found = others(
+            &cx,
+            &[
+                container("one", "redis:7", &[published(6379, 6379), published(7379, 6379), published(7379, 6379)]),
+                container("two", "redis:7", &[published(6380, 7000), published(7380, 7000), published(8080, 80)]),
+                container("three", "mine:1", &[published(16379, 6379)]),
+                container("four", "redis:7", &[published(16380, 6379)]),
+            ],
+        );
+        let found: Vec<_> = found.iter().map(|it| (it.port.port, &*it.container, it.inside)).collect();
+        assert_eq!(found, [(7379, "one", 6379), (7380, "two", 7000), (16380, "four", 6379)]);
+    }
+
+    /// What is not known is no pass. Seen failing with the unknown left out.
+    #[test]
+    fn a_second_way_counts_when_strangers_get_through() {
+        let other = |port| Other {
+            port: Port { name: "other".into(), port, protocol: Protocol::Tcp, publish: true },
+            container: "one".into(),
+            inside: 6379,
+        };
+        let asked = |port: &Port| {
+            let verdict = match port.port {
+                1 => Verdict::Open("from everybody".into()),
+                2 => Verdict::Unknown("it depends".into()),
+                _ => Verdict::Kept { allowed: true, by: "a rule".into() },
+            };
+            [Some((verdict, false)), None]
+        };
+        let say = |ports: &[u16]| {
+            open_beside(&ports.iter().map(|port| other(*port)).collect::<Vec<_>>(), &asked, SOURCE).state
+        };
+        let set = |words: &[&str]| State::Known(Value::Set(words.iter().map(|word| (*word).to_owned()).collect()));
+        let open = "tcp/1 of one, to tcp/6379: IPv4 open: from everybody";
+        assert_eq!(say(&[]), set(&[]));
+        assert_eq!(say(&[3]), set(&[]));
+        assert_eq!(say(&[1, 2, 3]), set(&[open]));
+        assert!(matches!(say(&[2, 3]), State::Unknown { error, .. } if error.contains("tcp/2 of one")));
     }
 
     /// Seen failing with `allowed` in front of `unknown`, and with one family left out.

@@ -62,7 +62,7 @@ fn published(name: &str, image: &str, address: Option<&str>, port: u16, protocol
         id: "ab".repeat(32),
         name: name.into(),
         image: image.into(),
-        published: vec![Published { address: address.map(|text| text.parse().unwrap()), port, protocol }],
+        published: vec![Published { address: address.map(|text| text.parse().unwrap()), port, protocol, inside: port }],
         ..Container::default()
     }])
 }

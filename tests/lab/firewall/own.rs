@@ -262,6 +262,10 @@ impl World {
             }
             open_over_ipv6_only |= strangers == [false, true];
         }
+        // The port of comparison is open at all times, and leads to one of the cluster; 7380 leads to somebody else's.
+        let [result, observed, _] = &findings["firewall.other-ports"];
+        assert!(result == "fail" && observed.contains("tcp/7379 of node-1, to tcp/6379: "), "{what}: {observed}");
+        assert!(!observed.contains("7380"), "{what}: {observed}");
         assert_eq!(findings["firewall.ipv6-parity"][0] == "fail", open_over_ipv6_only, "{what}: {findings:?}");
         findings
     }

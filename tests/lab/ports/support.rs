@@ -205,8 +205,9 @@ pub(crate) fn unknown(fact: &Fact) -> (String, String) {
 
 pub(crate) fn container(name: &str, image: &str, port: u16) -> Containers {
     let addresses = BOTH.iter().map(|address| address.parse().unwrap());
-    let published =
-        addresses.map(|address| Published { address: Some(address), port, protocol: Protocol::Tcp }).collect();
+    let published = addresses
+        .map(|address| Published { address: Some(address), port, protocol: Protocol::Tcp, inside: port })
+        .collect();
     Containers::Known(vec![Container {
         id: "ab".repeat(32),
         name: name.into(),

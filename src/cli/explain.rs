@@ -1,9 +1,7 @@
 //! `preflight explain ID`: what a check asks, why, and how to mend it.
 
-use std::io::Write as _;
-
 use super::args::ExplainArgs;
-use super::{ExitCode, Stop, source};
+use super::{ExitCode, Stop, show, source};
 use crate::catalog::check::Check;
 use crate::catalog::diagnostic::suggest;
 use crate::catalog::predicate::{Literal, Predicate, Term};
@@ -24,9 +22,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<ExitCode, Stop> {
             near.map_or_else(|| "`preflight list checks` shows all".into(), |near| format!("did you mean `{near}`?"));
         return Err(Stop::usage(format!("profile {} has no check `{}`\nhint: {hint}", catalogue.name, args.id)));
     };
-    let mut out = anstream::stdout().lock();
-    write!(out, "{}", escape::lines(&text(check)))?;
-    out.flush()?;
+    show::deliver(escape::lines(&text(check)).as_bytes())?;
     Ok(ExitCode::Success)
 }
 
@@ -69,8 +65,7 @@ fn text(check: &Check) -> String {
     field("Fix", &check.fix);
     field("Costs", check.impact.as_deref().unwrap_or_default());
     if let Some(tune) = &check.tune {
-        let accept =
-            tune.accept.as_ref().map(|accept| format!(", {} is left alone", words(accept))).unwrap_or_default();
+        let accept = tune.accept.as_ref().map(|accept| format!("; left alone: {}", words(accept))).unwrap_or_default();
         field("Tunes to", &format!("{}{accept}", term(&tune.to)));
     }
     field("Sources", &check.sources.join("; "));

@@ -1,10 +1,8 @@
 //! `preflight facts`: what was read, as a snapshot that can be judged elsewhere.
 
-use std::io::Write as _;
-
 use super::args::FactsArgs;
 use super::select::Selection;
-use super::{ExitCode, Stop, source};
+use super::{ExitCode, Stop, show, source};
 use crate::host;
 use crate::report::escape;
 
@@ -18,13 +16,9 @@ pub(super) fn run(args: &FactsArgs) -> Result<ExitCode, Stop> {
     text.push('\n');
     let text = escape::json(&text);
     if let Some(path) = source::output_file(args.output.as_deref()) {
-        host::output::write(path, text.as_bytes()).map_err(|error| {
-            Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
-        })?;
+        host::output::write(path, text.as_bytes()).map_err(|error| Stop::unwritten(path.display(), &error))?;
     } else {
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        stdout.flush()?;
+        show::deliver(text.as_bytes())?;
     }
     Ok(ExitCode::Success)
 }

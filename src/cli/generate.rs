@@ -1,34 +1,29 @@
 //! `preflight generate`: completions, man pages, JSON Schemas, reference pages.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use clap::CommandFactory as _;
 
 use super::args::{Cli, Generate, GenerateArgs, Schema};
-use super::{ExitCode, Stop, reference, source};
+use super::{ExitCode, Stop, reference, show, source};
 use crate::host::{self, Host};
 use crate::report::escape;
 
 pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode, Stop> {
-    let mut stdout = std::io::stdout().lock();
     match &args.what {
         Generate::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "preflight", &mut text);
-            stdout.write_all(&text)?;
+            show::deliver(&text)?;
         }
         Generate::Man { dir } => man(dir)?,
-        Generate::Schema { which } => {
-            writeln!(stdout, "{}", schema(*which)?)?;
-        }
+        Generate::Schema { which } => show::deliver(format!("{}\n", schema(*which)?).as_bytes())?,
         Generate::Checks { profile } => {
             let catalogue = source::catalogue(&Host::live(), profile, &[])?;
-            stdout.write_all(escape::lines(&reference::checks(&catalogue)).as_bytes())?;
+            show::deliver(escape::lines(&reference::checks(&catalogue)).as_bytes())?;
         }
-        Generate::Facts => stdout.write_all(reference::facts().as_bytes())?,
+        Generate::Facts => show::deliver(reference::facts().as_bytes())?,
     }
-    stdout.flush()?;
     Ok(ExitCode::Success)
 }
 

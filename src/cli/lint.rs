@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::args::LintArgs;
-use super::{ExitCode, Stop};
+use super::{ExitCode, Stop, show};
 use crate::catalog::diagnostic::{Diagnostics, Source};
 use crate::catalog::library::Library;
 use crate::catalog::{load, os, tree, waiver};
@@ -19,8 +19,7 @@ pub(super) fn run(args: &LintArgs) -> Result<ExitCode, Stop> {
         // Words go to stderr; losing them must not change the exit code.
         let _ = write!(stderr, "{}", diagnostics.render(true));
     }
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{} in {}", count(total), files(args.files.len()))?;
+    show::deliver(format!("{} in {}\n", count(total), files(args.files.len())).as_bytes())?;
     Ok(if total == 0 { ExitCode::Success } else { ExitCode::Refused })
 }
 

@@ -1,7 +1,7 @@
 //! `preflight list`: checks, profiles, OS profiles, knobs, facts, parameters. One line each, columns separated by tabs
 //! when piped.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use super::args::{ListArgs, Listing};
 use super::{ExitCode, Stop, explain, show, source};
@@ -23,10 +23,8 @@ pub(super) fn run(args: &ListArgs) -> Result<ExitCode, Stop> {
         Listing::Os => os_profiles(),
         Listing::Facts => facts(),
     };
-    let mut out = anstream::stdout().lock();
     let width = std::io::stdout().is_terminal().then(show::terminal_width);
-    write!(out, "{}", layout(&rows, width))?;
-    out.flush()?;
+    show::deliver(layout(&rows, width).as_bytes())?;
     Ok(ExitCode::Success)
 }
 

@@ -36,24 +36,25 @@ pub(crate) enum Stop {
     Files(crate::catalog::diagnostic::Diagnostics),
     /// A change of the host was refused, or ended badly. The code says how.
     Change(ExitCode, anyhow::Error),
+    /// What was asked for could not be written where it was to go.
+    Unwritten(anyhow::Error),
     /// Something that should work did not.
     Internal(anyhow::Error),
-    /// Whoever read the output went away. Not an error.
-    BrokenPipe,
 }
 
 impl Stop {
     pub(crate) fn usage(message: impl std::fmt::Display) -> Self {
         Self::Usage(anyhow::anyhow!("{message}"))
     }
+
+    pub(crate) fn unwritten(what: impl std::fmt::Display, error: &io::Error) -> Self {
+        Self::Unwritten(anyhow::anyhow!("cannot write {what}: {}", crate::host::describe(error)))
+    }
 }
 
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::BrokenPipe;
-        }
-        Self::Internal(anyhow::anyhow!("cannot write the output: {}", crate::host::describe(&error)))
+        Self::unwritten("the output", &error)
     }
 }
 
@@ -134,7 +135,6 @@ fn report_stop(stop: &Stop) -> ExitCode {
     let mut stderr = anstream::stderr();
     // A lost stderr must not turn into another exit code.
     match stop {
-        Stop::BrokenPipe => ExitCode::Success,
         Stop::Usage(error) => {
             let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&format!("{error:#}")));
             ExitCode::Refused
@@ -148,6 +148,10 @@ fn report_stop(stop: &Stop) -> ExitCode {
             // These name their causes themselves.
             let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&error.to_string()));
             *code
+        }
+        Stop::Unwritten(error) => {
+            let _ = writeln!(stderr, "error: {}", crate::report::escape::lines(&format!("{error:#}")));
+            ExitCode::Internal
         }
         Stop::Internal(error) => {
             let _ = writeln!(stderr, "internal error: {}", crate::report::escape::lines(&format!("{error:#}")));

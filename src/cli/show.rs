@@ -21,15 +21,31 @@ pub(super) fn write(args: &ShowArgs, reports: &[Report]) -> Result<(), Stop> {
         render(args, report, &mut bytes, is_terminal, color)?;
     }
     if let Some(path) = file {
-        return host::output::write(path, &bytes).map_err(|error| {
-            Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
-        });
+        return host::output::write(path, &bytes).map_err(|error| Stop::unwritten(path.display(), &error));
     }
-    // In one piece: line by line, a report is seventy system calls.
+    deliver(&bytes)
+}
+
+/// Prints text that may hold colours, and takes them out where none are wanted.
+pub(super) fn print(bytes: &[u8]) -> Result<(), Stop> {
+    if color_choice() != anstream::ColorChoice::Never {
+        return deliver(bytes);
+    }
+    let mut plain = anstream::StripStream::new(Vec::with_capacity(bytes.len()));
+    plain.write_all(bytes)?;
+    deliver(&plain.into_inner())
+}
+
+/// Prints data as it is. In one piece: line by line, a report is seventy system calls.
+///
+/// A reader who left (`| head`) is no error, and changes nothing about how the command ends: under `pipefail` a 0 instead of
+/// its code would be a false green.
+pub(super) fn deliver(bytes: &[u8]) -> Result<(), Stop> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(&bytes)?;
-    stdout.flush()?;
-    Ok(())
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether standard output gets colours: `--color`, NO_COLOR, CLICOLOR_FORCE, and what it is.

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::args::{ChangeArgs, ConfirmArgs, HistoryArgs, PlainFormat, RecoverArgs, RollbackArgs, VerifyArgs};
-use super::{ExitCode, Stop, source};
+use super::{ExitCode, Stop, show, source};
 use crate::apply::outcome::{ChangeOutcome, StepResult, Verb};
 use crate::apply::verify::{Drift, DriftKind};
 use crate::apply::{
@@ -100,7 +100,7 @@ pub(super) fn history(args: &HistoryArgs) -> Result<ExitCode, Stop> {
             entry_lines(entry, &mut bytes)?;
         }
     }
-    print(&bytes)?;
+    show::print(&bytes)?;
     Ok(ExitCode::Success)
 }
 
@@ -149,9 +149,8 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
         Ok(verified)
     })?;
     if let Some(path) = &args.textfile {
-        host::output::write(path, textfile(&verified).as_bytes()).map_err(|error| {
-            Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error)))
-        })?;
+        host::output::write(path, textfile(&verified).as_bytes())
+            .map_err(|error| Stop::unwritten(path.display(), &error))?;
     }
     let mut bytes = Vec::new();
     if is_json(&args.change) {
@@ -197,7 +196,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
             writeln!(bytes, "held over the boot of {started}")?;
         }
     }
-    print(&bytes)?;
+    show::print(&bytes)?;
     Ok(verified.exit())
 }
 
@@ -256,7 +255,7 @@ pub(super) fn show_one(outcome: &Outcome, as_json: bool) -> Result<ExitCode, Sto
     } else {
         lines(outcome, &mut bytes)?;
     }
-    print(&bytes)?;
+    show::print(&bytes)?;
     Ok(outcome.exit())
 }
 
@@ -273,7 +272,7 @@ fn show(outcomes: &[Outcome], as_json: bool) -> Result<ExitCode, Stop> {
             lines(outcome, &mut bytes)?;
         }
     }
-    print(&bytes)?;
+    show::print(&bytes)?;
     let worst = outcomes.iter().map(Outcome::exit).max_by_key(|exit| *exit as u8);
     Ok(worst.unwrap_or(ExitCode::Success))
 }
@@ -340,19 +339,5 @@ pub(super) fn json<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resul
     let text = serde_json::to_string_pretty(value).map_err(|error| Stop::Internal(error.into()))?;
     out.extend_from_slice(escape::json(&text).as_bytes());
     out.push(b'\n');
-    Ok(())
-}
-
-pub(super) fn print(bytes: &[u8]) -> Result<(), Stop> {
-    let mut stdout = std::io::stdout().lock();
-    // In one piece: a stream that takes colours out on the way writes a plan in ninety.
-    if anstream::AutoStream::choice(&stdout) == anstream::ColorChoice::Never {
-        let mut plain = anstream::StripStream::new(Vec::with_capacity(bytes.len()));
-        plain.write_all(bytes)?;
-        stdout.write_all(&plain.into_inner())?;
-    } else {
-        stdout.write_all(bytes)?;
-    }
-    stdout.flush()?;
     Ok(())
 }

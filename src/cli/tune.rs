@@ -7,7 +7,7 @@ use std::path::Path;
 use super::args::{PlanFormat, TuneArgs};
 use super::select::Selection;
 use super::watch::Terminal;
-use super::{ExitCode, Stop, source, transactions};
+use super::{ExitCode, Stop, show, source, transactions};
 use crate::apply::{self, Machine, Options};
 use crate::catalog::Catalogue;
 use crate::catalog::os::OsProfile;
@@ -112,8 +112,7 @@ fn existing(host: &Host, parameters: &Parameters, facts: &Facts) -> Existing {
 fn emit_compose(args: &TuneArgs, plan: &Plan) -> Result<(), Stop> {
     let Some(path) = &args.emit_compose else { return Ok(()) };
     let text = render::compose(plan).unwrap_or_else(|| "# The containers already have what they need.\n".to_owned());
-    host::output::write(path, text.as_bytes())
-        .map_err(|error| Stop::Internal(anyhow::anyhow!("cannot write {}: {}", path.display(), host::describe(&error))))
+    host::output::write(path, text.as_bytes()).map_err(|error| Stop::unwritten(path.display(), &error))
 }
 
 /// The reasons of the catalogue.
@@ -143,7 +142,7 @@ fn show(args: &TuneArgs, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop>
             }
         }
     }
-    transactions::print(&bytes)?;
+    show::print(&bytes)?;
     Ok(ExitCode::Success)
 }
 
@@ -202,7 +201,8 @@ fn is_consented() -> Result<bool, Stop> {
     write!(stderr, "\nCarry this out? [y/N] ")?;
     stderr.flush()?;
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
+    let read = std::io::stdin().read_line(&mut answer);
+    read.map_err(|error| Stop::usage(format!("nothing was changed: no answer: {}", host::describe(&error))))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 

@@ -242,3 +242,28 @@ fn lint_finds_what_it_passed_over() {
         assert_eq!(ran.code, 2);
     }
 }
+
+/// A reader who left is no error, and no success either. Seen failing with 0 for each: drift, mistakes, a host not ready.
+#[test]
+fn a_reader_who_left_before_the_end_changes_no_exit_code() {
+    let lab = Lab::new();
+    let root = lab.root().display().to_string();
+    let (_, applied) = shell(&format!(
+        "\"$PREFLIGHT\" tune --root {root} --apply --only kernel.overcommit; \"$PREFLIGHT\" history --root {root}"
+    ));
+    assert!(applied.contains("committed"), "{applied}");
+    lab.write("root/etc/sysctl.d/99-zz-preflight.conf", "vm.overcommit_memory = 2\n");
+    lab.write("bad.toml", "section = 1\n");
+    for (args, code) in [
+        (vec!["verify", "--root", &root], 1),
+        (vec!["verify", "--root", &root, "--format", "json"], 1),
+        (vec!["lint", lab.path("bad.toml").to_str().unwrap()], 2),
+        (vec!["check", "--root", &root, "--fail-on", "warn"], 1),
+        (vec!["list", "checks"], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = Command::new(BIN).args(&args).stdout(writer).status().unwrap();
+        assert_eq!(ended.code(), Some(code), "{args:?}");
+    }
+}

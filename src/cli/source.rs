@@ -16,10 +16,7 @@ use crate::probe;
 /// The running host, or the directory given with `--root`.
 pub(crate) fn host(root: Option<&Path>) -> Result<Host, Stop> {
     let Some(root) = root else { return Ok(Host::live()) };
-    if !root.is_dir() {
-        return Err(Stop::usage(format!("--root {}: not a directory", root.display())));
-    }
-    Ok(Host::at_root(root))
+    Host::of_image(root).map_err(|error| Stop::usage(format!("--root {}: {}", root.display(), host::describe(&error))))
 }
 
 /// The catalogue of a profile given by name or by file, with the host's own checks and profiles.

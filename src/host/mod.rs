@@ -114,6 +114,23 @@ impl Host {
         Self { root: Some(root.into()) }
     }
 
+    /// Such a directory as a user names it. One without `etc` and `usr` holds no machine: nearly all of it would be absent, and
+    /// the rest what a kernel does when no file says otherwise, which is no verdict about anything.
+    #[expect(clippy::disallowed_methods, reason = "this is where files are looked at")]
+    pub fn of_image(root: &Path) -> io::Result<Self> {
+        if !fs::metadata(root)?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
+        }
+        for folder in ["etc", "usr"] {
+            match fs::symlink_metadata(root.join(folder)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(_) => return Ok(Self::at_root(root)),
+            }
+        }
+        Err(io::Error::other("it holds no system: neither etc nor usr"))
+    }
+
     /// Whether system calls, sockets and Docker speak of this host too.
     pub fn is_live(&self) -> bool {
         self.root.is_none()

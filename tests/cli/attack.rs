@@ -267,3 +267,25 @@ fn a_reader_who_left_before_the_end_changes_no_exit_code() {
         assert_eq!(ended.code(), Some(code), "{args:?}");
     }
 }
+
+/// A wrong `--root` in a pipeline that builds images is no ready machine. Seen failing with READY WITH WARNINGS and 0, and
+/// with a drop-in written into an empty folder.
+#[test]
+fn a_root_without_a_system_is_refused() {
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("empty")).unwrap();
+    lab.write("file", "");
+    for (root, reason) in [
+        ("empty", "it holds no system: neither etc nor usr"),
+        ("/proc", "it holds no system: neither etc nor usr"),
+        ("file", "not a directory"),
+        ("gone", "no such file or directory"),
+    ] {
+        for command in [&["check"][..], &["facts"], &["tune"], &["tune", "--apply"]] {
+            let ran = lab.run(command.iter().chain(&["--root", root]));
+            let told = format!("error: --root {root}: {reason}\n");
+            assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr), (2, "", told), "{command:?}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(lab.path("empty")).unwrap().count(), 0);
+}

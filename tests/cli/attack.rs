@@ -289,3 +289,16 @@ fn a_root_without_a_system_is_refused() {
     }
     assert_eq!(std::fs::read_dir(lab.path("empty")).unwrap().count(), 0);
 }
+
+/// What an image puts in the place of a file is no empty file. Seen failing with "0 (kernel default)", as if no file set it.
+#[test]
+fn a_fifo_of_an_image_is_unknown() {
+    let lab = Lab::new();
+    let root = lab.root().display().to_string();
+    lab.write("root/etc/sysctl.d/empty.conf", "");
+    let fifo = lab.path("root/etc/sysctl.d/99-z.conf");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let ran = lab.run(["check", "--root", &root, "--only", "kernel.overcommit"]);
+    let told = "cannot read /etc/sysctl.d/99-z.conf: it is a device, a FIFO or a socket";
+    assert!(ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ").contains(told), "{}", ran.stdout);
+}

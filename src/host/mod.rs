@@ -173,6 +173,19 @@ impl Host {
         }
     }
 
+    /// Like [`Host::read_optional`], for a file that the kernel leaves out to say something, such as that no table of the old
+    /// iptables is there. Where /proc or /sys is not mounted a missing file says nothing, and is an error.
+    pub fn read_of_kernel(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
+        let path = path.as_ref();
+        let text = self.read_optional(path)?;
+        match self.unmounted(path) {
+            Some(mount) if text.is_none() => {
+                Err(ReadError { path: path.to_owned(), source: io::Error::other(format!("{mount} is not there")) })
+            }
+            _ => Ok(text),
+        }
+    }
+
     /// The names in a directory, sorted by their bytes; empty when the directory does not exist.
     pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<OsString>, ReadError> {
         let path = path.as_ref();

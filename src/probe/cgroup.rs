@@ -104,7 +104,7 @@ fn visible(path: &str, mount: &Mount) -> Vec<Group> {
 
 /// The hierarchies around this process. A kernel without control groups has none.
 pub fn read(host: &Host, controller: Controller, mounts: &[Mount]) -> Result<Vec<Hierarchy>, ReadError> {
-    let Some(membership) = host.read_optional(MEMBERSHIP)? else { return Ok(Vec::new()) };
+    let Some(membership) = host.read_of_kernel(MEMBERSHIP)? else { return Ok(Vec::new()) };
     hierarchies(controller, &membership, mounts).ok_or_else(|| hidden(MOUNT_POINT))
 }
 

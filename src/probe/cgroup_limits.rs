@@ -37,8 +37,11 @@ pub struct CpuQuota {
 
 /// A limit that cannot be read may be the one that binds.
 pub fn unreadable(error: &ReadError) -> Fact {
-    let help =
-        if error.is_denied() { "run as root" } else { "run where /sys/fs/cgroup is mounted: on the host itself" };
+    let help = if error.is_denied() {
+        "run as root"
+    } else {
+        "run where /proc and /sys/fs/cgroup are mounted: on the host itself"
+    };
     Fact::unknown(error.to_string(), Some(help), error.path.display().to_string())
 }
 

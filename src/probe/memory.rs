@@ -3,6 +3,7 @@
 //! The live host's totals come from sysinfo. Under a root, and for huge pages, which sysinfo does not know, the five
 //! lines needed are read here: procfs-core wants some thirty and refuses the file when a sandbox leaves one out.
 
+use std::path::Path;
 use std::time::Instant;
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
@@ -98,6 +99,9 @@ fn totals(host: &Host) -> Result<Meminfo, Fact> {
     // sysinfo says 0 for what it could not read. No swap is a real 0, but only where the rest was readable.
     let known = |bytes: u64| (bytes > 0).then_some(bytes);
     let total = known(system.total_memory());
+    if total.is_none() && host.unmounted(Path::new(MEMINFO)).is_some() {
+        return Err(Fact::unknown("/proc is not there", Some("mount /proc and /sys"), MEMINFO));
+    }
     Ok(Meminfo {
         total,
         available: known(system.available_memory()),

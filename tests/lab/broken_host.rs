@@ -26,6 +26,15 @@ fn without_proc_kernel_settings_are_unknown() {
     }
 }
 
+/// A limit and a table that only /proc tells of are not ruled out without it. Seen failing with `warn` (the CPUs of the whole
+/// machine, whatever the quota of the control group) and with `pass` (as if the old iptables had no rules).
+#[test]
+fn without_proc_no_limit_and_no_table_is_ruled_out() {
+    for id in ["resource.cpu", "firewall.backend-mixed", "firewall.docker-user-dead"] {
+        assert_eq!(result("mount -t tmpfs none /proc", id), "unknown", "{id}");
+    }
+}
+
 /// Seen failing with `pass`: "this kernel has no transparent huge pages".
 #[test]
 fn without_sys_huge_pages_are_unknown() {

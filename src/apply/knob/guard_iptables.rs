@@ -51,7 +51,7 @@ impl<'a> IptablesGuard<'a> {
 
     fn found(&self, v6: bool) -> Result<Part, KnobError> {
         if self.variant == Variant::Legacy {
-            let names = Host::live().read_optional(NAMES[usize::from(v6)]);
+            let names = Host::live().read_of_kernel(NAMES[usize::from(v6)]);
             let names = names.map_err(|error| self.unavailable(error.to_string()))?.unwrap_or_default();
             if !names.split_whitespace().any(|name| name == TABLE) {
                 return Ok(Part::default());

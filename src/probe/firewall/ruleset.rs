@@ -103,7 +103,7 @@ type Names = [BTreeSet<String>; 2];
 fn legacy_tables(host: &Host) -> Result<Names, String> {
     let names = |path: &str| {
         // Not there: no module of the old iptables is loaded.
-        let text = host.read_optional(path).map_err(|error| error.to_string())?.unwrap_or_default();
+        let text = host.read_of_kernel(path).map_err(|error| error.to_string())?.unwrap_or_default();
         Ok::<_, String>(text.split_whitespace().map(str::to_owned).collect())
     };
     Ok([names(LEGACY[0])?, names(LEGACY[1])?])
@@ -128,7 +128,9 @@ fn source(rules: &Ruleset) -> String {
 fn backends(rules: &Ruleset, legacy: &Result<Names, String>) -> Fact {
     let legacy = match legacy {
         Ok(tables) => tables.iter().any(|names| !names.is_empty()),
-        Err(error) => return Fact::unknown(error.clone(), Some("run preflight as root"), LEGACY[0]),
+        Err(error) => {
+            return Fact::unknown(error.clone(), Some("run preflight as root, with /proc mounted"), LEGACY[0]);
+        }
     };
     let word = match (!rules.tables.is_empty(), legacy) {
         (false, false) => "none",

@@ -174,6 +174,56 @@ fn verify_tells_what_drifted() {
     assert_eq!(verified.exit(), ExitCode::NotReady);
 }
 
+/// What was begun and did not end is not "nothing to verify". Seen failing with `Verified::exit` not looking at it.
+#[test]
+fn verify_names_what_did_not_end() {
+    let world = World::new();
+    let plan = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
+    let look = |world: &World| {
+        let verified = world.process(verify).unwrap().unwrap();
+        (verified.unfinished.iter().map(|it| (it.state, it.waits)).collect::<Vec<_>>(), verified.exit())
+    };
+    world.process(|env| apply(&plan, &options(Some(120)), env)).unwrap().unwrap();
+    assert_eq!(look(&world), (vec![(Some(State::PendingConfirm), true)], ExitCode::Success));
+    world.advance(Duration::from_secs(121));
+    assert_eq!(look(&world), (vec![(Some(State::PendingConfirm), false)], ExitCode::NotReady));
+    world.process(|env| recover(env, None, Recovery::Unfinished)).unwrap().unwrap();
+    assert_eq!(look(&world), (vec![], ExitCode::Success));
+    world.kill_in.set(Some(3));
+    assert!(world.process(|env| apply(&plan, &options(None), env)).is_none(), "it was not killed");
+    let (unfinished, exit) = look(&world);
+    assert_eq!((unfinished.len(), exit), (1, ExitCode::NotReady), "{unfinished:?}");
+}
+
+/// A file that the boot reads as root is not as it was applied when others may write it. Seen failing without the question.
+#[test]
+fn verify_tells_that_others_may_write_a_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    world.process(|env| apply(&world.plan(&[(DROP_IN, "p1")]), &options(None), env)).unwrap().unwrap();
+    let path = world.folder.path().join("etc/sysctl.d/99-zz-preflight.conf");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    let verified = world.process(verify).unwrap().unwrap();
+    let why = verified.drifts[0].by.clone().unwrap();
+    assert!(why.starts_with("others than root may write it: mode 0666"), "{why}");
+    assert_eq!(verified.exit(), ExitCode::NotReady);
+}
+
+/// Seen failing with the names sorted: the word in them is random.
+#[test]
+fn the_history_of_one_second_is_in_its_order() {
+    let world = World::new();
+    let mut ids = Vec::new();
+    for value in ["p1", "p2", "p3", "p4", "p5", "p6"] {
+        let plan = world.plan(&[("fake:a", value)]);
+        ids.push(world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap().tx.unwrap());
+        world.advance(Duration::from_millis(1));
+    }
+    ids.reverse();
+    let told: Vec<TxId> = world.process(|env| history(env, 9)).unwrap().unwrap().into_iter().map(|it| it.tx).collect();
+    assert_eq!(told, ids);
+}
+
 fn plan_tx() -> TxId {
     "20261122T101500Z-7f3a9c01".parse().unwrap()
 }

@@ -36,14 +36,20 @@ pub struct Entry {
 /// The newest `limit` transactions. One journal is read per entry, so the length of the whole history does not matter.
 pub fn history(env: &Env<'_>, limit: usize) -> Result<Vec<Entry>, ApplyError> {
     let transactions = env.store.transactions()?;
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut found: Vec<(u64, Entry)> = Vec::new();
     for tx in transactions.iter().rev().take(limit) {
         match env.store.read(tx) {
-            Ok(journal) => entries.extend(journal.and_then(|journal| Progress::of(&journal)).map(entry)),
-            Err(StoreError::Corrupt { corrupt, .. }) => entries.push(damaged(tx, corrupt.to_string())),
+            Ok(journal) => found.extend(journal.and_then(|journal| {
+                let at_us = journal.records.first()?.boottime_us;
+                Some((at_us, entry(Progress::of(&journal)?)))
+            })),
+            Err(StoreError::Corrupt { corrupt, .. }) => found.push((0, damaged(tx, corrupt.to_string()))),
             Err(error) => return Err(error.into()),
         }
     }
+    // Two of one second are told apart by the clock of the journal, not by the word in their names.
+    found.sort_by(|(one_us, one), (other_us, other)| (other.tx.second(), other_us).cmp(&(one.tx.second(), one_us)));
+    let mut entries: Vec<Entry> = found.into_iter().map(|(_, entry)| entry).collect();
     let boots = env.store.boots()?.unwrap_or_default().boots;
     for entry in &mut entries {
         entry.boots = boots.iter().rev().filter(|boot| boot.transactions.contains(&entry.tx)).cloned().collect();

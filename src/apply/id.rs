@@ -29,6 +29,11 @@ impl TxId {
         &self.0
     }
 
+    /// When it began: `20261122T101500Z`.
+    pub fn second(&self) -> &str {
+        &self.0[..FORM.len() - 9]
+    }
+
     /// The part that nobody can guess, for the names of staged files.
     pub fn word(&self) -> &str {
         &self.0[FORM.len() - 8..]
@@ -77,7 +82,7 @@ mod tests {
     fn only_the_exact_form_is_an_id() {
         let id = TxId::new("20261122T101500Z").unwrap();
         assert_eq!(id.as_str().parse::<TxId>().unwrap(), id);
-        assert_eq!(id.word().len(), 8);
+        assert_eq!((id.word().len(), id.second()), (8, "20261122T101500Z"));
         for text in [
             "",
             "..",

@@ -10,10 +10,12 @@ use super::id::TxId;
 use super::journal::Step;
 use super::managed::Held;
 use super::outcome::ApplyError;
-use super::progress::Progress;
+use super::progress::{Progress, State};
+use super::transaction::is_in_time;
 use super::{Behind, Env};
 use crate::exit::ExitCode;
 use crate::facts::Layer;
+use crate::host::safe_file::Attributes;
 
 /// How something differs from what was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +25,7 @@ pub enum DriftKind {
     Live,
     /// Our file is gone.
     Boot,
-    /// Our file has other content.
+    /// Our file has other content, or others may write it.
     ForeignEdit,
     /// Our file is as it was, and another one wins at the next boot.
     Overridden,
@@ -65,6 +67,18 @@ pub struct Restart {
     pub tx: TxId,
 }
 
+/// A transaction that was begun, and neither kept nor taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unfinished {
+    #[schemars(with = "String")]
+    pub tx: TxId,
+    /// How far it came; null when its journal does not tell.
+    pub state: Option<State>,
+    /// Whether it waits for its confirm, in time: then it is nobody's fault.
+    pub waits: bool,
+}
+
 /// The name and version of the format.
 pub const SCHEMA: &str = "preflight.verify/1";
 
@@ -79,6 +93,8 @@ pub struct Verified {
     pub drifts: Vec<Drift>,
     /// What runs with an older value, or may.
     pub restarts: Vec<Restart>,
+    /// What `recover` or `confirm` has still to end; what it set is not compared.
+    pub unfinished: Vec<Unfinished>,
     /// When this boot began, in UTC; null for an image.
     pub boot_started_at: Option<String>,
     /// The transactions that were committed before it: with nothing drifted, they held over a boot.
@@ -89,7 +105,7 @@ pub struct Verified {
 impl Verified {
     /// Whether everything is as applied, and older than this boot.
     pub fn held_over_boot(&self) -> bool {
-        self.drifts.is_empty() && !self.before_boot.is_empty()
+        self.drifts.is_empty() && self.unfinished.is_empty() && !self.before_boot.is_empty()
     }
 
     /// Drift, a service that has not got it yet, or 3 when something could not be read and nothing is known to have drifted.
@@ -97,6 +113,7 @@ impl Verified {
         let is_unknown = |drift: &Drift| drift.kind == DriftKind::Unknown;
         match self.drifts.as_slice() {
             _ if self.restarts.iter().any(|restart| restart.needed) => ExitCode::NotReady,
+            _ if self.unfinished.iter().any(|unfinished| !unfinished.waits) => ExitCode::NotReady,
             [] => ExitCode::Success,
             drifts if drifts.iter().all(is_unknown) => ExitCode::CannotTell,
             _ => ExitCode::NotReady,
@@ -141,6 +158,9 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
                     }
                     Err(error) => drifts.push(drift(DriftKind::Unknown, None, Some(error.to_string()))),
                 }
+                if let Some(why) = current.attributes.and_then(Attributes::exposed) {
+                    drifts.push(drift(DriftKind::ForeignEdit, None, Some(why)));
+                }
                 match env.boot.outdated(&step(target, held)) {
                     Ok(None) => {}
                     Ok(Some(now)) => drifts.push(Drift {
@@ -182,7 +202,30 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
     }
     let boot_started_at = Some(boots::started_at(env)).filter(|_| !env.clock.boot_id().is_empty());
     let before_boot = journals.before(&env.clock.boot_id());
-    Ok(Verified { schema: SCHEMA.to_owned(), checked, drifts, restarts, boot_started_at, before_boot })
+    let unfinished = unfinished(env)?;
+    Ok(Verified { schema: SCHEMA.to_owned(), checked, drifts, restarts, unfinished, boot_started_at, before_boot })
+}
+
+/// Of which transactions a recovery would find something to do.
+fn unfinished(env: &Env<'_>) -> Result<Vec<Unfinished>, ApplyError> {
+    let mut found = Vec::new();
+    for tx in env.store.unfinished()? {
+        let (state, waits) = match env.store.read(&tx) {
+            // It never began.
+            Ok(None) => continue,
+            Ok(Some(journal)) => match Progress::of(&journal) {
+                None => continue,
+                // Only its marker was left over.
+                Some(progress) if progress.state.is_terminal() => continue,
+                Some(progress) => {
+                    (Some(progress.state), progress.state == State::PendingConfirm && is_in_time(env, &progress))
+                }
+            },
+            Err(_) => (None, false),
+        };
+        found.push(Unfinished { tx, state, waits });
+    }
+    Ok(found)
 }
 
 /// The journals of what is held, for when it was done; or why one does not tell.

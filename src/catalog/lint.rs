@@ -10,6 +10,7 @@ use super::diagnostic::{Code, Diagnostics, suggest};
 use super::os::OsProfile;
 use super::parameters::Parameters;
 use super::predicate::{Literal, Predicate, Term};
+use crate::apply::knob::sysctl;
 use crate::facts::{Kind, Value, registry};
 use crate::judge::compare;
 
@@ -38,7 +39,8 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
         if let Some(tune) = &check.tune
             && !is_knob(&check.fact)
         {
-            let message = format!("`{}` cannot be tuned: no knob sets `{}`", check.id, check.fact);
+            let why = never(&check.fact).map_or_else(|| format!("no knob sets `{}`", check.fact), str::to_owned);
+            let message = format!("`{}` cannot be tuned: {why}", check.id);
             d.report(Code::NotTunable, tune.place.clone(), message);
         }
         let conditions = check.when.iter().chain(check.cases.iter().flat_map(|case| &case.when));
@@ -72,9 +74,14 @@ pub fn recipes(checks: &[Check], os: &OsProfile, d: &mut Diagnostics) {
     }
 }
 
+/// Why a kernel setting is never set.
+fn never(fact: &str) -> Option<&'static str> {
+    fact.strip_prefix("sysctl.").and_then(sysctl::never)
+}
+
 /// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.
 fn is_knob(fact: &str) -> bool {
-    fact.starts_with("sysctl.")
+    (fact.starts_with("sysctl.") && never(fact).is_none())
         || fact.starts_with("limits.service-nofile")
         || matches!(
             fact,

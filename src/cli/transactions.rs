@@ -168,7 +168,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
                 }
                 DriftKind::Live => format!("{}: is `{found}`, `{}` was applied{by}", drift.target, drift.expected),
                 DriftKind::Boot => format!("{}: the file is gone", drift.target),
-                DriftKind::ForeignEdit => format!("{}: somebody edited the file", drift.target),
+                DriftKind::ForeignEdit => format!("{}: somebody edited the file{by}", drift.target),
                 DriftKind::Overridden => {
                     format!("{}: will be `{found}` after the next boot, not `{}`{by}", drift.target, drift.expected)
                 }
@@ -187,7 +187,17 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
             let line = format!("{}: {}", restart.what, restart.reason);
             writeln!(bytes, "{word}: {} [{}, {}]", escape::text(&line), escape::text(&restart.id), restart.tx)?;
         }
+        for unfinished in &verified.unfinished {
+            let (tx, waits) = (&unfinished.tx, unfinished.waits);
+            let line = match unfinished.state {
+                _ if waits => "waits for its confirm, and is not compared",
+                Some(_) => "was begun and did not end: `preflight recover` ends it",
+                None => "cannot be read: whether something is left to do is not known",
+            };
+            writeln!(bytes, "unfinished: transaction {tx} {line}")?;
+        }
         match (verified.checked, verified.drifts.len()) {
+            (0, _) if !verified.unfinished.is_empty() => {}
             (0, _) => writeln!(bytes, "nothing to verify: preflight keeps no change on this host")?,
             (checked, 0) => writeln!(bytes, "{checked} of {checked} as applied")?,
             (checked, drifted) => writeln!(bytes, "{} of {checked} as applied", checked.saturating_sub(drifted))?,
@@ -235,6 +245,10 @@ fn textfile(verified: &Verified) -> String {
         text.push_str(&count(kind).to_string());
         text.push('\n');
     }
+    text.push_str(&format!(
+        "# HELP preflight_unfinished_transactions Transactions that neither ended nor wait for their confirm in time.\n# TYPE preflight_unfinished_transactions gauge\npreflight_unfinished_transactions {}\n",
+        verified.unfinished.iter().filter(|unfinished| !unfinished.waits).count()
+    ));
     let restarts = |needed: bool| verified.restarts.iter().filter(|restart| restart.needed == needed).count();
     let (needed, unseen, held) = (restarts(true), restarts(false), u8::from(verified.held_over_boot()));
     text.push_str(&format!(

@@ -89,6 +89,13 @@ impl Attributes {
     pub fn own(mode: u32) -> Self {
         Self { mode, uid: geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
     }
+
+    /// Why others than root could write the file, if so.
+    pub fn exposed(self) -> Option<String> {
+        let owner_is_trusted = self.uid == 0 || self.uid == geteuid().as_raw();
+        (!owner_is_trusted || self.mode & 0o022 != 0)
+            .then(|| format!("others than root may write it: mode {:04o}, user {}", self.mode, self.uid))
+    }
 }
 
 /// A file as it was read.

@@ -86,6 +86,10 @@ fn every_class_of_mistake_has_its_code() {
             one(&format!("{sysctl}pass = {{ equals = 1 }}\ntune = {{ to = 1, accept = {{ at_least = 0 }} }}")),
         ),
         ("bad-target", one(&format!("{sysctl}pass = {{ equals = 1 }}\ntune = {{ to = 2 }}"))),
+        (
+            "not-tunable",
+            one("fact = \"sysctl.kernel.core_pattern\"\npass = { equals = \"|/x\" }\ntune = { to = \"|/x\" }"),
+        ),
         ("not-tunable", one(&format!("{memory}pass = {{ at_least = \"1 GiB\" }}\ntune = {{ to = \"1 GiB\" }}"))),
         (
             "needs-cycle",

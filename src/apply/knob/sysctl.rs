@@ -27,6 +27,10 @@ impl<'a> Sysctl<'a> {
     pub fn new(tree: &'a Tree, name: &str) -> Result<Self, KnobError> {
         let unknown = || KnobError::UnknownTarget(format!("sysctl:{}", name.escape_default()));
         let path = path_of(name).ok_or_else(unknown)?;
+        if let Some(why) = never(name) {
+            let target = format!("sysctl:{name}");
+            return Err(KnobError::Unavailable { target, reason: why.to_owned() });
+        }
         Ok(Self { tree, target: format!("sysctl:{name}"), path })
     }
 
@@ -52,6 +56,40 @@ impl<'a> Sysctl<'a> {
             return Ok(());
         }
         Err(self.wrap("write", io::Error::other(format!("the kernel took {written} of {} bytes", line.len()))))
+    }
+}
+
+/// Why a setting is never set, whatever a profile or a journal says: it is no value that could be put back, or it makes the
+/// kernel run something. By sysctl/kernel.rst, vm.rst, fs.rst and net/ipv4/devinet.c, net/ipv6/addrconf.c of Linux.
+pub fn never(name: &str) -> Option<&'static str> {
+    let parts: Vec<&str> = name.split('.').collect();
+    match parts.as_slice() {
+        ["kernel", "core_pattern" | "modprobe" | "hotplug" | "poweroff_cmd"] | ["fs", "binfmt_misc", ..] => {
+            Some("the kernel runs as root what it names")
+        }
+        [
+            "kernel",
+            "modules_disabled"
+            | "kexec_load_disabled"
+            | "kexec_load_limit_panic"
+            | "kexec_load_limit_reboot"
+            | "unprivileged_bpf_disabled",
+        ]
+        | ["kernel", "yama", "ptrace_scope"]
+        | ["kernel", "usermodehelper", _] => Some("it cannot be set back before the next boot"),
+        ["vm", "drop_caches" | "compact_memory" | "stat_refresh"] | ["net", _, "route", "flush"] => {
+            Some("it holds no value: writing it does something")
+        }
+        ["net", "ipv4", "ip_forward"]
+        | ["net", "ipv4", "conf", "all" | "default", "forwarding"]
+        | [
+            "net",
+            "ipv6",
+            "conf",
+            "all" | "default",
+            "forwarding" | "disable_ipv6" | "disable_policy" | "ignore_routes_with_linkdown" | "addr_gen_mode",
+        ] => Some("it also sets that of every interface, whose own values would be lost"),
+        _ => None,
     }
 }
 
@@ -138,9 +176,11 @@ impl Knob for Sysctl<'_> {
     }
 }
 
-/// Settings that exclude each other: writing one zeroes the other (mm/page-writeback.c, `dirty_bytes_handler`).
+/// Settings that exclude each other: writing one zeroes the other (`dirty_bytes_handler` in mm/page-writeback.c,
+/// `overcommit_ratio_handler` in mm/util.c).
 fn footprint(target: &str) -> Vec<String> {
-    const PAIRS: [(&str, &str); 2] = [
+    const PAIRS: [(&str, &str); 3] = [
+        ("sysctl:vm.overcommit_ratio", "sysctl:vm.overcommit_kbytes"),
         ("sysctl:vm.dirty_bytes", "sysctl:vm.dirty_ratio"),
         ("sysctl:vm.dirty_background_bytes", "sysctl:vm.dirty_background_ratio"),
     ];
@@ -170,6 +210,29 @@ mod tests {
         );
         for name in ["", "vm", "vm.", ".vm", "vm..x", "vm./.x", "vm.//", "vm.a b", "vm.x\n", "vm.\u{e4}", "/proc.sys"] {
             assert_eq!(path(name), None, "{name:?}");
+        }
+    }
+
+    /// Seen failing without the question in `Sysctl::new`: a journal could name the program that the kernel runs.
+    #[test]
+    fn what_cannot_be_put_back_or_runs_something_is_never_set() {
+        let tree = Tree::open(Path::new("/")).unwrap();
+        for name in [
+            "kernel.core_pattern",
+            "kernel.modules_disabled",
+            "kernel.yama.ptrace_scope",
+            "vm.drop_caches",
+            "net.ipv4.route.flush",
+            "net.ipv4.conf.all.forwarding",
+            "net.ipv6.conf.all.disable_ipv6",
+            "fs.binfmt_misc.register",
+        ] {
+            assert!(matches!(Sysctl::new(&tree, name), Err(KnobError::Unavailable { .. })), "{name}");
+        }
+        for name in
+            ["kernel.pid_max", "net.ipv4.conf.eth0.forwarding", "net.ipv6.conf.eth0/100.disable_ipv6", "vm.swappiness"]
+        {
+            assert!(Sysctl::new(&tree, name).is_ok(), "{name}");
         }
     }
 

@@ -8,6 +8,7 @@ mod docs;
 mod entry_points;
 mod fixture_tables;
 mod fixtures;
+mod guarantees;
 mod help;
 mod hostile;
 mod lint;

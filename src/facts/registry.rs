@@ -92,7 +92,7 @@ pub const FACTS: &[Spec] = facts! {
     "firewall.firewalld-strict" Text Live "whether firewalld holds published ports closed that it was not told to open, StrictForwardPorts: `yes` or `no`; absent before firewalld 2.3" "firewalld.conf(5)";
     "firewall.flush-risk" Bool Live "nftables.service is enabled, and a start, a reload or a stop of it throws everybody's rules away: `flush ruleset`" "nftables.service, the files it loads";
     "firewall.ufw-entries" Set Live "allow entries of the profile that an active ufw does not have" "/etc/ufw/user.rules, user6.rules";
-    "firewall.firewalld-entries" Set Live "allow entries of the profile that a running firewalld does not have permanently, by the zone of an outside interface" "firewalld.zone(5)";
+    "firewall.firewalld-entries" Set Live "allow entries of the profile that a running firewalld does not have permanently, by the zone that the network is bound to, or else that of an outside interface" "firewalld.zone(5)";
 
     "memory.total" Bytes Live "memory this host or the tightest cgroup around this process grants" "/proc/meminfo MemTotal, cgroup memory.max";
     "memory.available" Bytes Live "memory that can be had now without swapping, within the tightest cgroup" "/proc/meminfo MemAvailable, cgroup memory.current";

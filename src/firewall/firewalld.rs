@@ -16,8 +16,14 @@ pub const ZONES: [&str; 2] = ["/etc/firewalld/zones", "/usr/lib/firewalld/zones"
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Zone {
     pub interfaces: Vec<String>,
+    /// Whoever is from there is in this zone, whichever interface he comes in by.
+    pub sources: Vec<Network>,
+    /// Sources that are no addresses: `ipset:NAME`, a hardware address.
+    pub other_sources: Vec<String>,
     /// Everything that no rule speaks of is let in.
     pub accepts: bool,
+    /// Everything that no rule speaks of is dropped or refused, as the zone was made for.
+    pub refuses: bool,
     pub rules: Vec<Rule>,
 }
 
@@ -56,10 +62,15 @@ pub fn parse(text: &str) -> Option<Zone> {
             Tag::Close { name: "rule" } => zone.rules.extend(rule.take().and_then(Draft::finish)),
             Tag::Close { .. } => {}
             Tag::Open { name, .. } if depth == 0 && *name != "zone" => return None,
-            Tag::Open { name: "zone", .. } => zone.accepts = tag.attribute("target") == Some("ACCEPT"),
+            Tag::Open { name: "zone", .. } => {
+                let target = tag.attribute("target");
+                zone.accepts = target == Some("ACCEPT");
+                zone.refuses = matches!(target, Some("DROP" | "REJECT" | "%%REJECT%%"));
+            }
             Tag::Open { name: "rule", .. } => rule = Some(Draft::new(tag)),
             Tag::Open { name, .. } => match &mut rule {
                 Some(rule) => rule.take(name, tag),
+                None if *name == "source" => zone.bind(tag),
                 None if *name == "interface" => zone.interfaces.extend(tag.attribute("name").map(str::to_owned)),
                 None if *name == "port" => {
                     let mut port = Draft::new(tag);
@@ -185,6 +196,19 @@ impl Rule {
 }
 
 impl Zone {
+    /// Takes a source that the zone is bound to.
+    fn bind(&mut self, tag: &Tag<'_>) {
+        let of = |name| tag.attribute(name);
+        match of("address").map(str::parse::<Network>) {
+            Some(Ok(network)) => self.sources.push(network),
+            _ => self.other_sources.extend(
+                of("ipset")
+                    .map(|name| format!("ipset:{name}"))
+                    .or_else(|| of("mac").or(of("address")).map(str::to_owned)),
+            ),
+        }
+    }
+
     /// What the zone does with an entry.
     pub fn standing(&self, entry: &Entry) -> Standing {
         for rule in self.rules.iter().filter(|rule| rule.meets(entry)) {
@@ -294,6 +318,22 @@ mod tests {
   <forward/>
 </zone>
 "#;
+
+    /// Seen failing with the sources of rules taken for those of the zone.
+    #[test]
+    fn a_zone_may_be_bound_to_sources() {
+        let zone = parse(
+            "<zone target='%%REJECT%%'><source address='10.0.0.0/8'/><source address='fd00::1'/><source ipset='bad'/>\
+             <source mac='00:16:3e:00:00:01'/><rule family='ipv4'><source address='192.0.2.0/24'/><accept/></rule></zone>",
+        )
+        .unwrap();
+        let words: Vec<String> = zone.sources.iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["10.0.0.0/8", "fd00::1/128"]);
+        assert_eq!(zone.other_sources, ["ipset:bad", "00:16:3e:00:00:01"]);
+        assert!(zone.refuses && !zone.accepts);
+        let public = parse(PUBLIC).unwrap();
+        assert!(public.sources.is_empty() && !public.refuses);
+    }
 
     fn entry(text: &str) -> Entry {
         text.parse().unwrap()

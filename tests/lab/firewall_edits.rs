@@ -93,7 +93,7 @@ fn a_table_that_belongs_to_a_program_is_told() {
     let mut nft = place.command("nft").arg("-i").stdin(piped).stdout(null).spawn().unwrap();
     let mut stdin = nft.stdin.take().unwrap();
     stdin.write_all(b"add table inet preflight { flags owner; }\n").unwrap();
-    place.shell("for i in {1..100}; do nft list table inet preflight && exit; sleep 0.05; done; exit 1");
+    place.shell("for i in $(seq 100); do nft list table inet preflight && exit; sleep 0.05; done; exit 1");
     let plan = place.run(&[&GUARD[..], &["--format", "json"]].concat()).json();
     let before = plan["changes"][0]["before"].as_str().unwrap().to_owned();
     assert!(before.contains("is somebody else's"), "{before}");

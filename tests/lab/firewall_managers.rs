@@ -294,6 +294,27 @@ fn firewalld_lets_the_allowed_in_and_keeps_it_after_the_confirm() {
     assert_eq!(place.zones(), before);
 }
 
+/// A network that a zone is bound to is let in by that zone, whichever interface it comes by. Seen failing with the interfaces
+/// alone looked at: the entry went to `public`, and nobody came in.
+#[test]
+fn firewalld_lets_in_the_network_that_a_zone_is_bound_to() {
+    let place = Place::with_firewalld();
+    place.shell(
+        "firewall-cmd --permanent --zone=work --add-source=172.20.0.0/16
+         firewall-cmd --permanent --zone=work --add-port=7000/tcp
+         firewall-cmd --reload",
+    );
+    let targets = place.targets();
+    assert!(targets.contains(&"firewalld:work/tcp 6379-6381 from 172.20.0.0/16".to_owned()), "{targets:?}");
+    assert!(!targets.iter().any(|target| target.contains(":public/") && target.contains("172.20.")), "{targets:?}");
+    let applied = place.apply(&["--confirm-within", "0"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    place.assert_open_to_the_allowed(true, "applied");
+    assert_eq!(place.targets(), [""; 0], "G2");
+    assert_eq!(place.run(&["rollback"]).code, 0);
+    place.assert_open_to_the_allowed(false, "taken back");
+}
+
 /// Its files can be put back without it. Seen failing without `firewall-offline-cmd`.
 #[test]
 fn what_a_stopped_firewalld_keeps_is_taken_back_all_the_same() {

@@ -1,6 +1,7 @@
 //! Which allow entries the profile wants and ufw or firewalld does not have, told from their own files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::time::Instant;
 
 use super::manager;
@@ -104,17 +105,54 @@ fn of_firewalld(host: &Host, intent: &Intent) -> Result<Fact, ReadError> {
     }
     let mut found = BTreeSet::new();
     let mut sources = Vec::new();
+    let mut by_interface = Vec::new();
     for name in used.keys() {
         let Some((zone, path)) = zones.get(name) else {
             let folders = firewalld::ZONES.join(", ");
             return Ok(Fact::unknown(format!("the zone `{name}` has no file that is understood"), None, folders));
         };
         sources.push(path.clone());
-        let standing = |entry: Entry| missing(&entry, zone.standing(&entry));
-        found.extend(Entry::all(intent).into_iter().filter_map(standing).map(|words| format!("{name}: {words}")));
+        by_interface.push((name, zone));
     }
-    let note: Vec<String> = used.iter().map(|(zone, names)| format!("{zone}: {}", names.join(" "))).collect();
-    Ok(Fact::known(Value::Set(found), sources.join(", ")).note(format!("zones in use: {}", note.join(", "))))
+    let by_source: Vec<(&String, &Zone)> =
+        zones.iter().map(|(name, (zone, _))| (name, zone)).filter(|(_, zone)| !zone.sources.is_empty()).collect();
+    for entry in Entry::all(intent) {
+        for (name, zone) in in_charge(&entry, &by_interface, &by_source) {
+            found.extend(missing(&entry, zone.standing(&entry)).map(|words| format!("{name}: {words}")));
+        }
+    }
+    for (name, _) in by_source {
+        let path = &zones[name].1;
+        if !sources.contains(path) {
+            sources.push(path.clone());
+        }
+    }
+    let notes = used.iter().map(|(zone, names)| format!("{zone}: {}", names.join(" ")));
+    let mut note = format!("zones in use: {}", notes.collect::<Vec<_>>().join(", "));
+    for (name, (zone, _)) in zones.iter().filter(|(_, (zone, _))| !zone.other_sources.is_empty()) {
+        let _ =
+            write!(note, "; who is in {} is in the zone {name}, and was not looked for", zone.other_sources.join(", "));
+    }
+    Ok(Fact::known(Value::Set(found), sources.join(", ")).note(note))
+}
+
+/// The zones that decide about an entry: firewalld looks at the sources of zones before it looks at interfaces
+/// (`firewalld.zones(5)`). A zone that refuses a part of the network is somebody's exception, and stays one.
+fn in_charge<'a>(
+    entry: &Entry,
+    by_interface: &[(&'a String, &'a Zone)],
+    by_source: &[(&'a String, &'a Zone)],
+) -> Vec<(&'a String, &'a Zone)> {
+    let of_all = |zone: &Zone| zone.sources.iter().any(|source| source.covers(&entry.from));
+    let of_some = |zone: &Zone| zone.sources.iter().any(|source| entry.from.covers(source)) && !zone.refuses;
+    let bound = by_source.iter().filter(|(_, zone)| of_all(zone) || of_some(zone));
+    let mut all: Vec<_> = bound.copied().collect();
+    if !by_source.iter().any(|(_, zone)| of_all(zone)) {
+        all.extend(
+            by_interface.iter().filter(|(name, _)| !all.iter().any(|(known, _)| known == name)).collect::<Vec<_>>(),
+        );
+    }
+    all
 }
 
 /// The permanent zones, with their files.
@@ -255,6 +293,29 @@ mod tests {
         let broken = ("/etc/firewalld/zones/home.xml", "<zone>");
         let fact = of_firewalld(&root(&[conf, dev, broken]).1, &intent()).unwrap();
         assert!(matches!(fact.state, State::Unknown { .. }), "{fact:?}");
+    }
+
+    /// Seen failing with the interfaces alone looked at: the entries went to `home`, where nobody of 172.20.0.0/16 is.
+    #[test]
+    fn a_zone_that_is_bound_to_a_network_is_in_charge_of_it() {
+        let conf = (firewalld::CONF, "DefaultZone=home\n");
+        let dev = ("/proc/net/dev", "  eth0: 2\n");
+        let home = ("/usr/lib/firewalld/zones/home.xml", "<zone/>");
+        let of = |zone: &str| {
+            let cluster = ("/etc/firewalld/zones/cluster.xml", zone);
+            of_firewalld(&root(&[conf, dev, home, cluster]).1, &intent()).unwrap()
+        };
+        let ipv6 = "home: tcp 6379-6380 from fd00::/8";
+        let whole = of("<zone><source address='172.16.0.0/12'/></zone>");
+        assert_eq!(words(&whole), ["cluster: tcp 6379-6380 from 172.20.0.0/16", ipv6]);
+        assert_eq!(whole.source, "/usr/lib/firewalld/zones/home.xml, /etc/firewalld/zones/cluster.xml");
+        let part = of("<zone><source address='172.20.5.0/24'/></zone>");
+        let both = ["cluster: tcp 6379-6380 from 172.20.0.0/16", "home: tcp 6379-6380 from 172.20.0.0/16", ipv6];
+        assert_eq!(words(&part), both);
+        let bad = of("<zone target='DROP'><source address='172.20.5.5'/><source ipset='bad'/></zone>");
+        assert_eq!(words(&bad), both[1..], "an exception is not undone");
+        let note = bad.note.unwrap();
+        assert!(note.ends_with("; who is in ipset:bad is in the zone cluster, and was not looked for"), "{note}");
     }
 
     proptest! {

@@ -319,7 +319,6 @@ mod tests {
 </zone>
 "#;
 
-    /// Seen failing with the sources of rules taken for those of the zone.
     #[test]
     fn a_zone_may_be_bound_to_sources() {
         let zone = parse(

@@ -589,7 +589,7 @@ mod tests {
             ("restrict", 0, 0, is(Field::Source, 0, true)),
             ("guard", 2, 3, Step::Verdict(Verdict::Jump("restrict".into()))),
             ("restrict", 1, 0, Step::Verdict(Verdict::Accept)),
-            // This one lets nobody in, and is not what was planned all the same. Seen failing with both read as one.
+            // This one lets nobody in, and is not what was planned all the same.
             ("restrict", 1, 0, Step::Verdict(Verdict::Reject)),
         ];
         for (chain, rule, step, edit) in edits {

@@ -125,6 +125,10 @@ mod tests {
 
     /// What is told of a host whose files somebody has changed.
     fn told(change: impl FnOnce(&dyn Fn(&str) -> std::path::PathBuf)) -> State {
+        fact(change).state
+    }
+
+    fn fact(change: impl FnOnce(&dyn Fn(&str) -> std::path::PathBuf)) -> Fact {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| {
             let path = root.path().join(path.trim_start_matches('/'));
@@ -138,7 +142,7 @@ mod tests {
             std::fs::write(at(path), text).unwrap();
         }
         change(&at);
-        at_boot(&Host::at_root(root.path())).state
+        at_boot(&Host::at_root(root.path()))
     }
 
     /// Seen failing with an edited service taken for ours, and without the look for drop-ins.
@@ -154,7 +158,9 @@ mod tests {
             std::fs::remove_file(at(unit)).unwrap();
             std::os::unix::fs::symlink("/dev/null", at(unit)).unwrap();
         };
-        assert_eq!(told(masked), known("none"));
+        let masked = fact(masked);
+        assert_eq!(masked.state, known("none"));
+        assert!(masked.note.is_some_and(|note| note.contains("`systemctl unmask preflight-guard`")));
         assert_eq!(told(|at| std::fs::write(at(boot::FILE), "flush ruleset\n").unwrap()), known("changed"));
         let never = "/etc/systemd/system/preflight-guard.service.d/x.conf";
         let dropped_in = told(|at| std::fs::write(at(never), "[Unit]\nConditionPathExists=/nope\n").unwrap());

@@ -569,7 +569,7 @@ mod tests {
         assert!(matches!(&doubt, Verdict::Unknown(why) if why.contains("inet filter, chain input")), "{doubt:?}");
     }
 
-    /// Seen failing with every published port of a container taken, and with the images alone asked.
+    /// Seen failing with every published port of a container taken.
     #[test]
     fn a_second_way_to_the_workload_is_named() {
         use crate::probe::containers::Published;

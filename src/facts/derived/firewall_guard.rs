@@ -1,6 +1,6 @@
 //! The guard of the workload's ports, compared with what the profile wants of it here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Fact, Facts, Layer, State, Value};
 use crate::catalog::parameters::Parameters;
@@ -114,12 +114,26 @@ pub(super) fn guard(facts: &Facts, parameters: &Parameters) -> Result<Fact, Fact
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         notes.push(format!("Docker chose {} itself: a network that is made anew may get another", words.join(", ")));
     }
-    let fact = match found {
-        "none" => known("missing"),
-        found if Writer::of(found).is_some_and(|writer| found == writer.text(&wanted)) => known("as planned"),
-        _ => known("differs"),
+    let planned = Writer::of(found).map(|writer| writer.text(&wanted));
+    let fact = match (found, planned) {
+        ("none", _) => known("missing"),
+        (found, Some(planned)) if found == planned => known("as planned"),
+        (found, planned) => {
+            notes.extend(planned.map(|planned| difference(found, &planned)));
+            known("differs")
+        }
     };
     Ok(if notes.is_empty() { fact } else { fact.note(notes.join("; ")) })
+}
+
+/// The lines of a guard that are not those of the planned one, and of these the ones that it does not have.
+fn difference(found: &str, planned: &str) -> String {
+    let without = |text: &str, other: &str| {
+        let other: BTreeSet<&str> = other.lines().map(str::trim).collect();
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !other.contains(line)).collect();
+        if lines.is_empty() { "nothing".to_owned() } else { lines.join("; ") }
+    };
+    format!("has: {}. Wanted: {}", without(found, planned), without(planned, found))
 }
 
 pub(super) fn persistence(facts: &Facts) -> Result<Fact, Fact> {
@@ -198,6 +212,22 @@ mod tests {
     }
 
     /// Seen failing without the note.
+    /// Seen failing without the note: `differs`, and nobody knew in what.
+    #[test]
+    fn a_guard_that_differs_says_in_what() {
+        let open = parameters("0.0.0.0");
+        let then = wanted(&facts("none", "none", &["172.18.0.0/16"]), &open).unwrap();
+        let [nft, iptables, _] = Writer::ALL;
+        let line = |network| format!("-A PREFLIGHT-RESTRICT -s {network} -j RETURN");
+        for (writer, note) in [
+            (nft, "has: elements = { 172.18.0.0/16 }. Wanted: elements = { 172.19.0.0/16 }".to_owned()),
+            (iptables, format!("has: {}. Wanted: {}", line("172.18.0.0/16"), line("172.19.0.0/16"))),
+        ] {
+            let fact = guard(&facts(&writer.text(&then), "none", &["172.19.0.0/16"]), &open).unwrap();
+            assert_eq!(fact.note, Some(note));
+        }
+    }
+
     #[test]
     fn a_guard_says_whom_it_does_not_cover() {
         let mut facts = facts("none", "none", &[]);

@@ -139,6 +139,7 @@ fn the_ids_of_the_catalogue() {
     kernel.syn-backlog info
     kernel.syncookies info
     kernel.swappiness info
+    kernel.zone-reclaim info
     kernel.clocksource recommended
     kernel.clocksource-cost recommended
     kernel.cpu-steal recommended

@@ -24,6 +24,7 @@ fn acme_linux() {
     pass kernel.syn-backlog: 128 | boot 128 by default
     pass kernel.syncookies: 1 | boot 1 by default
     pass kernel.swappiness: 0 | boot 0 @ /etc/sysctl.d/60-acme.conf:3
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     warn kernel.clocksource: hpet
     fail kernel.conntrack: 93 %
     fail limits.nr-open: 32768 | boot 32768 @ /etc/sysctl.d/60-acme.conf:5
@@ -55,6 +56,7 @@ fn alpine_3_22() {
     pass kernel.syn-backlog: 128 | boot 128 by default
     pass kernel.syncookies: 1 | boot 1 @ /usr/lib/sysctl.d/00-alpine.conf:2
     warn kernel.swappiness: 60 | boot 60 by default
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
@@ -84,6 +86,7 @@ fn amazon_2023() {
     pass kernel.syn-backlog: 256 | boot 256 by default
     pass kernel.syncookies: 1 | boot 1 by default
     pass kernel.swappiness: 60 | boot 60 by default
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass kernel.clocksource: kvm-clock
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
@@ -114,6 +117,7 @@ fn arch() {
     pass kernel.syn-backlog: 2048 | boot 2048 by default
     pass kernel.syncookies: 1 | boot 1 by default
     pass kernel.swappiness: 10 | boot 10 @ /etc/sysctl.d/99-redis.conf:3
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
@@ -143,6 +147,7 @@ fn debian_12() {
     pass kernel.syn-backlog: 512 | boot 512 by default
     pass kernel.syncookies: 1 | boot 1 by default
     warn kernel.swappiness: 60 | boot 60 by default
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
@@ -172,6 +177,7 @@ fn debian_13() {
     pass kernel.syn-backlog: 512 | boot 512 by default
     pass kernel.syncookies: 1 | boot 1 by default
     pass kernel.swappiness: 60 | boot 60 by default
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass kernel.clocksource: kvm-clock
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
@@ -201,6 +207,7 @@ fn fedora_43() {
     pass kernel.syn-backlog: 1024 | boot 1024 by default
     pass kernel.syncookies: 1 | boot 1 by default
     warn kernel.swappiness: 60 | boot 60 by default
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
@@ -226,6 +233,7 @@ fn mystery_os() {
     pass kernel.syn-backlog: 128 | boot not told, sysctl.d(5)
     pass kernel.syncookies: 1 | boot 1 by default
     pass kernel.swappiness: 60 | boot 60 by default
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
     not applicable: 58
@@ -254,6 +262,7 @@ fn opensuse_leap_15_6() {
     pass kernel.syn-backlog: 512 | boot 512 by default
     pass kernel.syncookies: 1 | boot 1 by default
     warn kernel.swappiness: 60 | boot 60 by default
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
@@ -283,6 +292,7 @@ fn rhel_9() {
     pass kernel.syn-backlog: 128 | boot not told, sysctl.d(5)
     pass kernel.syncookies: 1 | boot 1 by default
     warn kernel.swappiness: 30 | boot 30 @ /usr/lib/tuned/virtual-guest/tuned.conf:11
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
@@ -312,6 +322,7 @@ fn rocky_8() {
     pass kernel.syn-backlog: 128 | boot not told, sysctl.d(5)
     pass kernel.syncookies: 1 | boot 1 by default
     warn kernel.swappiness: 30 | boot 30 @ /usr/lib/tuned/virtual-guest/tuned.conf:11
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
@@ -341,6 +352,7 @@ fn ubuntu_22_04() {
     pass kernel.syn-backlog: 128 | boot not told, sysctl.d(5)
     pass kernel.syncookies: 1 | boot 1 by default
     pass kernel.swappiness: 60 | boot 60 by default
+    pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass kernel.clocksource: kvm-clock
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default

@@ -37,7 +37,11 @@ pub struct Entry {
 pub fn history(env: &Env<'_>, limit: usize) -> Result<Vec<Entry>, ApplyError> {
     let transactions = env.store.transactions()?;
     let mut found: Vec<(u64, Entry)> = Vec::new();
-    for tx in transactions.iter().rev().take(limit) {
+    // All of the last one's second, since their names do not tell which of them are newer.
+    let newest_first = transactions.iter().rev().enumerate();
+    let last = transactions.iter().rev().take(limit).next_back().map(TxId::second);
+    let asked = newest_first.take_while(|(index, tx)| *index < limit || last == Some(tx.second()));
+    for (_, tx) in asked {
         match env.store.read(tx) {
             Ok(journal) => found.extend(journal.and_then(|journal| {
                 let at_us = journal.records.first()?.boottime_us;
@@ -49,7 +53,7 @@ pub fn history(env: &Env<'_>, limit: usize) -> Result<Vec<Entry>, ApplyError> {
     }
     // Two of one second are told apart by the clock of the journal, not by the word in their names.
     found.sort_by(|(one_us, one), (other_us, other)| (other.tx.second(), other_us).cmp(&(one.tx.second(), one_us)));
-    let mut entries: Vec<Entry> = found.into_iter().map(|(_, entry)| entry).collect();
+    let mut entries: Vec<Entry> = found.into_iter().map(|(_, entry)| entry).take(limit).collect();
     let boots = env.store.boots()?.unwrap_or_default().boots;
     for entry in &mut entries {
         entry.boots = boots.iter().rev().filter(|boot| boot.transactions.contains(&entry.tx)).cloned().collect();

@@ -41,6 +41,9 @@ const HEAD_START: Duration = Duration::from_secs(2);
 /// How often the watchdog looks whether it is still needed.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How often the end of a window is tried again, a look apart.
+const MORE_TRIES: u32 = 30;
+
 /// A timer that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Armed {
@@ -190,8 +193,20 @@ pub fn watch(env: &Env<'_>, tx: &TxId, deadline: Duration) -> Result<Vec<Outcome
             break;
         }
         env.clock.sleep(left.min(LOOK));
-        if !env.store.unfinished()?.contains(tx) {
+        // What cannot be looked at now may be at the deadline: only an answer ends the watch.
+        if env.store.unfinished().is_ok_and(|open| !open.contains(tx)) {
             return Ok(Vec::new());
+        }
+    }
+    take_back(env, tx)
+}
+
+/// The last one who could take it back does not give up at the first error.
+fn take_back(env: &Env<'_>, tx: &TxId) -> Result<Vec<Outcome>, ApplyError> {
+    for _ in 0..MORE_TRIES {
+        match recover(env, Some(tx), Recovery::Unfinished) {
+            Err(_) => env.clock.sleep(LOOK),
+            done => return done,
         }
     }
     recover(env, Some(tx), Recovery::Unfinished)
@@ -199,7 +214,8 @@ pub fn watch(env: &Env<'_>, tx: &TxId, deadline: Duration) -> Result<Vec<Outcome
 
 /// What the systemd timer runs: the deadline is a little away yet.
 pub fn if_unconfirmed(env: &Env<'_>, tx: &TxId) -> Result<Vec<Outcome>, ApplyError> {
-    let journal = env.store.read(tx)?;
+    // Without a deadline that can be read it is now.
+    let journal = env.store.read(tx).ok().flatten();
     let deadline = journal.and_then(|journal| super::progress::Progress::of(&journal)?.deadline);
     if let Some((deadline_us, boot_id)) = deadline
         && boot_id == env.clock.boot_id()
@@ -207,7 +223,7 @@ pub fn if_unconfirmed(env: &Env<'_>, tx: &TxId) -> Result<Vec<Outcome>, ApplyErr
         let left = Duration::from_micros(deadline_us).saturating_sub(env.clock.boottime());
         env.clock.sleep(left.min(Duration::from_secs(5)));
     }
-    recover(env, Some(tx), Recovery::Unfinished)
+    take_back(env, tx)
 }
 
 /// What the timer would need at the deadline, tried beforehand in the surroundings in which it will run: to read the

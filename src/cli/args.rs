@@ -459,8 +459,16 @@ fn parse_set(text: &str) -> Result<(String, String), String> {
 }
 
 /// Like [`duration`], and `0` without a unit.
+const MAX_WINDOW: Duration = Duration::from_hours(24);
+
 fn window(text: &str) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
+    match text {
+        "0" => Ok(Duration::ZERO),
+        text => duration(text).and_then(|window| match window {
+            window if window > MAX_WINDOW => Err("expected at most a day: nobody waits for longer".to_owned()),
+            window => Ok(window),
+        }),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

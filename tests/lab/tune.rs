@@ -91,6 +91,19 @@ fn without_a_confirm_everything_is_back_in_time() {
     assert_eq!(place.state(), before);
 }
 
+/// G4: what cannot be looked at for a while does not end the watch. Seen failing with the error returned: nobody took it back.
+#[test]
+fn the_window_survives_a_state_that_cannot_be_read_for_a_while() {
+    let place = Place::new();
+    let before = place.state();
+    assert_eq!(place.apply(&["--no-wait", "--confirm-within", "4s"]).code, 7);
+    place.shell("cd /var/lib; mv preflight kept; ln -s kept preflight; sleep 2; rm preflight; mv kept preflight");
+    assert_eq!(place.newest_state(), "pending_confirm");
+    eventually(Duration::from_secs(8), || place.newest_state() == "rolled_back");
+    assert_eq!(place.state(), before);
+    assert!(place.late() <= Duration::from_secs(2), "{:?} late", place.late());
+}
+
 #[test]
 fn a_confirm_keeps_it() {
     let place = Place::new();

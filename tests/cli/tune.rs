@@ -20,7 +20,7 @@ const DROP_IN: &str = "etc/sysctl.d/99-zz-preflight.conf";
 fn image(lab: &Lab, name: &str) -> PathBuf {
     let copy = lab.path("image");
     let from = repository().join("tests/fixtures/roots").join(name);
-    assert!(Command::new("cp").arg("-a").arg(from).arg(&copy).status().unwrap().success());
+    assert!(Command::new("cp").arg("-r").arg(from).arg(&copy).status().unwrap().success());
     copy
 }
 

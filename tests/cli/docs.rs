@@ -20,7 +20,9 @@ fn has_ending(name: &str, ending: &str) -> bool {
 /// The pages that people read.
 fn pages() -> Vec<String> {
     let mut pages: Vec<String> =
-        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "fuzz/README.md"].map(Into::into).into();
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "ansible/README.md", "fuzz/README.md"]
+            .map(Into::into)
+            .into();
     for entry in fs::read_dir(repository().join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if has_ending(&name, "md") {
@@ -235,6 +237,32 @@ fn the_architecture_names_what_exists() {
         }
     }
     assert!(paths > 20 && tests > 10, "{paths} paths, {tests} tests");
+}
+
+/// Who reads of a guarantee can run its test. A name in backquotes with two underscores is one, whole or, as the runner takes
+/// it, a part. Seen failing with a name misspelt.
+#[test]
+fn the_tests_of_the_guarantees_exist() {
+    let mut sources = String::new();
+    gather(&repository().join("src"), &mut sources);
+    gather(&repository().join("tests"), &mut sources);
+    let functions: Vec<&str> = sources
+        .split("fn ")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
+        .collect();
+    let text = page("docs/guarantees.md");
+    let spans = text.split('`').skip(1).step_by(2).flat_map(|span| span.split([' ', '\n', ':', '.', '…']));
+    let names: Vec<&str> = spans
+        .filter(|word| word.matches('_').count() > 1 && !word.contains(|c: char| c == '=' || c.is_ascii_uppercase()))
+        .collect();
+    for name in &names {
+        assert!(
+            functions.iter().any(|function| function.contains(name)),
+            "docs/guarantees.md: there is no test {name}"
+        );
+    }
+    assert!(names.len() > 40, "{names:?}");
 }
 
 fn gather(folder: &Path, text: &mut String) {

@@ -299,6 +299,10 @@ impl Definition {
                         ports.push(Port { name: name.to_owned(), port, protocol, publish: true });
                     }
                 }
+                // `--set ports=$PORTS` with the variable unset: no port would be looked at, and none be in the way.
+                if ports.is_empty() {
+                    return Err(format!("{}: expected at least one port, such as redis:6379", self.name));
+                }
                 let ids: Vec<(u16, Protocol)> = ports.iter().map(|port| (port.port, port.protocol)).collect();
                 if let Some((port, protocol)) = first_repeated(&ids) {
                     return Err(format!("{}: port {port}/{} is listed twice", self.name, protocol.name()));

@@ -65,7 +65,7 @@ pub enum Command {
     Report(ReportArgs),
     /// List what there is
     List(ListArgs),
-    /// Find mistakes in profiles, files of checks and waivers
+    /// Find mistakes in profiles, files of checks, waivers and OS profiles
     Lint(LintArgs),
     /// Print shell completions, man pages, JSON Schemas, reference pages
     Generate(GenerateArgs),
@@ -76,7 +76,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What is asked")]
 pub struct ProfileArgs {
-    /// The profile: a name, or a file when it holds a `/` or ends in `.toml` [default: redis-sentinel, or the snapshot's]
+    /// The profile: a name, or a file when it holds a `/` or ends in `.toml` [default: redis-sentinel]
     #[arg(long, short = 'p', value_name = "NAME|FILE")]
     pub profile: Option<String>,
 
@@ -113,7 +113,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "DIR", help_heading = "What is looked at", conflicts_with_all = ["snapshot", "wait"])]
     pub root: Option<PathBuf>,
 
-    /// Judge a snapshot that `preflight facts` wrote; `-` reads standard input
+    /// Judge a snapshot that `preflight facts` wrote, by its own profile when none is given; `-` reads standard input
     #[arg(long, value_name = "FILE", help_heading = "What is looked at", conflicts_with = "wait")]
     pub snapshot: Option<PathBuf>,
 
@@ -307,7 +307,7 @@ pub struct RecoverArgs {
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
     /// How many transactions
-    #[arg(long, short = 'n', default_value_t = 20, value_name = "N")]
+    #[arg(long, short = 'n', default_value_t = 20, value_name = "N", value_parser = at_least_one)]
     pub limit: usize,
 
     #[command(flatten)]
@@ -404,7 +404,7 @@ pub enum ReportCommand {
 
 #[derive(Debug, Args)]
 pub struct LintArgs {
-    /// Profiles, files of checks, files of waivers
+    /// Profiles, files of checks, files of waivers, OS profiles
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
@@ -473,4 +473,9 @@ fn window(text: &str) -> Result<Duration, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a number with a unit, such as 30s or 2min".to_owned())
+}
+
+/// With 0, a history that is not shown would read as one that is empty.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected a number of 1 or more".to_owned())
 }

@@ -76,7 +76,8 @@ fn judge(catalogue: &Catalogue, snapshot: &Snapshot, waivers: &[Waiver], selecti
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, Stop> {
     let name = path.display();
-    let mut snapshot: Snapshot = source::document(path, "a snapshot", "`preflight facts` writes one")?;
+    let mut snapshot: Snapshot =
+        source::document(path, "a snapshot", snapshot::SCHEMA, "`preflight facts` writes one")?;
     if snapshot.schema != snapshot::SCHEMA {
         let message =
             format!("{name}: schema `{}` is not `{}`, which this version reads", snapshot.schema, snapshot::SCHEMA);

@@ -15,7 +15,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Stop> {
 
 /// A report, as long as it says one thing: its verdict and its counts must be those of its findings.
 fn read(path: &Path) -> Result<Report, Stop> {
-    let report: Report = source::document(path, "a report", "`preflight check --format json` writes one")?;
+    let report: Report = source::document(path, "a report", SCHEMA, "`preflight check --format json` writes one")?;
     let name = path.display();
     if report.schema != SCHEMA {
         return Err(Stop::usage(format!(

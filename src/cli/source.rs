@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Stop;
@@ -42,8 +43,14 @@ pub(crate) fn values(set: &[(String, String)]) -> Result<BTreeMap<String, String
     Ok(values)
 }
 
+/// What every JSON document of preflight's begins with.
+#[derive(Deserialize)]
+struct Head {
+    schema: String,
+}
+
 /// Reads a JSON document of preflight's own from a file, or from standard input for `-`. A mistake has its place.
-pub(crate) fn document<T: DeserializeOwned>(path: &Path, what: &str, hint: &str) -> Result<T, Stop> {
+pub(crate) fn document<T: DeserializeOwned>(path: &Path, what: &str, schema: &str, hint: &str) -> Result<T, Stop> {
     let name = path.display();
     let text = if path == Path::new("-") {
         input::standard().map_err(|error| Stop::usage(format!("{name}: {}", host::describe(&error))))?
@@ -51,6 +58,11 @@ pub(crate) fn document<T: DeserializeOwned>(path: &Path, what: &str, hint: &str)
         input::read(path).map_err(Stop::usage)?
     };
     serde_json::from_str(&text).map_err(|error| {
+        // A snapshot in the place of a report, or the other way round, is told by what it says itself.
+        let head = serde_json::from_str::<Head>(&text).ok().filter(|head| head.schema != schema);
+        if let Some(Head { schema: other }) = head {
+            return Stop::usage(format!("{name}: not {what}: its schema is `{other}`, not `{schema}`\nhint: {hint}"));
+        }
         let (line, column, words) = (error.line(), error.column(), error.to_string());
         let reason = words.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&words);
         Stop::usage(format!("{name}:{line}:{column}: not {what}: {reason}\nhint: {hint}"))

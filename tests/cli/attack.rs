@@ -302,3 +302,26 @@ fn a_fifo_of_an_image_is_unknown() {
     let told = "cannot read /etc/sysctl.d/99-z.conf: it is a device, a FIFO or a socket";
     assert!(ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ").contains(told), "{}", ran.stdout);
 }
+
+/// Seen failing with "no port is in the way" for a variable that was not set, with an empty history, and with a type of Rust.
+#[test]
+fn what_was_meant_to_be_given_is_asked_for() {
+    let lab = Lab::new();
+    let root = lab.root().display().to_string();
+    lab.write("snapshot.json", &lab.run(["facts", "--root", &root, "--only", "os.*"]).stdout);
+    for (args, told) in [
+        (
+            &["check", "--root", &root, "--set", "ports="][..],
+            "--set ports: expected at least one port, such as redis:6379",
+        ),
+        (&["history", "--root", &root, "--limit", "0"], "expected a number of 1 or more"),
+        (
+            &["report", "render", "snapshot.json"],
+            "snapshot.json: not a report: its schema is `preflight.snapshot/1`, not `preflight.report/1`",
+        ),
+    ] {
+        let ran = lab.run(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}");
+        assert!(ran.stderr.contains(told), "{args:?}: {}", ran.stderr);
+    }
+}

@@ -65,7 +65,7 @@ fn help_of_every_subcommand() {
       explain   Explain a check: what it asks, why, and how to mend it
       report    Show reports that `check --format json` wrote
       list      List what there is
-      lint      Find mistakes in profiles, files of checks and waivers
+      lint      Find mistakes in profiles, files of checks, waivers and OS profiles
       generate  Print shell completions, man pages, JSON Schemas, reference pages
       help      Print this message or the help of the given subcommand(s)
 
@@ -106,7 +106,7 @@ fn help_of_every_subcommand() {
     What is asked:
       -p, --profile <NAME|FILE>
               The profile: a name, or a file when it holds a `/` or ends in `.toml`
-              [default: redis-sentinel, or the snapshot's]
+              [default: redis-sentinel]
 
           --set <KEY=VALUE>
               Give a parameter of the profile a value: `--set maxmemory=1GiB`;
@@ -128,8 +128,8 @@ fn help_of_every_subcommand() {
               running host
 
           --snapshot <FILE>
-              Judge a snapshot that `preflight facts` wrote; `-` reads standard
-              input
+              Judge a snapshot that `preflight facts` wrote, by its own profile when
+              none is given; `-` reads standard input
 
           --deep
               Also what takes time to measure: clock source cost, CPU steal
@@ -183,8 +183,7 @@ fn help_of_every_subcommand() {
 
     What is asked:
       -p, --profile <NAME|FILE>  The profile: a name, or a file when it holds a `/`
-                                 or ends in `.toml` [default: redis-sentinel, or the
-                                 snapshot's]
+                                 or ends in `.toml` [default: redis-sentinel]
           --set <KEY=VALUE>      Give a parameter of the profile a value: `--set
                                  maxmemory=1GiB`; repeatable
           --only <GLOB>          Only these findings or checks; `*` and `?` as in
@@ -245,12 +244,12 @@ fn help_of_every_subcommand() {
               Print help (see a summary with '-h')
 
     $ preflight lint --help
-    Find mistakes in profiles, files of checks and waivers
+    Find mistakes in profiles, files of checks, waivers and OS profiles
 
     Usage: preflight lint [OPTIONS] <FILE>...
 
     Arguments:
-      <FILE>...  Profiles, files of checks, files of waivers
+      <FILE>...  Profiles, files of checks, files of waivers, OS profiles
 
     Options:
           --color <WHEN>  When to colour the output; NO_COLOR and CLICOLOR_FORCE are

@@ -251,7 +251,7 @@ fn exposures(cx: &Context<'_>, containers: &Containers, rules: &Result<Ruleset, 
     if cx.want.has(OTHERS) {
         let asked = |port: &Port| [false, true].map(|v6| ground.port(cx, containers, port, v6));
         let fact = match containers {
-            Containers::Unknown(why) => Fact::unknown(why.clone(), None, "GET /containers/json"),
+            Containers::Unknown(why) => Fact::unknown(why.clone(), Some("docker ps"), "GET /containers/json"),
             Containers::Known(list) => open_beside(&others(cx, list), &asked, &source),
         };
         facts.live(OTHERS, fact.took(started.elapsed()));

@@ -192,18 +192,18 @@ pub fn chain(entry: &Entry) -> &'static str {
     if entry.is_ipv4() { "ufw-user-input" } else { "ufw6-user-input" }
 }
 
-/// The rule in that chain, as `iptables -C` takes it.
-pub fn kernel_rule(entry: &Entry) -> Vec<String> {
-    let (from, protocol) = (entry.from.to_string(), entry.protocol.name());
-    let mut words = vec!["-s", &from, "-p", protocol];
-    let ports = entry.ports_with(':');
-    if entry.ports.start() == entry.ports.end() {
-        words.extend(["-m", protocol, "--dport", &ports]);
+/// Whether the rule of an entry is in that chain, by what `iptables -S` lists of it. `-C` is not to be asked: that of
+/// ip6tables-legacy 1.8.9 also finds a rule for other ports.
+pub fn is_listed(chain_listing: &str, entry: &Entry) -> bool {
+    let (chain, protocol, ports) = (chain(entry), entry.protocol.name(), entry.ports_with(':'));
+    let from = if entry.from.prefix() == 0 { String::new() } else { format!("-s {} ", entry.from) };
+    let ports = if entry.ports.start() == entry.ports.end() {
+        format!("{protocol} --dport {ports}")
     } else {
-        words.extend(["-m", "multiport", "--dports", &ports]);
-    }
-    words.extend(["-j", "ACCEPT"]);
-    words.into_iter().map(str::to_owned).collect()
+        format!("multiport --dports {ports}")
+    };
+    let rule = format!("-A {chain} {from}-p {protocol} -m {ports} -j ACCEPT");
+    chain_listing.lines().any(|line| line.trim_end() == rule)
 }
 
 /// The entry as it stands in the rules, in the words of the command that would make it; `None` when it does not. An entry
@@ -296,6 +296,29 @@ COMMIT
         let theirs = found(&rules, &"tcp 6379 from 10.0.0.1/32".parse().unwrap()).unwrap();
         assert!(theirs.ends_with("port 6379 comment \"mine\""), "{theirs}");
         assert_eq!(found(&rules, &"tcp 6379 from 172.20.0.0/16".parse().unwrap()), None, "covered, but not the entry");
+    }
+
+    /// Lists of iptables 1.8.9.
+    #[test]
+    fn a_rule_is_listed_with_exactly_its_ports_and_source() {
+        let listed = "-N ufw-user-input\n-A ufw-user-input -p tcp -m tcp --dport 6379 -j ACCEPT\n\
+            -A ufw-user-input -s 172.20.0.0/16 -p tcp -m multiport --dports 6379:6381 -j ACCEPT\n\
+            -A ufw6-user-input -s fd77::50/128 -p tcp -m multiport --dports 26379:26381 -j ACCEPT\n\
+            -A ufw6-user-input -s fd77::51/128 -p udp -m udp --dport 26379 -j DROP\n";
+        for there in
+            ["tcp 6379 from 0.0.0.0/0", "tcp 6379-6381 from 172.20.0.0/16", "tcp 26379-26381 from fd77::50/128"]
+        {
+            assert!(is_listed(listed, &entry(there)), "{there}");
+        }
+        for missing in [
+            "tcp 6379 from ::/0",
+            "udp 6379-6381 from 172.20.0.0/16",
+            "tcp 6379-6381 from fd77::50/128",
+            "tcp 6379-6381 from 172.20.0.0/17",
+            "udp 26379 from fd77::51/128",
+        ] {
+            assert!(!is_listed(listed, &entry(missing)), "{missing}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod place;
 #[path = "firewall_fallback/rules.rs"]
 mod rules;
 
-use place::{ALLOWED, ALLOWED6, PROGRAM, Place, STRANGER, STRANGER6};
+use place::{ALLOWED, ALLOWED6, PROGRAM, Place, STRANGER, STRANGER6, stands_for};
 
 const VARIANTS: [&str; 2] = ["nft", "legacy"];
 
@@ -35,14 +35,6 @@ fn host(variant: &str) -> Place {
         stands_for(variant)
     ));
     place
-}
-
-/// What `update-alternatives --set` makes of iptables.
-fn stands_for(variant: &str) -> String {
-    format!(
-        "for f in iptables ip6tables; do for t in '' -save -restore; do
-           ln -sfn /usr/sbin/$f-{variant}$t /etc/alternatives/$f$t; done; done"
-    )
 }
 
 fn tune(place: &Place, more: &[&str]) -> place::Ran {

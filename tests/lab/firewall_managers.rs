@@ -67,6 +67,30 @@ fn ufw_lets_the_allowed_in_and_forgets_exactly_that() {
     assert_eq!(place.rules(), before);
 }
 
+/// Debian's ip6tables-legacy finds a rule by other ports of the same source, in `-C` and in `-D`: what ufw deletes may be
+/// another entry than it names. Seen failing with `Ufw::is_in_kernel` asking by `-C`: the rollback ended with exit 6.
+#[test]
+fn ufw_over_the_old_iptables_loses_no_entry_of_somebody_else() {
+    let place = Place::with_ufw_of("legacy");
+    // The same source and as many ports; first, so that it is the one that such a search finds.
+    let theirs = "-A ufw6-user-input -s fd20::/16 -p tcp -m multiport --dports 9000:9002 -j ACCEPT";
+    place.shell("ufw allow proto tcp from fd20::/16 to any port 9000:9002");
+    let before = place.rules();
+    assert!(before.contains(theirs), "{before}");
+    let applied = place.apply(&[]);
+    assert_eq!((applied.code, applied.stderr.as_str()), (0, ""), "{applied:?}");
+    place.assert_open_to_the_allowed(true, "applied");
+    assert_eq!(place.run(&["verify"]).code, 0);
+    // Somebody takes ours out of the kernel.
+    place.shell(&format!("ip6tables -F ufw6-user-input && ip6tables {theirs}"));
+    let told = place.run(&["verify"]);
+    assert_eq!(told.code, 1, "{told:?}");
+    place.shell("ufw reload");
+    let rollback = place.run(&["rollback"]);
+    assert_eq!(rollback.code, 0, "{rollback:?}");
+    assert_eq!(place.rules(), before);
+}
+
 /// Seen failing with `ufw::found` blind to comments: the colleague's entry was deleted.
 #[test]
 fn an_entry_of_somebody_else_stays() {

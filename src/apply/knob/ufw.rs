@@ -63,29 +63,28 @@ impl<'a> Ufw<'a> {
         Ok(number.zip(Version::parse(COMMENTS_SINCE).ok()).is_some_and(|(number, since)| number >= since))
     }
 
-    /// Whether ufw's chains are in the kernel, asked as ufw itself asks.
+    /// Whether ufw's chains are in the kernel.
     fn is_loaded(&self) -> Result<bool, KnobError> {
-        self.iptables(&["-n", "-L", ufw::chain(&self.entry)])
+        Ok(self.listed()?.is_some())
     }
 
     /// Whether the entry is in the kernel. A ufw that was killed has written its files and no more.
     fn is_in_kernel(&self) -> Result<bool, KnobError> {
-        let rule = ufw::kernel_rule(&self.entry);
-        let words: Vec<&str> =
-            ["-C", ufw::chain(&self.entry)].into_iter().chain(rule.iter().map(String::as_str)).collect();
-        self.iptables(&words)
+        Ok(self.listed()?.is_some_and(|listing| ufw::is_listed(&listing, &self.entry)))
     }
 
-    fn iptables(&self, words: &[&str]) -> Result<bool, KnobError> {
+    /// The rules of the chain that the entry belongs to; `None` where there is no such chain.
+    fn listed(&self) -> Result<Option<String>, KnobError> {
         let name = if self.entry.is_ipv4() { "iptables" } else { "ip6tables" };
         let program = match tool::find(self.tree, name) {
             Ok(program) => program,
             // Without the program, which ufw needs, nothing of ufw is in the kernel.
-            Err(error) if error.is_absent() => return Ok(false),
+            Err(error) if error.is_absent() => return Ok(None),
             Err(error) => return Err(self.failed(error)),
         };
-        let output = Runner::new(program, PATIENCE).args(["-w"]).args(words).run();
-        Ok(output.map_err(|error| self.command(error))?.status.success())
+        let output = Runner::new(program, PATIENCE).args(["-w", "-S", ufw::chain(&self.entry)]).run();
+        let output = output.map_err(|error| self.command(error))?;
+        Ok(output.status.success().then_some(output.stdout))
     }
 
     fn only_in_kernel(&self) -> String {

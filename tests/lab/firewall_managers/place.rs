@@ -102,7 +102,13 @@ impl Place {
 
     /// With ufw enabled: everything denied but 7000, and a rule of the administrator.
     pub(crate) fn with_ufw() -> Self {
+        Self::with_ufw_of("nft")
+    }
+
+    /// The same over one variant of iptables.
+    pub(crate) fn with_ufw_of(variant: &str) -> Self {
         let place = Self::new();
+        place.shell(&stands_for(variant));
         place.shell(
             "ufw default deny incoming && ufw allow 7000/tcp && ufw allow proto tcp from 10.0.0.0/8 to any port 22",
         );
@@ -216,6 +222,14 @@ impl Place {
     pub(crate) fn zones(&self) -> String {
         self.shell("firewall-cmd --list-all; firewall-cmd --permanent --list-all; firewall-cmd --permanent --list-all-zones | sort | sha256sum")
     }
+}
+
+/// What `update-alternatives --set` makes of iptables.
+pub(crate) fn stands_for(variant: &str) -> String {
+    format!(
+        "for f in iptables ip6tables; do for t in '' -save -restore; do
+           ln -sfn /usr/sbin/$f-{variant}$t /etc/alternatives/$f$t; done; done"
+    )
 }
 
 impl Drop for Place {

@@ -6,8 +6,6 @@
 
 #[path = "firewall/disturb.rs"]
 mod disturb;
-#[path = "firewall/guards.rs"]
-mod guards;
 #[path = "support/docker.rs"]
 mod lab;
 #[path = "firewall/matrix.rs"]
@@ -21,78 +19,72 @@ mod probe;
 #[path = "firewall/world.rs"]
 mod world;
 
-use guards::Guard;
 use matrix::live;
-use world::{Iptables, Kind, Manager};
+use preflight::firewall::iptables::Variant;
+use preflight::firewall::writer::Writer;
+use world::{Kind, Manager};
 
-const BOOKWORM: Kind = Kind { manager: Manager::None, iptables: Iptables::Nft, trixie: false };
+const BOOKWORM: Kind = Kind { manager: Manager::None, guard: Writer::Nft, trixie: false };
+const IPTABLES_NFT: Kind = Kind { guard: Writer::Iptables(Variant::Nft), ..BOOKWORM };
+const IPTABLES_LEGACY: Kind = Kind { guard: Writer::Iptables(Variant::Legacy), ..BOOKWORM };
+const TRIXIE: Kind = Kind { trixie: true, ..BOOKWORM };
 
 #[test]
-fn matrix_without_a_manager() {
-    live(BOOKWORM, &[Guard::Nft, Guard::Iptables]);
+fn nft_without_a_manager() {
+    live(BOOKWORM);
 }
 
 #[test]
-fn matrix_beside_ufw() {
-    live(Kind { manager: Manager::Ufw, ..BOOKWORM }, &[Guard::Nft, Guard::Iptables]);
+fn nft_beside_ufw() {
+    live(Kind { manager: Manager::Ufw, ..BOOKWORM });
 }
 
 #[test]
-fn matrix_beside_firewalld() {
-    live(Kind { manager: Manager::Firewalld, ..BOOKWORM }, &[Guard::Nft, Guard::Iptables]);
+fn nft_beside_firewalld() {
+    live(Kind { manager: Manager::Firewalld, ..BOOKWORM });
 }
 
 #[test]
-fn matrix_legacy_without_a_manager() {
-    live(Kind { iptables: Iptables::Legacy, ..BOOKWORM }, &[Guard::Iptables]);
+fn iptables_nft_without_a_manager() {
+    live(IPTABLES_NFT);
 }
 
 #[test]
-fn matrix_legacy_beside_ufw() {
-    live(Kind { manager: Manager::Ufw, iptables: Iptables::Legacy, ..BOOKWORM }, &[Guard::Iptables]);
+fn iptables_nft_beside_ufw() {
+    live(Kind { manager: Manager::Ufw, ..IPTABLES_NFT });
 }
 
 #[test]
-fn matrix_legacy_beside_firewalld() {
-    live(Kind { manager: Manager::Firewalld, iptables: Iptables::Legacy, ..BOOKWORM }, &[Guard::Iptables]);
+fn iptables_nft_beside_firewalld() {
+    live(Kind { manager: Manager::Firewalld, ..IPTABLES_NFT });
 }
 
 #[test]
-fn matrix_debian_13_without_a_manager() {
-    live(Kind { trixie: true, ..BOOKWORM }, &[Guard::Nft]);
+fn iptables_legacy_without_a_manager() {
+    live(IPTABLES_LEGACY);
 }
 
 #[test]
-fn matrix_debian_13_beside_ufw() {
-    live(Kind { manager: Manager::Ufw, trixie: true, ..BOOKWORM }, &[Guard::Nft]);
+fn iptables_legacy_beside_ufw() {
+    live(Kind { manager: Manager::Ufw, ..IPTABLES_LEGACY });
 }
 
 #[test]
-fn matrix_debian_13_beside_firewalld() {
-    live(Kind { manager: Manager::Firewalld, trixie: true, ..BOOKWORM }, &[Guard::Nft]);
+fn iptables_legacy_beside_firewalld() {
+    live(Kind { manager: Manager::Firewalld, ..IPTABLES_LEGACY });
 }
 
 #[test]
-fn preflight_without_a_manager() {
-    live(BOOKWORM, &[Guard::Preflight]);
+fn debian_13_without_a_manager() {
+    live(TRIXIE);
 }
 
 #[test]
-fn preflight_beside_ufw() {
-    live(Kind { manager: Manager::Ufw, ..BOOKWORM }, &[Guard::Preflight]);
+fn debian_13_beside_ufw() {
+    live(Kind { manager: Manager::Ufw, ..TRIXIE });
 }
 
 #[test]
-fn preflight_beside_firewalld() {
-    live(Kind { manager: Manager::Firewalld, ..BOOKWORM }, &[Guard::Preflight]);
-}
-
-#[test]
-fn preflight_debian_13_without_a_manager() {
-    live(Kind { trixie: true, ..BOOKWORM }, &[Guard::Preflight]);
-}
-
-#[test]
-fn preflight_debian_13_beside_ufw() {
-    live(Kind { manager: Manager::Ufw, trixie: true, ..BOOKWORM }, &[Guard::Preflight]);
+fn debian_13_beside_firewalld() {
+    live(Kind { manager: Manager::Firewalld, ..TRIXIE });
 }

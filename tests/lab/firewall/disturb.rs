@@ -11,7 +11,8 @@ pub(crate) enum Disturbance {
     Docker,
     UfwReload,
     FirewalldReload,
-    /// The guard's own service, as systemd starts it again together with nftables.service.
+    /// The guard's own service, as systemd starts it again together with nftables.service and, where it loads a guard in
+    /// iptables, with firewalld.
     GuardService,
     /// Another subnet for the cluster.
     NetworkAnew,
@@ -34,7 +35,7 @@ impl Disturbance {
             Self::Docker => "dockerd restart",
             Self::UfwReload => "ufw reload",
             Self::FirewalldReload => "firewall-cmd --reload",
-            Self::GuardService => "nft -f /etc/nftables.conf, and the guard's service",
+            Self::GuardService => "the guard's service",
             Self::NetworkAnew => "a network made anew",
         }
     }
@@ -51,7 +52,9 @@ impl World {
             Disturbance::FirewalldReload => drop(self.shell("firewall-cmd --reload")),
             Disturbance::GuardService => {
                 let unit = "/etc/systemd/system/multi-user.target.wants/preflight-guard.service";
-                drop(self.shell(&format!("$(sed -n s/^ExecStart=//p {unit})")));
+                let start = self.shell(&format!("sed -n s/^ExecStart=//p {unit}"));
+                assert_ne!(start, "");
+                drop(self.shell(&start));
             }
             Disturbance::NetworkAnew => self.make_network_anew("172.30."),
         }
@@ -71,13 +74,14 @@ impl World {
         }
     }
 
-    /// Puts the rules of Docker and of the manager back after a flush.
+    /// Puts the rules of Docker and of the manager back after a flush, as services that are started again do.
     pub(crate) fn mend(&mut self) {
         match self.kind.manager {
             Manager::None => {}
             Manager::Ufw => drop(self.shell("ufw reload")),
             Manager::Firewalld => self.restart_firewalld(),
         }
+        self.disturb(Disturbance::GuardService);
         self.disturb(Disturbance::Docker);
     }
 }

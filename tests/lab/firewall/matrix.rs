@@ -1,37 +1,31 @@
-//! One host, all its guards: what gets through before, with the guard, after the rollback, and after each disturbance.
+//! What gets through a host before it has a guard, and what the looks at it have in common.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use preflight::firewall::iptables::Variant;
+use preflight::firewall::writer::Writer;
+
 use super::disturb::Disturbance;
-use super::guards::Guard;
 use super::own;
 use super::paths::{Seen, Who};
 use super::probe::Answer;
-use super::world::{Iptables, Kind, Manager, World};
+use super::world::{Kind, Manager, World};
 
 /// Ways that a manager's own denial does not close, because Docker publishes past it.
 const PAST_THE_MANAGER: [&str; 3] = ["published", "published, remapped", "published, IPv6"];
 /// Ways that end on the host itself, which every manager closes.
 const ON_THE_HOST: [&str; 3] = ["host network", "host network, IPv6", "docker-proxy, IPv6"];
 
-/// The life of a host with each of these guards in turn.
-pub(crate) fn live(kind: Kind, guards: &[Guard]) {
+/// The life of a host without a guard and with that of preflight.
+pub(crate) fn live(kind: Kind) {
     let mut world = World::start(kind);
     let before = world.look();
     controls_are_open(&before);
     the_manager_alone_does_not_close_it(kind.manager, &before);
-    record(kind, Guard::None, "", &before);
-    if kind.iptables == Iptables::Legacy {
-        world.agrees(&kind.to_string(), &before);
-    }
-    for guard in guards {
-        match guard {
-            Guard::Preflight => own::live(&mut world, &before),
-            _ => cell(&mut world, *guard, &before),
-        }
-    }
+    record(kind, None, "", &before);
+    own::live(&mut world, &before);
 }
 
 fn controls_are_open(seen: &Seen) {
@@ -50,65 +44,12 @@ fn the_manager_alone_does_not_close_it(manager: Manager, before: &Seen) {
     }
 }
 
-fn cell(world: &mut World, guard: Guard, before: &Seen) {
-    let what = format!("{} {guard:?}", world.kind);
-    let rules = world.rules();
-    world.raise(guard);
-    assert!(world.is_raised(guard), "{what}: it was not raised");
-    let after = world.look();
-    the_guard_closes_it(&what, &after, before);
-    record(world.kind, guard, "", &after);
-    if world.kind.iptables == Iptables::Legacy {
-        world.agrees(&what, &after);
-    }
-
-    world.take_away(guard);
-    let again = world.look();
-    assert!(again.differences(before).is_empty(), "{what}, rolled back: {:?}", again.differences(before));
-    same_rules(&what, &world.rules(), &rules);
-
-    world.raise(guard);
-    for disturbance in Disturbance::of(world.kind.manager) {
-        let what = format!("{what}, {}", disturbance.name());
-        world.disturb(disturbance);
-        if world.is_raised(guard) && disturbance == Disturbance::NftablesService {
-            // What the manager kept closed is open by now, and what the guard keeps closed is not.
-            let seen = world.look();
-            assert_eq!(strangers_inside(&seen), "", "{what}");
-            record(world.kind, guard, disturbance.name(), &seen);
-        } else if world.is_raised(guard) {
-            // Docker hears of a reload and puts its own back, in its own time. The guard is there all the while.
-            let seen = look_until_quiet(world, &what, &after);
-            assert!(seen.differences(&after).is_empty(), "{what}: {:?}", seen.differences(&after));
-            record(world.kind, guard, disturbance.name(), &seen);
-        } else {
-            assert!(takes_the_guard_along(disturbance, guard), "{what}: the guard is gone");
-            let started = Instant::now();
-            let mut seen = world.look();
-            while disturbance == Disturbance::FirewalldReload
-                && seen.controls != after.controls
-                && started.elapsed() < Duration::from_secs(15)
-            {
-                seen = world.look();
-            }
-            record(world.kind, guard, disturbance.name(), &seen);
-            world.raise(guard);
-        }
-    }
-    world.mend();
-    if world.is_raised(guard) {
-        world.take_away(guard);
-    }
-    let end = look_until_quiet(world, &what, before);
-    assert!(end.differences(before).is_empty(), "{what}, at the end: {:?}", end.differences(before));
-}
-
-/// Measured here, and told in docs/firewall.md: firewalld flushes iptables at a reload, and what is in nftables goes with
-/// its rule set. A guard in iptables-legacy would outlive the latter.
-fn takes_the_guard_along(disturbance: Disturbance, guard: Guard) -> bool {
+/// Measured here, and told in docs/firewall.md: firewalld flushes iptables at a reload, by either variant, and what is in
+/// nftables goes with its rule set.
+pub(crate) fn takes_the_guard_along(disturbance: Disturbance, guard: Writer) -> bool {
     match disturbance {
-        Disturbance::NftablesService => true,
-        Disturbance::FirewalldReload => guard == Guard::Iptables,
+        Disturbance::NftablesService => guard != Writer::Iptables(Variant::Legacy),
+        Disturbance::FirewalldReload => guard != Writer::Nft,
         _ => false,
     }
 }
@@ -116,22 +57,6 @@ fn takes_the_guard_along(disturbance: Disturbance, guard: Guard) -> bool {
 pub(crate) fn same_rules(what: &str, now: &[String], before: &[String]) {
     let only = |a: &[String], b: &[String]| a.iter().filter(|rule| !b.contains(rule)).cloned().collect::<Vec<_>>();
     assert!(now == before, "{what}: other rules: new {:#?}, gone {:#?}", only(now, before), only(before, now));
-}
-
-/// Strangers are out, on every way; for everybody else, and for every other port, it is as before.
-fn the_guard_closes_it(what: &str, after: &Seen, before: &Seen) {
-    let mut wrong = strangers_inside(after);
-    for ((who, path), answer) in &after.answers {
-        if *who != Who::Stranger && *answer != before.get(*who, path) {
-            let _ = write!(wrong, "{} {path}: {} -> {answer}; ", who.name(), before.get(*who, path));
-        }
-    }
-    for (key, answer) in &after.controls {
-        if *answer != before.controls[key] {
-            let _ = write!(wrong, "control {key:?}: {answer}; ");
-        }
-    }
-    assert_eq!(wrong, "", "{what}");
 }
 
 pub(crate) fn strangers_inside(seen: &Seen) -> String {
@@ -152,32 +77,32 @@ pub(crate) fn look_until_quiet(world: &World, what: &str, wanted: &Seen) -> Seen
     }
 }
 
-/// A line for the table in docs/firewall.md: `scripts/firewall-matrix` collects them.
-pub(crate) fn record(kind: Kind, guard: Guard, disturbance: &str, seen: &Seen) {
+/// Looks until every control is as it was: Docker hears of a reload and puts its own back, in its own time.
+pub(crate) fn look_when_published(world: &World, wanted: &Seen) -> Seen {
+    let started = Instant::now();
+    loop {
+        let seen = world.look();
+        if seen.controls == wanted.controls || started.elapsed() > Duration::from_secs(15) {
+            return seen;
+        }
+    }
+}
+
+/// A line for each answer, for the tables in docs/firewall.md: `scripts/firewall-matrix` collects them.
+pub(crate) fn record(kind: Kind, guard: Option<Writer>, disturbance: &str, seen: &Seen) {
     let Some(file) = std::env::var_os("PREFLIGHT_FIREWALL_MATRIX") else { return };
+    let guard = match (guard, kind.guard) {
+        (Some(guard), _) => guard.name(),
+        (None, Writer::Iptables(Variant::Legacy)) => "none, iptables-legacy",
+        (None, _) => "none",
+    };
+    let engine = if kind.trixie { "26.1" } else { "20.10" };
+    let manager = kind.manager.name();
     let mut lines = String::new();
     for ((who, path), answer) in &seen.answers {
-        let guard = guard_name(kind, guard);
-        let engine = if kind.trixie { "26.1" } else { "20.10" };
         let open = if *answer == Answer::Open { "open" } else { "closed" };
-        let _ = writeln!(
-            lines,
-            "{engine}\t{}\t{guard}\t{disturbance}\t{}\t{path}\t{open}",
-            kind.manager.name(),
-            who.name()
-        );
+        let _ = writeln!(lines, "{engine}\t{manager}\t{guard}\t{disturbance}\t{}\t{path}\t{open}", who.name());
     }
     let mut file = std::fs::File::options().append(true).create(true).open(file).unwrap();
     file.write_all(lines.as_bytes()).unwrap();
-}
-
-fn guard_name(kind: Kind, guard: Guard) -> &'static str {
-    match (guard, kind.iptables) {
-        (Guard::None, Iptables::Nft) => "none",
-        (Guard::None, Iptables::Legacy) => "none, iptables-legacy",
-        (Guard::Preflight, _) => "preflight",
-        (Guard::Nft, _) => "nft",
-        (Guard::Iptables, Iptables::Nft) => "iptables-nft",
-        (Guard::Iptables, Iptables::Legacy) => "iptables-legacy",
-    }
 }

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use preflight::firewall::writer::Writer;
+
 use super::disturb::Disturbance;
-use super::guards::Guard;
 use super::lab;
-use super::matrix::{look_until_quiet, record, same_rules, strangers_inside};
+use super::matrix::{
+    look_until_quiet, look_when_published, record, same_rules, strangers_inside, takes_the_guard_along,
+};
 use super::paths::{CLUSTER_NETWORK, FREE, OUTSIDE, PORTS, Path, Seen, Who};
 use super::probe::{Answer, Try, ask, hold, ping};
 use super::world::{ALLOWED, Manager, STRANGER, World};
@@ -48,9 +51,10 @@ impl Ran {
 ///
 /// Seen failing, and mended: a plan right after the apply that was not empty. Seen failing with the rule of the ports left
 /// out of `Guard::text`, with `listeners::addresses` given no sockets, with the connections of containers not looked at in
-/// `peers`, and with `guarded::compare` finding no difference.
+/// `peers`, and with `guarded::compare` finding no difference. With iptables seen failing without the jump among the commands
+/// of the service.
 pub(crate) fn live(world: &mut World, before: &Seen) {
-    let what = format!("{}, preflight", world.kind);
+    let what = world.kind.to_string();
     if world.kind.trixie && world.kind.manager != Manager::Firewalld {
         world.take_newer_nft();
     }
@@ -63,7 +67,7 @@ pub(crate) fn live(world: &mut World, before: &Seen) {
     let (rules, files) = (world.rules(), world.files());
     let findings = world.agrees(&what, before);
     says(&findings, "missing", "there is no guard");
-    world.refuses_to_cut_peers(&what, before);
+    world.refuses_to_cut_peers(&what, before, &rules);
     same_rules(&what, &world.rules(), &rules);
 
     let after = world.apply(&what, before);
@@ -77,39 +81,38 @@ pub(crate) fn live(world: &mut World, before: &Seen) {
 
     let second = world.apply(&what, before);
     assert!(second.differences(&after).is_empty(), "{what}, again: {:?}", second.differences(&after));
-    record(world.kind, Guard::Preflight, "", &after);
+    record(world.kind, Some(world.kind.guard), "", &after);
     world.predicts(&what);
     if world.kind.manager == Manager::None {
         world.names_what_it_does_not_cover(&what);
     }
     for disturbance in Disturbance::of(world.kind.manager) {
         let what = format!("{what}, {}", disturbance.name());
-        if disturbance == Disturbance::NftablesService {
-            // Before everything is gone.
-            if world.allow() == ALLOW {
-                world.survives_another_bridge(&what, &after);
-                world.drops_who_only_claims_to_be_a_neighbour(&what);
-                world.survives_another_network(&what, &after);
-            }
-            world.disturb(disturbance);
-            let flushed = world.look();
-            record(world.kind, Guard::Preflight, disturbance.name(), &flushed);
-            world.has_drifted(&what, "guard:nft", "it is gone");
-            says(&world.agrees(&what, &flushed), "missing", "differs");
-
+        // Before everything is gone.
+        if disturbance == Disturbance::NftablesService && world.allow() == ALLOW {
+            world.survives_another_bridge(&what, &after);
+            world.drops_who_only_claims_to_be_a_neighbour(&what);
+            world.survives_another_network(&what, &after);
+        }
+        world.disturb(disturbance);
+        let mut happened = disturbance.name().to_owned();
+        if takes_the_guard_along(disturbance, world.kind.guard) {
+            world.says_that_it_is_gone(&what, disturbance, &after);
             world.disturb(Disturbance::GuardService);
-            let seen = world.look();
-            assert_eq!(strangers_inside(&seen), "", "{what}, and its service");
-            says(&world.agrees(&what, &seen), "as planned", "kept");
-            record(world.kind, Guard::Preflight, Disturbance::GuardService.name(), &seen);
+            happened = format!("{happened}, and {}", Disturbance::GuardService.name());
+        }
+        let seen = if disturbance == Disturbance::NftablesService {
+            // The manager's and Docker's rules are gone: what the guard keeps closed is closed all the same.
+            world.look()
         } else {
-            world.disturb(disturbance);
             let seen = look_until_quiet(world, &what, &after);
             assert!(seen.differences(&after).is_empty(), "{what}: {:?}", seen.differences(&after));
             world.has_not_drifted(&what);
-            says(&world.agrees(&what, &seen), "as planned", "kept");
-            record(world.kind, Guard::Preflight, disturbance.name(), &seen);
-        }
+            seen
+        };
+        assert_eq!(strangers_inside(&seen), "", "{what}");
+        says(&world.agrees(&what, &seen), "as planned", "kept");
+        record(world.kind, Some(world.kind.guard), &happened, &seen);
     }
     world.mend();
     let end = look_until_quiet(world, &what, &after);
@@ -141,7 +144,11 @@ impl World {
     }
 
     fn tune(&self, args: &[&str]) -> Ran {
-        self.preflight(&[&["tune", "--only", "firewall.*", "--set", self.allow()], args].concat())
+        self.tune_only("firewall.*", args)
+    }
+
+    fn tune_only(&self, ids: &str, args: &[&str]) -> Ran {
+        self.preflight(&[&["tune", "--only", ids, "--set", self.allow()], args].concat())
     }
 
     fn findings(&self) -> Findings {
@@ -166,12 +173,18 @@ impl World {
     fn apply(&self, what: &str, before: &Seen) -> Seen {
         let applied = self.tune(&APPLY);
         assert_eq!((applied.code, applied.stderr.as_str()), (0, ""), "{what}: {applied:?}");
+        assert!(applied.texts("changes", "target").contains(&self.guard()), "{what}: {applied:?}");
         let after = self.look();
         assert_eq!(strangers_inside(&after), "", "{what}");
         let closed = |((who, _), answer): &(&(Who, &str), &Answer)| *who != Who::Stranger && **answer != Answer::Open;
         assert_eq!(after.answers.iter().filter(closed).collect::<Vec<_>>(), [], "{what}");
         assert_eq!(after.controls, before.controls, "{what}");
-        says(&self.agrees(what, &after), "as planned", "kept");
+        let findings = self.agrees(what, &after);
+        says(&findings, "as planned", "kept");
+        // What the guard drops is known, whatever comes behind it.
+        for port in PORTS {
+            assert_eq!(findings[&format!("firewall.exposure.{port}")][0], "pass", "{what}: {findings:?}");
+        }
         let plan = self.tune(&[]);
         assert_eq!(plan.texts("changes", "target"), [""; 0], "{what}: {plan:?}");
         self.has_not_drifted(what);
@@ -195,8 +208,23 @@ impl World {
         told
     }
 
+    /// The guard as plans and `verify` name it: the one that this host can have.
+    fn guard(&self) -> String {
+        format!("guard:{}", self.kind.guard.name())
+    }
+
+    /// After what took the guard along: it is said, with what firewalld does to one in iptables.
+    fn says_that_it_is_gone(&self, what: &str, disturbance: Disturbance, after: &Seen) {
+        let is_reload = disturbance == Disturbance::FirewalldReload;
+        let seen = if is_reload { look_when_published(self, after) } else { self.look() };
+        record(self.kind, Some(self.kind.guard), disturbance.name(), &seen);
+        let told = self.has_drifted(what, &self.guard(), "it is gone");
+        assert!(!is_reload || told.contains("firewalld takes away every rule of iptables"), "{what}: {told}");
+        says(&self.agrees(what, &seen), "missing", "differs");
+    }
+
     /// Nobody is cut off without consent: who would be is named, and nobody else.
-    fn refuses_to_cut_peers(&self, what: &str, before: &Seen) {
+    fn refuses_to_cut_peers(&self, what: &str, before: &Seen, rules: &[String]) {
         let from = |sources: [&str; 2], path: &Path| {
             let to: SocketAddr = path.to();
             let source = Some(sources[usize::from(to.is_ipv6())].parse().unwrap());
@@ -218,15 +246,17 @@ impl World {
         }
         assert!(!ALLOWED.iter().any(|allowed| named.contains(allowed)), "{what}: {refused:?}");
         assert!(refused.stderr.contains(CUT_PEERS), "{what}: {refused:?}");
-        assert!(!self.succeeds("nft list table inet preflight"), "{what}: something was applied");
+        same_rules(&format!("{what}, refused"), &self.rules(), rules);
 
-        let applied = self.tune(&[&APPLY[..], &["--allow", CUT_PEERS]].concat());
+        // The guard alone: a manager's program takes its time for each entry.
+        let applied = self.tune_only("firewall.guard", &[&APPLY[..], &["--allow", CUT_PEERS]].concat());
         assert_eq!(applied.code, 0, "{what}: {applied:?}");
         // As docs/firewall.md says: what is open stays open, and cannot be opened anew.
         assert!(held.iter().all(|stream| ping(stream) == Answer::Open), "{what}: an open connection was cut");
         assert!(allowed.iter().all(|stream| ping(stream) == Answer::Open), "{what}: one of the allowed was cut");
         assert_eq!(strangers_inside(&self.look()), "", "{what}");
-        assert_eq!(self.preflight(&["rollback", "--all"]).code, 0, "{what}");
+        let rollback = self.preflight(&["rollback", "--all"]);
+        assert_eq!(rollback.code, 0, "{what}: {rollback:?}");
     }
 
     /// `firewall.exposure` says of each port and family what a connection from outside does.
@@ -310,11 +340,16 @@ impl World {
     /// of the guard is what tells.
     fn drops_who_only_claims_to_be_a_neighbour(&self, what: &str) {
         let dropped = || {
-            let table = self.shell("nft list table inet preflight");
-            let rules = table.lines().filter(|line| line.contains("ip saddr 172.20.0.0/16 fib saddr"));
+            // The rule, and what stands before its count.
+            let (list, rule, before) = match self.kind.guard {
+                Writer::Nft => ("nft list table inet preflight", ["ip saddr 172.20.0.0/16", "fib saddr"], "packets "),
+                Writer::Iptables(_) => ("iptables-save -c -t mangle", ["-s 172.20.0.0/16", "rpfilter --invert"], "["),
+            };
+            let listed = self.shell(list);
+            let rules = listed.lines().filter(|line| rule.iter().all(|words| line.contains(words)));
             let packets = rules.map(|line| {
-                let mut words = line.split(' ').skip_while(|word| *word != "packets").skip(1);
-                words.next().unwrap().parse::<u64>().unwrap()
+                let count = line.split_once(before).unwrap().1;
+                count.split([' ', ':']).next().unwrap().parse::<u64>().unwrap()
             });
             packets.collect::<Vec<_>>()
         };
@@ -333,10 +368,10 @@ impl World {
     fn survives_another_network(&mut self, what: &str, after: &Seen) {
         self.disturb(Disturbance::NetworkAnew);
         let seen = self.look();
-        record(self.kind, Guard::Preflight, Disturbance::NetworkAnew.name(), &seen);
+        record(self.kind, Some(self.kind.guard), Disturbance::NetworkAnew.name(), &seen);
         // The new bridge is not one of those that the guard knows.
         assert_eq!(strangers_inside(&seen), "a stranger comes in: routed to the container", "{what}");
-        let told = self.has_drifted(what, "guard:nft", "lets in ");
+        let told = self.has_drifted(what, &self.guard(), "lets in ");
         assert!(told.contains("172.30.0.0/16"), "{what}: {told}");
         let findings = self.findings();
         says(&findings, "differs", "kept");

@@ -4,6 +4,9 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use preflight::firewall::iptables::Variant;
+use preflight::firewall::writer::Writer;
+
 use super::lab::{self, Engine, Options};
 use super::paths::CLUSTER_NETWORK;
 
@@ -97,17 +100,11 @@ impl Manager {
     }
 }
 
-/// Which iptables the host has: what Debian's alternatives choose between.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Iptables {
-    Nft,
-    Legacy,
-}
-
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
     pub(crate) manager: Manager,
-    pub(crate) iptables: Iptables,
+    /// What a guard can be written with here: nft, or, where that is missing, the variant that `iptables` stands for.
+    pub(crate) guard: Writer,
     /// Debian 13's engine, out of a root of its own.
     pub(crate) trixie: bool,
 }
@@ -115,7 +112,7 @@ pub(crate) struct Kind {
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let engine = if self.trixie { "26.1" } else { "20.10" };
-        write!(f, "{}, Docker {engine}, iptables {:?}", self.manager.name(), self.iptables)
+        write!(f, "{}, Docker {engine}, guard by {}", self.manager.name(), self.guard.name())
     }
 }
 
@@ -165,7 +162,11 @@ impl World {
         let client = Holder::new(&["--net"], CLIENT);
         connect(&host, &client);
         shell(&host, &format!("cp {} /usr/local/bin/preflight", env!("CARGO_BIN_EXE_preflight")));
-        if kind.iptables == Iptables::Legacy {
+        if kind.guard != Writer::Nft {
+            shell(&host, "rm /usr/sbin/nft");
+        }
+        if kind.guard == Writer::Iptables(Variant::Legacy) {
+            // What Debian's alternatives choose.
             shell(
                 &host,
                 "for f in iptables ip6tables; do for t in '' -save -restore; do
@@ -252,10 +253,6 @@ impl World {
         command
     }
 
-    pub(crate) fn succeeds(&self, script: &str) -> bool {
-        self.command("sh").args(["-c", script]).output().unwrap().status.success()
-    }
-
     pub(crate) fn shell(&self, script: &str) -> String {
         shell(&self.host, script)
     }
@@ -283,7 +280,7 @@ impl World {
         let text = self.shell(
             "/run/lab/nft -s list ruleset
              for f in ip ip6; do
-               [ ! -s /proc/net/${f}_tables_names ] || ${f}tables-legacy-save | sed \"s/^\\*/table $f legacy /\"
+               ! grep -qs . /proc/net/${f}_tables_names || ${f}tables-legacy-save | sed \"s/^\\*/table $f legacy /\"
              done",
         );
         let (mut table, mut chain, mut rules) = (String::new(), String::new(), Vec::new());

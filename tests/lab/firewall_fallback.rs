@@ -24,19 +24,6 @@ const OTHERS: &str = "for f in iptables ip6tables; do
   $f -A INPUT -p tcp --dport 9 -j DROP
 done";
 
-/// A host of one variant, where nft is not installed. The test keeps it elsewhere, to look.
-fn host(variant: &str) -> Place {
-    let place = Place::new();
-    place.shell(&format!(
-        "cp /usr/sbin/nft /run/lab/nft
-         mkdir /run/lab/sbin /run/lab/sbin-work
-         mount -t overlay overlay -o lowerdir=/usr/sbin,upperdir=/run/lab/sbin,workdir=/run/lab/sbin-work /usr/sbin
-         rm /usr/sbin/nft; {}",
-        stands_for(variant)
-    ));
-    place
-}
-
 fn tune(place: &Place, more: &[&str]) -> place::Ran {
     let tune = ["tune", "--only", "firewall.guard", "--set", "allow=172.20.0.0/16,fd20::/16", "--color", "never"];
     place.run(&[&tune, more].concat())
@@ -83,7 +70,7 @@ fn rules(place: &Place) -> String {
     let listed = place.shell(
         "for f in iptables ip6tables; do
            echo \"= $f\"; $f-nft-save
-           [ ! -s /proc/net/${f%tables}_tables_names ] || { echo '= legacy'; $f-legacy-save; }
+           ! grep -qs . /proc/net/${f%tables}_tables_names || { echo '= legacy'; $f-legacy-save; }
          done",
     );
     let is_rule = |line: &&str| !line.starts_with('#') && !line.starts_with('*') && *line != "COMMIT";
@@ -109,7 +96,7 @@ fn assert_closed_to_strangers(place: &Place, is_closed: bool, when: &str) {
 /// One life of a guard, with others' rules around it and a colleague in between. Seen failing with IPv6 left out of
 /// `IptablesGuard::load`: the apply ended rolled back, with exit code 4.
 fn one_life(variant: &str) {
-    let place = host(variant);
+    let place = Place::without_nft(variant);
     place.shell(OTHERS);
     let before = rules(&place);
     assert_closed_to_strangers(&place, false, "before");
@@ -181,7 +168,7 @@ fn one_life_of_the_old_iptables() {
 #[test]
 fn who_made_the_guard_keeps_it_and_takes_it_away() {
     for (variant, other) in [("nft", "legacy"), ("legacy", "nft")] {
-        let place = host(variant);
+        let place = Place::without_nft(variant);
         let before = rules(&place);
         assert_eq!(apply(&place).code, 0);
         for switch in [stands_for(other), "cp /run/lab/nft /usr/sbin/nft".to_owned()] {
@@ -208,7 +195,7 @@ fn who_made_the_guard_keeps_it_and_takes_it_away() {
 #[test]
 fn a_look_makes_no_table() {
     for variant in VARIANTS {
-        let place = host(variant);
+        let place = Place::without_nft(variant);
         let tables = "cat /proc/net/ip_tables_names /proc/net/ip6_tables_names 2>/dev/null; /run/lab/nft list tables";
         assert_eq!(place.shell(tables), "", "the namespace is not empty");
         assert_eq!(targets(&place), planned(variant));
@@ -220,7 +207,7 @@ fn a_look_makes_no_table() {
 /// A host without either gets a step by hand and no change.
 #[test]
 fn without_either_it_stays_with_a_person() {
-    let place = host("nft");
+    let place = Place::without_nft("nft");
     place.shell("rm /usr/sbin/xtables-* /usr/sbin/iptables* /usr/sbin/ip6tables*");
     let plan = tune(&place, &["--format", "json"]).json();
     assert_eq!(plan["changes"].as_array().unwrap().len(), 0, "{plan}");
@@ -231,7 +218,7 @@ fn without_either_it_stays_with_a_person() {
 #[test]
 fn an_unconfirmed_guard_takes_itself_back() {
     for variant in VARIANTS {
-        let place = host(variant);
+        let place = Place::without_nft(variant);
         let before = rules(&place);
         let applied =
             tune(&place, &["--apply", "--settle", "0", "--confirm-within", "5s", "--no-wait", "--format", "json"]);

@@ -1,7 +1,7 @@
 //! The guard on a host that is reached by ssh, through a port that the guard closes: who locks himself out, and what is left
 //! of a guard when its apply, its confirm or its rollback is cut off. Needs root.
 //!
-//! packages: iproute2 nftables openssh-client openssh-server procps python3 strace util-linux
+//! packages: iproute2 iptables nftables openssh-client openssh-server procps python3 strace util-linux
 
 #![expect(clippy::disallowed_methods, reason = "the tests run the program and stand in its way")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop anywhere, and says what it counted")]

@@ -27,7 +27,7 @@ const LIAR: &str = "172.20.0.77/32";
 const CUT_PEERS: &str = "firewall.cut-peers";
 
 /// Each finding by its id: the result, what was observed, the notes.
-pub(crate) type Findings = BTreeMap<String, [String; 3]>;
+type Findings = BTreeMap<String, [String; 3]>;
 
 #[derive(Debug)]
 struct Ran {
@@ -260,7 +260,7 @@ impl World {
     }
 
     /// `firewall.exposure` says of each port and family what a connection from outside does.
-    pub(crate) fn agrees(&self, what: &str, seen: &Seen) -> Findings {
+    fn agrees(&self, what: &str, seen: &Seen) -> Findings {
         let findings = self.findings();
         let mut open_over_ipv6_only = false;
         for port in PORTS {

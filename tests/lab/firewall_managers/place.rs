@@ -26,6 +26,7 @@ mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/lab/upper,workdir=/run/l
 mount -t tmpfs lab /var/lib
 cp "$BINARY" /run/lab/bin/preflight
 mount --bind /run/lab/bin /usr/local/sbin
+cp /usr/sbin/nft /run/lab/nft
 rm -f /etc/systemd/system/preflight-* /etc/systemd/system/*.wants/preflight-*
 ip link set lo up
 ip link add outside type veth peer name inside
@@ -97,6 +98,18 @@ impl Place {
         said.read_line(&mut line).unwrap();
         let place = Self { client, host, _said: said, services: Vec::new() };
         assert_eq!(line, "ready\n", "no place to test in");
+        place
+    }
+
+    /// A host of one variant of iptables, where nft is not installed. To look, it is kept in `/run/lab`.
+    pub(crate) fn without_nft(variant: &str) -> Self {
+        let place = Self::new();
+        place.shell(&format!(
+            "mkdir /run/lab/sbin /run/lab/sbin-work
+             mount -t overlay overlay -o lowerdir=/usr/sbin,upperdir=/run/lab/sbin,workdir=/run/lab/sbin-work /usr/sbin
+             rm /usr/sbin/nft; {}",
+            stands_for(variant)
+        ));
         place
     }
 

@@ -115,7 +115,10 @@ pub(crate) fn colleague(place: &Place) {
 /// See [`Host::state`].
 pub(crate) fn state(place: &Place) -> String {
     place.shell(
-        "nft -s list ruleset
+        "/run/lab/nft -s list ruleset
+         for f in ip ip6; do
+           ! grep -qs . /proc/net/${f}_tables_names || ${f}tables-legacy-save | sed '/^#/d; s/ \\[.*//'
+         done
          find /etc -path '*preflight*' -printf '%p %y %m %l\\n' | sort
          find /etc -path '*preflight*' -type f | sort | xargs -r sha256sum",
     )

@@ -112,8 +112,12 @@ fn history_of(ops: Vec<Op>) {
     for op in ops {
         match op {
             Op::Edit { target, value } => {
-                world.edit(TARGETS[target], &format!("f{value}"));
-                edited.insert(TARGETS[target], true);
+                let (target, value) = (TARGETS[target], format!("f{value}"));
+                // What was written again as it was cannot be told from what nobody touched.
+                if world.value(target).as_ref() != Some(&value) {
+                    edited.insert(target, true);
+                }
+                world.edit(target, &value);
                 is_pure = false;
             }
             Op::Reboot => {

@@ -211,7 +211,6 @@ mod tests {
         assert_eq!(word(&guard(&facts("none", "none", &[]), &parameters("127.0.0.1"))), "not needed");
     }
 
-    /// Seen failing without the note.
     /// Seen failing without the note: `differs`, and nobody knew in what.
     #[test]
     fn a_guard_that_differs_says_in_what() {
@@ -228,6 +227,7 @@ mod tests {
         }
     }
 
+    /// Seen failing without the note.
     #[test]
     fn a_guard_says_whom_it_does_not_cover() {
         let mut facts = facts("none", "none", &[]);

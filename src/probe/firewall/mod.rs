@@ -2,6 +2,7 @@
 
 pub mod connections;
 pub mod entries;
+mod exposure;
 mod guard;
 pub mod interfaces;
 pub mod legacy;

@@ -16,10 +16,21 @@ pub(super) fn remedy(check: &Check, question: &Question<'_>, finding: &Finding, 
     let commands = if finding.result == Outcome::Unknown {
         Vec::new()
     } else {
-        let named = question.remedy.and_then(|name| resolver.os.remedies.get(name)).cloned();
+        let named = question.remedy.and_then(|name| resolver.os.remedies.get(name));
+        let named = named.map(|commands| tuned_first(finding, commands).into_iter().chain(commands.clone()).collect());
         named.or_else(|| setting(check, finding, resolver)).unwrap_or_default()
     };
     Remedy { text: question.fix.clone(), commands, impact: check.impact.clone() }
+}
+
+/// tuned sets what it sets after the boot files: commands that only write such a file would change nothing for long.
+fn tuned_first(finding: &Finding, commands: &[String]) -> Option<String> {
+    let boot = finding.boot.as_ref().filter(|boot| boot.decides && boot.result != Outcome::Pass)?;
+    let is_tuneds = ["/etc/tuned/", "/usr/lib/tuned/"].iter().any(|folder| boot.source.starts_with(folder));
+    let knows_it = commands.iter().any(|command| command.starts_with("tuned-adm "));
+    (is_tuneds && !knows_it).then(|| {
+        format!("# tuned has the last word at each start ({}): set it in a profile of tuned, or stop tuned", boot.source)
+    })
 }
 
 /// The commands that bring a kernel setting to its target on the layer that decides.

@@ -321,3 +321,25 @@ fn instances_that_come_to_the_same_are_told_at_once() {
     assert_eq!(verbose.matches("[FAIL]").count(), 5, "{verbose}");
     assert!(verbose.contains("firewall.exposure.6380 (blocker)"), "{verbose}");
 }
+
+/// A file for the boot is no help where tuned comes after it. Seen failing without `tuned_first`.
+#[test]
+fn commands_that_tuned_would_undo_say_so() {
+    let lab = Lab::new();
+    let root = lab.root();
+    lab.write("root/etc/os-release", "ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n");
+    lab.write("root/sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n");
+    lab.write("root/etc/tuned/active_profile", "mine\n");
+    lab.write("root/etc/tuned/mine/tuned.conf", "[vm]\ntransparent_hugepages=always\n");
+    let remedy = || {
+        let args = ["check", "--root", root.to_str().unwrap(), "--only", "kernel.thp", "--format", "json"];
+        json(&lab.run(args).stdout)["findings"][0]["remedy"]["commands"][0].as_str().unwrap().to_owned()
+    };
+    assert!(remedy().starts_with("echo madvise > "), "{}", remedy());
+    lab.write("root/etc/systemd/system/multi-user.target.wants/tuned.service", "");
+    assert_eq!(
+        remedy(),
+        "# tuned has the last word at each start (/etc/tuned/mine/tuned.conf:2): \
+         set it in a profile of tuned, or stop tuned"
+    );
+}

@@ -127,7 +127,10 @@ fn os_profiles() -> Vec<Row> {
         let releases: Vec<String> = profile
             .releases
             .iter()
-            .map(|release| format!("{} (until {})", release.version, release.end_of_life))
+            .map(|release| {
+                let member = release.id.as_ref().map(|id| format!("{id} ")).unwrap_or_default();
+                format!("{member}{} (until {})", release.version, release.end_of_life)
+            })
             .collect();
         let oldest = profile.oldest.map_or_else(|| "rolling".to_owned(), |oldest| format!("{oldest}+"));
         vec![profile.name, oldest, profile.ids.join(","), releases.join(", ")]

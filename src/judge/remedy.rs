@@ -29,7 +29,10 @@ fn tuned_first(finding: &Finding, commands: &[String]) -> Option<String> {
     let is_tuneds = ["/etc/tuned/", "/usr/lib/tuned/"].iter().any(|folder| boot.source.starts_with(folder));
     let knows_it = commands.iter().any(|command| command.starts_with("tuned-adm "));
     (is_tuneds && !knows_it).then(|| {
-        format!("# tuned has the last word at each start ({}): set it in a profile of tuned, or stop tuned", boot.source)
+        format!(
+            "# tuned has the last word at each start ({}): set it in a profile of tuned, or stop tuned",
+            boot.source
+        )
     })
 }
 

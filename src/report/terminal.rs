@@ -63,6 +63,11 @@ fn is_told_by(finding: &Finding, other: &Finding) -> bool {
         && (&a.notes, &a.waiver) == (&b.notes, &b.waiver)
 }
 
+/// Whether the title says that something is not so: a `yes` behind it would be taken for the opposite.
+fn denies(finding: &Finding) -> bool {
+    finding.expected == "no" && matches!(finding.observed.as_str(), "yes" | "no")
+}
+
 /// A blank at which no line is broken.
 const NO_BREAK: char = '\u{a0}';
 /// Its two bytes.
@@ -147,7 +152,7 @@ impl Terminal<'_> {
         let (mark, paint) = self.mark(finding);
         let quiet = finding.result == Outcome::Pass || finding.result == Outcome::NotApplicable;
         let more = if alike.len() < 2 { String::new() } else { format!(" and {} more", alike.len() - 1) };
-        let line = if finding.observed.is_empty() {
+        let line = if finding.observed.is_empty() || denies(finding) {
             [&finding.title, more.as_str()].concat()
         } else {
             format!("{}{more}: {}", finding.title, whole(&finding.observed))
@@ -184,8 +189,11 @@ impl Terminal<'_> {
 
     /// The id, for `--only`, `explain` and waivers, and what would have passed.
     fn asked(&mut self, finding: &Finding, alike: &[&Finding]) -> io::Result<()> {
-        let wanted =
+        let mut wanted =
             if finding.expected.is_empty() { String::new() } else { format!(", wanted: {}", finding.expected) };
+        if denies(finding) {
+            wanted.extend([", found: ", &finding.observed]);
+        }
         self.detail(&format!("{} ({}){wanted}", ids(alike), finding.severity))
     }
 

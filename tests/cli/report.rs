@@ -343,3 +343,19 @@ fn commands_that_tuned_would_undo_say_so() {
          set it in a profile of tuned, or stop tuned"
     );
 }
+
+/// "the disk does not spin: yes" says the opposite of what is meant. Seen failing with the value behind the title.
+#[test]
+fn a_title_that_denies_has_no_yes_behind_it() {
+    let lab = Lab::new();
+    let mut snapshot = json(include_str!("../../docs/example/host.json"));
+    for (spins, told) in [
+        (true, "does not spin\n         resource.data-rotational (info), wanted: no, found: yes\n"),
+        (false, "[ ok ] the disk under the data does not spin\n"),
+    ] {
+        snapshot["facts"]["disk.data.rotational"]["live"]["state"]["known"]["bool"] = spins.into();
+        let args = ["check", "--snapshot", "-", "--only", "resource.data-rotational"];
+        let shown = lab.run_with_input(args, &snapshot.to_string()).stdout;
+        assert!(shown.contains(told), "{shown}");
+    }
+}

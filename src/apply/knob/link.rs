@@ -114,7 +114,9 @@ impl Knob for Link<'_> {
         }
         // Folders that came with the link go with it, unless somebody else put something there.
         let mut made = self.path.ancestors().skip(1).take(to.missing_folders.into());
-        let removed = self.tree.remove(&self.path);
+        // What a publish that failed left staged would keep them.
+        let unstaged = self.tree.unstage(&self.path, &stage_name(&self.path, tx.word()));
+        let removed = unstaged.and_then(|()| self.tree.remove(&self.path));
         let gone = removed.and_then(|_| made.try_for_each(|folder| self.tree.remove_empty_dir(folder)));
         gone.map_err(|error| self.failed(error))
     }
@@ -174,6 +176,12 @@ mod tests {
         assert_eq!(knob.read().unwrap().value.as_deref(), Some(boot::UNIT));
         knob.restore(&tx(), &before).unwrap();
         assert_eq!(names(), [""; 0], "its folder is left");
+
+        // A rename that fails leaves what was staged, in a folder of its own. Seen failing without `unstage` in `restore`.
+        std::fs::create_dir(system.join("nftables.service.wants")).unwrap();
+        knob.stage(&tx(), boot::UNIT).unwrap();
+        knob.restore(&tx(), &before).unwrap();
+        assert_eq!(names(), [""; 0], "what was staged keeps its folder");
 
         std::fs::create_dir(system.join("nftables.service.wants")).unwrap();
         let current = knob.read().unwrap();

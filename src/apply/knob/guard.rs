@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How nft is called to load a table. Nobody else writes it so, and a run that was killed may have left one behind.
 const LOAD: [&str; 2] = ["--file", "-"];
 
+/// How nft is asked for [`TABLE`].
+const LIST: [&str; 6] = ["-s", "-y", "list", "table", "inet", "preflight"];
+
 /// The table `inet preflight`. Its value is the table as text, in the form of [`guard::tidy`].
 #[derive(Debug)]
 pub struct NftGuard<'a> {
@@ -30,13 +33,9 @@ impl<'a> NftGuard<'a> {
         (name == Writer::Nft.name()).then(|| Self { tree, target: format!("guard:{name}") })
     }
 
-    fn run(&self, args: &[&str], input: Option<String>) -> Result<Output, KnobError> {
+    fn nft(&self, args: &[&str]) -> Result<Runner, KnobError> {
         let nft = tool::find(self.tree, "nft").map_err(|error| self.unavailable(error.to_string()))?;
-        let mut runner = Runner::new(nft, PATIENCE).args(args);
-        if let Some(input) = input {
-            runner = runner.input(input);
-        }
-        runner.run_checked().map_err(|error: CommandError| self.unavailable(error.to_string()))
+        Ok(Runner::new(nft, PATIENCE).args(args))
     }
 
     fn unavailable(&self, reason: String) -> KnobError {
@@ -46,7 +45,8 @@ impl<'a> NftGuard<'a> {
     /// Loads the table in one transaction of the kernel; with `trial` it is only looked at.
     fn load(&self, text: &str, trial: bool) -> Result<(), KnobError> {
         let args: &[&str] = if trial { &["--check", "--file", "-"] } else { &LOAD };
-        self.run(args, Some(format!("{}{text}", guard::REMOVE))).map(drop)
+        let loaded = self.nft(args)?.input(format!("{}{text}", guard::REMOVE)).run_checked();
+        loaded.map(drop).map_err(|error| self.unavailable(error.to_string()))
     }
 }
 
@@ -65,13 +65,15 @@ impl Knob for NftGuard<'_> {
 
     fn read(&self) -> Result<Reading, KnobError> {
         tool::wait_for(&LOAD.map(str::to_owned));
-        let tables = self.run(&["list", "tables"], None)?.stdout;
-        if !tables.lines().any(|line| line.trim().strip_prefix("table ") == Some(TABLE)) {
-            return Ok(Reading::default());
+        match self.nft(&LIST)?.run_checked() {
+            Ok(Output { stdout, .. }) if is_whole(&stdout) => Ok(Reading::of(guard::tidy(&stdout))),
+            Ok(Output { stdout, .. }) => {
+                let reason = format!("`nft {}` ended well, but its list of {} bytes", LIST.join(" "), stdout.len());
+                Err(self.unavailable(format!("{reason} is not the whole table; run it and see what it prints")))
+            }
+            Err(CommandError::Failed { stderr, .. }) if is_absent(&stderr) => Ok(Reading::default()),
+            Err(error) => Err(self.unavailable(error.to_string())),
         }
-        let (family, name) = TABLE.split_once(' ').unwrap_or_default();
-        let listing = self.run(&["-s", "-y", "list", "table", family, name], None)?.stdout;
-        Ok(Reading::of(guard::tidy(&listing)))
     }
 
     fn validate(&self, after: &str) -> Result<(), KnobError> {
@@ -120,5 +122,66 @@ impl Knob for NftGuard<'_> {
 
     fn is_shared(&self) -> bool {
         false
+    }
+}
+
+/// Whether a list of nft goes from the head of our table to its end. nft ends well also where it could not print.
+fn is_whole(listing: &str) -> bool {
+    let is_head = |line: &str| line.strip_prefix("table ").and_then(|line| line.strip_prefix(TABLE)) == Some(" {");
+    let mut lines = listing.lines().map(|line| line.split(" # ").next().unwrap_or_default().trim_end());
+    lines.next().is_some_and(is_head) && lines.next_back() == Some("}") && listing.ends_with('\n')
+}
+
+/// Whether nft says by this that the kernel has no such table. It says so of what was asked, which it repeats; that
+/// something else was not found, it says in other words.
+fn is_absent(stderr: &str) -> bool {
+    let is_missing = |line: &str| {
+        let said = line.split_once("Error: ").map(|(_, said)| said.trim_start_matches("Could not process rule: "));
+        said.is_some_and(|said| said.starts_with("No such file or directory"))
+    };
+    let asked = format!("list table {TABLE}");
+    let mut lines = stderr.lines();
+    lines.next().is_some_and(is_missing) && lines.next().is_some_and(|line| line.trim() == asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen failing with `is_whole` asking for nothing.
+    #[test]
+    fn half_a_list_is_not_a_table() {
+        let whole = crate::firewall::guard::Guard::default().text();
+        assert!(is_whole(&whole) && is_whole(&whole.replacen(" {", " { # progname x", 1)));
+        for (end, _) in whole.char_indices() {
+            assert!(!is_whole(&whole[..end]), "{:?}", &whole[..end]);
+            assert!(end == 0 || !is_whole(&whole[end..]), "{:?}", &whole[end..]);
+        }
+        assert!(!is_whole(&whole.replace("inet preflight", "inet preflights")));
+    }
+
+    /// As releases of nft from 0.8 on word it. Seen failing with `is_absent` looking for "No such file" anywhere.
+    #[test]
+    fn only_what_nft_says_of_the_table_makes_it_absent() {
+        let asked = "list table inet preflight\n           ^^^^^^^^^^^^^^\n";
+        for said in [
+            "Error: No such file or directory",
+            "<cmdline>:1:12-25: Error: Could not process rule: No such file or directory",
+            "Error: Could not process rule: No such file or directory",
+            "Error: No such file or directory; did you mean table ‘preflight’ in family ip?",
+        ] {
+            assert!(is_absent(&format!("{said}\n{asked}")), "{said}");
+        }
+        for said in [
+            "",
+            "Error: No such file or directory\n",
+            "nft: error while loading shared libraries: libnftables.so.1: No such file or directory\n",
+            "Error: cache initialization failed: No such file or directory\nlist table inet preflight\n",
+            "Error: No such file or directory\nlist table inet other\n",
+            "Error: Operation not permitted\nlist table inet preflight\n",
+            "netlink: Error: cache initialization failed: Operation not permitted\n",
+        ] {
+            assert!(!is_absent(said), "{said}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod help;
 mod hostile;
 mod lint;
 mod panics;
+mod ports;
 mod report;
 mod schema;
 mod selection;

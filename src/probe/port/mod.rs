@@ -5,7 +5,11 @@
 //! what dockerd would get: a port that another socket is bound to with `SO_REUSEADDR` and does not listen on is free,
 //! for dockerd's bind *and* listen succeed there (`inet_csk_bind_conflict` in `net/ipv4/inet_connection_sock.c`).
 //!
-//! [`bind_all`] needs nobody's answer and costs microseconds; [`conclude`] wants to know Docker's containers.
+//! Where many ports are wanted, the kernel is first asked which ports any socket has at all, in whatever state, while
+//! everything else is gathered: of a port that none has, a bind cannot fail, and a socket made, bound and closed for each of
+//! a thousand is what such a run would spend most of its time on.
+//!
+//! [`start`] needs nobody's answer; [`conclude`] wants to know Docker's containers.
 
 pub mod cgroup;
 pub mod holder;
@@ -14,17 +18,17 @@ mod published;
 pub mod table;
 pub mod verdict;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::resume_unwind;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use crate::catalog::parameters::{Port, Protocol};
 use crate::facts::{Fact, Facts};
-use crate::host::socket;
+use crate::host::{sock_diag, socket};
 use crate::probe::Context;
 use crate::probe::containers::Containers;
 
@@ -44,6 +48,8 @@ pub struct Outcome {
     pub answers: Vec<(IpAddr, Answer)>,
     /// Of all binds of this port.
     pub took: Duration,
+    /// No socket has this port: nothing was bound.
+    pub is_unused: bool,
 }
 
 /// The kernel's answer to one bind.
@@ -76,33 +82,93 @@ impl Answer {
 
 /// Gathers `port.state.*` and `port.in-use.*` in one go.
 pub fn probe(cx: &Context<'_>, containers: &Containers, facts: &mut Facts) {
-    conclude(cx, bind_all(cx), containers, facts);
+    conclude(cx, start(cx).finish(cx), containers, facts);
 }
 
-/// Asks the kernel for every wanted port. Waits for nobody.
-pub fn bind_all(cx: &Context<'_>) -> Vec<Outcome> {
+/// What was begun, to be finished when everything else is gathered.
+#[derive(Debug)]
+pub enum Pending {
+    Done(Vec<Outcome>),
+    /// A thread asks which ports are in use at all.
+    Listing(JoinHandle<Option<HashSet<u16>>>),
+}
+
+/// Asks the kernel for every wanted port, or begins to. Waits for nobody.
+pub fn start(cx: &Context<'_>) -> Pending {
+    match start_list(cx) {
+        Some(running) => Pending::Listing(running),
+        None => Pending::Done(bind_all(cx, &|_| false)),
+    }
+}
+
+/// Begins to ask which of the wanted ports are in use at all, where that pays.
+fn start_list(cx: &Context<'_>) -> Option<JoinHandle<Option<HashSet<u16>>>> {
+    if !cx.host.is_live() || !both_wildcards(&addresses(cx)) {
+        return None;
+    }
+    let tcp = || wanted(cx).filter(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
+    tcp().nth(WORTH_A_LIST)?;
+    let (first, last) = (tcp().min()?, tcp().max()?);
+    // Where the kernel does not tell, each port is asked for, as where no thread is to be had.
+    let list = move || sock_diag::used_ports(first, last).ok().flatten();
+    thread::Builder::new().name("ports".into()).spawn(list).ok()
+}
+
+impl Pending {
+    pub fn finish(self, cx: &Context<'_>) -> Vec<Outcome> {
+        match self {
+            Self::Done(outcomes) => outcomes,
+            Self::Listing(running) => {
+                let used = running.join().unwrap_or_else(|panic| resume_unwind(panic));
+                // What not everybody may bind is asked for by a bind, which is the one to say so.
+                let privileged = cx.host.read_of_kernel("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+                let first = privileged.ok().flatten().and_then(|text| text.trim().parse().ok()).unwrap_or(1024_u16);
+                let is_unused = |port: &Port| {
+                    let used = used.as_ref().filter(|_| port.protocol == Protocol::Tcp && port.port >= first);
+                    used.is_some_and(|used| !used.contains(&port.port))
+                };
+                bind_all(cx, &is_unused)
+            }
+        }
+    }
+}
+
+/// Those of the profile that somebody asks about.
+fn wanted<'a>(cx: &Context<'a>) -> impl Iterator<Item = &'a Port> {
+    let (want, all) = (cx.want, cx.want.has("port.state.*"));
+    cx.parameters.ports().filter(move |port| {
+        let instance = port.instance();
+        all || [STATE, IN_USE].iter().any(|family| want.has(&[*family, &instance].concat()))
+    })
+}
+
+fn both_wildcards(addresses: &[IpAddr]) -> bool {
+    addresses.iter().all(IpAddr::is_unspecified) && addresses.iter().any(IpAddr::is_ipv6)
+}
+
+/// Asks the kernel for every wanted port by itself but for those that are known to be `unused`.
+fn bind_all(cx: &Context<'_>, unused: &(dyn Fn(&Port) -> bool + Sync)) -> Vec<Outcome> {
     let addresses = addresses(cx);
-    let both_wildcards = addresses.iter().all(IpAddr::is_unspecified) && addresses.iter().any(IpAddr::is_ipv6);
+    let both_wildcards = both_wildcards(&addresses);
     let ask = |port: &Port| {
         let started = Instant::now();
+        let free = || addresses.iter().map(|address| (*address, Answer::Free)).collect();
+        if unused(port) {
+            return Outcome { port: port.clone(), answers: free(), took: started.elapsed(), is_unused: true };
+        }
         let answers = if cx.host.is_live() && both_wildcards && socket::both_free(port.port, port.protocol) {
             // The usual answer, for half the system calls.
-            addresses.iter().map(|address| (*address, Answer::Free)).collect()
+            free()
         } else if cx.host.is_live() {
             addresses.iter().map(|address| (*address, Answer::ask(*address, port.port, port.protocol))).collect()
         } else {
             Vec::new()
         };
-        Outcome { port: port.clone(), answers, took: started.elapsed() }
+        Outcome { port: port.clone(), answers, took: started.elapsed(), is_unused: false }
     };
-    let all = cx.want.has("port.state.*");
-    let wanted = |port: &&Port| {
-        let instance = port.instance();
-        all || [STATE, IN_USE].iter().any(|family| cx.want.has(&[*family, &instance].concat()))
-    };
-    let ports: Vec<&Port> = cx.parameters.ports().filter(wanted).collect();
+    let ports: Vec<&Port> = wanted(cx).collect();
     let ask_all = |ports: &[&Port]| ports.iter().map(|port| ask(port)).collect::<Vec<_>>();
-    if ports.len() < WORTH_A_THREAD {
+    if ports.iter().filter(|port| !unused(port)).count() < WORTH_A_THREAD {
         return ask_all(&ports);
     }
     // The kernel's part of it: a socket made, bound and closed for each.
@@ -111,6 +177,9 @@ pub fn bind_all(cx: &Context<'_>) -> Vec<Outcome> {
     outcomes.extend(second);
     outcomes
 }
+
+/// From how many TCP ports on it pays to ask first which ones are in use at all.
+const WORTH_A_LIST: usize = 64;
 
 /// From how many ports on half of them are asked on another thread: as many as take longer than starting it.
 const WORTH_A_THREAD: usize = 32;

@@ -39,17 +39,21 @@ fn judge_host(args: &CheckArgs, selection: &Selection) -> Result<Report, Stop> {
     let catalogue = ManuallyDrop::new(source::catalogue(&host, args.profile.of_host(), &args.profile.set)?);
     selection.validate(&catalogue)?;
     let waivers = waivers(args, &catalogue)?;
-    let look = || judge(&catalogue, &source::gather(&host, &catalogue, selection), &waivers, selection);
-    let mut report = look();
     let started = Instant::now();
-    while let Some(wait) = args.wait
-        && args.fail_on.exit_code(&report) != ExitCode::Success
-        && started.elapsed() < wait
-    {
-        thread::sleep(WAIT_INTERVAL.min(wait.saturating_sub(started.elapsed())));
-        report = look();
+    loop {
+        let snapshot = source::gather(&host, &catalogue, selection);
+        let report = judge(&catalogue, &snapshot, &waivers, selection);
+        let left = args.wait.map(|wait| wait.saturating_sub(started.elapsed())).filter(|left| !left.is_zero());
+        match left {
+            Some(left) if args.fail_on.exit_code(&report) != ExitCode::Success => {
+                thread::sleep(WAIT_INTERVAL.min(left));
+            }
+            _ => {
+                mem::forget(snapshot);
+                return Ok(report);
+            }
+        }
     }
-    Ok(report)
 }
 
 fn judge_snapshot(args: &CheckArgs, selection: &Selection, path: &Path) -> Result<Report, Stop> {

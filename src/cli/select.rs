@@ -34,7 +34,7 @@ impl Selection {
     pub(crate) fn validate(&self, catalogue: &Catalogue) -> Result<(), Stop> {
         if self.only.is_empty() && self.skip.is_empty() {
             let mut instances = catalogue.checks.iter().map(|check| judge::instances(check, &catalogue.parameters));
-            if instances.any(|instances| !instances.is_empty()) {
+            if instances.any(|mut instances| instances.next().is_some()) {
                 return Ok(());
             }
             return Err(Stop::usage("nothing is left to check: the lists of the profile's checks are empty"));
@@ -44,8 +44,7 @@ impl Selection {
             .iter()
             .flat_map(|check| {
                 judge::instances(check, &catalogue.parameters)
-                    .into_iter()
-                    .map(|instance| (judge::finding_id(check, instance.as_deref()), check.id.as_str()))
+                    .map(|instance| (judge::finding_id(check, instance.name.as_deref()), check.id.as_str()))
             })
             .collect();
         for (flag, globs) in [("--only", &self.only), ("--skip", &self.skip)] {

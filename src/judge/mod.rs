@@ -56,10 +56,19 @@ impl Resolver<'_> {
         }
         let known = self.derived.borrow().get(id).cloned();
         Found::Derived(known.unwrap_or_else(|| {
-            let fact = Rc::new(derived::derive(id, self.facts, self.parameters, self.os, self.today));
+            let fact = Rc::new(self.derive(id));
             self.derived.borrow_mut().insert(id.to_owned(), Rc::clone(&fact));
             fact
         }))
+    }
+
+    /// The fact of an instance, of which there may be a thousand and which hardly anybody asks for twice.
+    fn find_once(&self, id: &str) -> Found<'_> {
+        if id.starts_with("derived.") { Found::Derived(Rc::new(self.derive(id))) } else { self.find(id) }
+    }
+
+    fn derive(&self, id: &str) -> Fact {
+        derived::derive(id, self.facts, self.parameters, self.os, self.today)
     }
 }
 
@@ -76,12 +85,11 @@ pub fn judge(
     let judge = Judge::new(catalogue, snapshot, os);
     let mut findings = Vec::with_capacity(catalogue.checks.len());
     for check in &catalogue.checks {
-        // The same for all instances, of which there may be a thousand.
-        let expected = judge.expected(check);
+        let all = judge.for_all_instances(check);
         for instance in instances(check, &catalogue.parameters) {
-            let id = finding_id(check, instance.as_deref());
+            let id = finding_id(check, instance.name.as_deref());
             if select(&id, &check.id) {
-                let mut finding = judge.finding(check, instance, id.into_owned(), &expected);
+                let mut finding = judge.finding(check, instance, id.into_owned(), &all);
                 waive(&mut finding, waivers, today);
                 findings.push(finding);
             }
@@ -105,14 +113,33 @@ pub fn judge(
     }
 }
 
+/// One instance of a check.
+#[derive(Debug)]
+pub struct Instance<'a> {
+    /// What is appended to the ids of check and fact; `None` where the check has no instances.
+    pub name: Option<String>,
+    port: Option<&'a Port>,
+}
+
 /// The instances of a check: one unnamed, or one per element of its list parameter.
-pub fn instances(check: &Check, parameters: &Parameters) -> Vec<Option<String>> {
-    let Some(list) = &check.for_each else { return vec![None] };
-    match parameters.get(list) {
-        Some(Setting::List(words)) => words.iter().cloned().map(Some).collect(),
-        Some(Setting::Ports(_)) => parameters.ports().map(|port| Some(port.instance())).collect(),
-        Some(Setting::One(_)) | None => Vec::new(),
-    }
+pub fn instances<'a>(check: &Check, parameters: &'a Parameters) -> impl Iterator<Item = Instance<'a>> {
+    let unnamed = check.for_each.is_none().then_some(Instance { name: None, port: None });
+    let (words, ports): (&[String], _) = match check.for_each.as_ref().and_then(|list| parameters.get(list)) {
+        Some(Setting::List(words)) => (words, None),
+        Some(Setting::Ports(_)) => (&[], Some(parameters.ports())),
+        Some(Setting::One(_)) | None => (&[], None),
+    };
+    let words = words.iter().map(|word| Instance { name: Some(word.clone()), port: None });
+    let ports = ports.into_iter().flatten().map(|port| Instance { name: Some(port.instance()), port: Some(port) });
+    unnamed.into_iter().chain(words).chain(ports)
+}
+
+/// What all instances of a check have in common, of which there may be a thousand.
+struct ForAll {
+    /// What would pass, in words.
+    expected: String,
+    /// The layers that decide, where they are the same for all.
+    deciding: Option<&'static [Layer]>,
 }
 
 /// The fact of an instance: the check's fact with the instance appended.
@@ -134,8 +161,6 @@ pub fn finding_id<'a>(check: &'a Check, instance: Option<&str>) -> Cow<'a, str> 
 struct Judge<'a> {
     by_id: HashMap<&'a str, &'a Check>,
     resolver: Resolver<'a>,
-    /// The workload's ports by their instance.
-    ports: HashMap<String, &'a Port>,
     /// What needed checks came to, so that each is judged once.
     needs: RefCell<HashMap<&'a str, Outcome>>,
 }
@@ -185,19 +210,23 @@ impl<'a> Judge<'a> {
             derived: RefCell::default(),
         };
         let by_id = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
-        let ports = catalogue.parameters.ports().map(|port| (port.instance(), port)).collect();
-        Self { by_id, resolver, ports, needs: RefCell::default() }
+        Self { by_id, resolver, needs: RefCell::default() }
     }
 
-    /// What would pass, in words.
-    fn expected(&self, check: &Check) -> String {
+    fn for_all_instances(&self, check: &Check) -> ForAll {
         let pass = check.pass.as_ref();
-        pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default()
+        let expected = pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default();
+        let deciding = match check.for_each {
+            Some(_) => layers::deciding_for_each(&check.fact, self.resolver.parameters),
+            None => None,
+        };
+        ForAll { expected, deciding }
     }
 
-    fn finding(&self, check: &'a Check, instance: Option<String>, id: String, expected: &str) -> Finding {
-        let fact_id = instance_fact(check, instance.as_deref());
-        let mut finding = self.blank(check, instance, id, expected);
+    fn finding(&self, check: &'a Check, instance: Instance<'_>, id: String, all: &ForAll) -> Finding {
+        let fact_id = instance_fact(check, instance.name.as_deref());
+        let is_one_of_many = instance.name.is_some();
+        let mut finding = blank(check, instance, id, &all.expected);
         if let Some(reason) = self.missing_need(check) {
             finding.notes.push(reason);
             return finding;
@@ -216,8 +245,8 @@ impl<'a> Judge<'a> {
             }
         }
         // A fact that could not be read is its own story: cases that look at it would only blur it.
-        let found = self.resolver.find(&fact_id);
-        let deciding = layers::deciding(&fact_id, self.resolver.parameters);
+        let found = if is_one_of_many { self.resolver.find_once(&fact_id) } else { self.resolver.find(&fact_id) };
+        let deciding = all.deciding.unwrap_or_else(|| layers::deciding(&fact_id, self.resolver.parameters));
         let own = found.get(deciding[0]);
         let question = if matches!(own.map(|fact| &fact.state), Some(State::Unknown { .. })) {
             Ok(Question::of(check))
@@ -244,45 +273,6 @@ impl<'a> Judge<'a> {
             finding.remedy = Some(remedy::remedy(check, &question, &finding, &self.resolver));
         }
         finding
-    }
-
-    fn blank(&self, check: &Check, instance: Option<String>, id: String, expected: &str) -> Finding {
-        let title = match &instance {
-            Some(instance) => self.instance_title(check, instance).into(),
-            None => check.title.clone(),
-        };
-        Finding {
-            id,
-            check: check.id.clone(),
-            instance,
-            section: check.section.clone(),
-            result: Outcome::NotApplicable,
-            severity: check.severity,
-            title,
-            expected: expected.to_owned(),
-            observed: String::new(),
-            live: None,
-            boot: None,
-            container: None,
-            source: String::new(),
-            notes: Vec::new(),
-            help: None,
-            why: check.why.clone(),
-            remedy: None,
-            waiver: None,
-            duration_us: 0,
-        }
-    }
-
-    /// The title of one instance: `port 6379 (redis)`, or the title with the instance before it.
-    fn instance_title(&self, check: &Check, instance: &str) -> String {
-        match self.ports.get(instance) {
-            Some(port) if check.for_each.as_deref() == Some("ports") => {
-                let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
-                format!("port {}{udp} ({})", port.port, port.name)
-            }
-            _ => format!("{instance}: {}", check.title),
-        }
     }
 
     /// The first needed check that neither passed nor merely warned.
@@ -319,11 +309,10 @@ impl<'a> Judge<'a> {
     }
 
     fn settle(&self, check: &'a Check) {
-        let instances = instances(check, self.resolver.parameters).into_iter();
-        let expected = self.expected(check);
-        let outcomes = instances.map(|instance| {
-            let id = finding_id(check, instance.as_deref()).into_owned();
-            self.finding(check, instance, id, &expected).result
+        let all = self.for_all_instances(check);
+        let outcomes = instances(check, self.resolver.parameters).map(|instance| {
+            let id = finding_id(check, instance.name.as_deref()).into_owned();
+            self.finding(check, instance, id, &all).result
         });
         let worst = outcomes.max_by_key(|outcome| outcome.badness()).unwrap_or(Outcome::NotApplicable);
         self.needs.borrow_mut().insert(check.id.as_str(), worst);
@@ -372,6 +361,39 @@ impl<'a> Judge<'a> {
             }
         }
         Ok(base)
+    }
+}
+
+/// The finding of a check that does not apply.
+fn blank(check: &Check, instance: Instance<'_>, id: String, expected: &str) -> Finding {
+    let title = match &instance {
+        Instance { port: Some(port), .. } => {
+            let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
+            format!("port {}{udp} ({})", port.port, port.name).into()
+        }
+        Instance { name: Some(name), .. } => format!("{name}: {}", check.title).into(),
+        Instance { name: None, .. } => check.title.clone(),
+    };
+    Finding {
+        id,
+        check: check.id.clone(),
+        instance: instance.name,
+        section: check.section.clone(),
+        result: Outcome::NotApplicable,
+        severity: check.severity,
+        title,
+        expected: expected.to_owned(),
+        observed: String::new(),
+        live: None,
+        boot: None,
+        container: None,
+        source: String::new(),
+        notes: Vec::new(),
+        help: None,
+        why: check.why.clone(),
+        remedy: None,
+        waiver: None,
+        duration_us: 0,
     }
 }
 

@@ -113,11 +113,13 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
     let mut ids: BTreeSet<String> = ALWAYS.iter().map(|id| (*id).to_owned()).collect();
     let mut pending: Vec<&Check> = Vec::new();
     for check in &catalogue.checks {
-        let mut instances = judge::instances(check, &catalogue.parameters).into_iter();
-        if instances.any(|instance| select(&judge::finding_id(check, instance.as_deref()), &check.id)) {
+        let mut instances = judge::instances(check, &catalogue.parameters);
+        if instances.any(|instance| select(&judge::finding_id(check, instance.name.as_deref()), &check.id)) {
             pending.push(check);
         }
     }
+    // In order as they come, so that thousands are put in their place at once.
+    let mut many: Vec<String> = Vec::new();
     let mut needed: BTreeSet<&str> = BTreeSet::new();
     let by_id: HashMap<&str, &Check> = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
     while let Some(check) = pending.pop() {
@@ -131,8 +133,8 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
         if check.for_each.is_none() {
             add(&check.fact, &mut ids);
         }
-        for instance in judge::instances(check, &catalogue.parameters).into_iter().flatten() {
-            add_new(judge::instance_fact(check, Some(&instance)).into_owned(), &mut ids);
+        for name in judge::instances(check, &catalogue.parameters).filter_map(|instance| instance.name) {
+            add_one_of_many(judge::instance_fact(check, Some(&name)).into_owned(), &mut many);
         }
         let conditions = check.when.iter().chain(check.cases.iter().flat_map(|case| &case.when));
         for condition in conditions {
@@ -144,6 +146,7 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
             literals(predicate, &mut ids);
         }
     }
+    ids.append(&mut many.into_iter().collect());
     // Who is a stranger depends on Docker's networks where `allow` names them.
     if ids.iter().any(|id| {
         id.starts_with("firewall.exposure.") || matches!(&**id, "firewall.ipv6-parity" | "firewall.other-ports")
@@ -163,12 +166,12 @@ fn add(id: &str, ids: &mut BTreeSet<String>) {
     }
 }
 
-/// [`add`] of an id that hardly comes twice: that of an instance.
-fn add_new(id: String, ids: &mut BTreeSet<String>) {
+/// [`add`] of the fact of an instance.
+fn add_one_of_many(id: String, ids: &mut Vec<String>) {
     if id.starts_with("derived.") {
         ids.extend(derived::inputs(&id));
     } else {
-        ids.insert(id);
+        ids.push(id);
     }
 }
 

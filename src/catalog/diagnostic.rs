@@ -152,6 +152,16 @@ impl Diagnostics {
         &mut self.list[last]
     }
 
+    /// Where a profile of the chain is not known, neither are its parameters and checks: that these seem to be missing is
+    /// no mistake of its own.
+    pub fn forget_consequences(&mut self) {
+        use Code::{DeadInclude, DeadOverride, EmptyProfile, UnknownCheck, UnknownParameter, UnknownProfile};
+        if self.list.iter().any(|one| one.code == UnknownProfile) {
+            let may_be_there = [UnknownParameter, UnknownCheck, DeadOverride, DeadInclude, EmptyProfile];
+            self.list.retain(|one| !may_be_there.contains(&one.code));
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

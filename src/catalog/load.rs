@@ -54,6 +54,7 @@ pub enum LoadError {
 pub fn load(library: &Library, profile: &str, set: &BTreeMap<String, String>) -> Result<Catalogue, LoadError> {
     let mut d = Diagnostics::default();
     let result = assemble(library, profile, set, true, &mut d);
+    d.forget_consequences();
     if !d.is_empty() {
         return Err(LoadError::Files(d));
     }
@@ -67,6 +68,7 @@ pub fn load_for_lint(library: &Library, profile: &str) -> (Option<Catalogue>, Di
     if let Some(catalogue) = &catalogue {
         lint::recipes(&catalogue.checks, library::os_profile(os::GENERIC, &[]), &mut d);
     }
+    d.forget_consequences();
     (catalogue, d)
 }
 

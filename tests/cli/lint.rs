@@ -148,3 +148,18 @@ fn the_catalogue_of_the_repository_has_no_mistakes() {
     let ran = Lab::new().run(std::iter::once("lint".into()).chain(files));
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
 }
+
+/// What the parent would have brought is not known. Seen failing without `Diagnostics::forget_consequences`: seven mistakes.
+#[test]
+fn an_unknown_parent_is_one_mistake_and_not_what_follows_from_it() {
+    let check = check("a.b", "info", "fact = \"memory.total\"\npass = { at_least = { param = \"maxmemory\" } }");
+    let text = format!(
+        "extends = \"redis-sentinell\"\nchecks = [\"kernel.*\", \"theirs.*\"]\n[set]\nmaxmemory = \"1 GiB\"\n[[override]]\nid = \"theirs.one\"\nseverity = \"info\"\n{check}"
+    );
+    let said = lint(&format!("name = \"lab\"\ntitle = \"x\"\n{text}"));
+    assert!(said.starts_with("error[unknown-profile]") && said.contains("did you mean `redis-sentinel`?"), "{said}");
+    assert!(said.ends_with("\n1 mistake in 1 file\n"), "{said}");
+    // A mistake of the file's own is still told.
+    let said = lint(&format!("name = \"lab\"\ntitle = \"x\"\ncolour = 1\n{text}"));
+    assert!(said.contains("error[unknown-key]") && said.ends_with("\n2 mistakes in 1 file\n"), "{said}");
+}

@@ -42,6 +42,18 @@ impl State {
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Committed | Self::RolledBack | Self::RolledBackWithConflicts)
     }
+
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::PendingConfirm => "applied, waiting for the confirm",
+            Self::RolledBack => "rolled back",
+            Self::RolledBackWithConflicts => "rolled back, but for values of others",
+            Self::RollbackFailed => "could not be taken back",
+            _ => "unfinished",
+        }
+    }
 }
 
 /// One step, as far as it came.

@@ -1,5 +1,7 @@
 //! `preflight explain ID`: what a check asks, why, and how to mend it.
 
+use std::io::IsTerminal as _;
+
 use super::args::ExplainArgs;
 use super::{ExitCode, Stop, show, source};
 use crate::catalog::check::Check;
@@ -8,6 +10,7 @@ use crate::catalog::predicate::{Literal, Predicate, Term};
 use crate::facts::registry;
 use crate::host::Host;
 use crate::report::escape;
+use crate::report::terminal::DEFAULT_WIDTH;
 
 pub(super) fn run(args: &ExplainArgs) -> Result<ExitCode, Stop> {
     let catalogue = source::catalogue(&Host::live(), &args.profile, &[])?;
@@ -22,17 +25,20 @@ pub(super) fn run(args: &ExplainArgs) -> Result<ExitCode, Stop> {
             near.map_or_else(|| "`preflight list checks` shows all".into(), |near| format!("did you mean `{near}`?"));
         return Err(Stop::usage(format!("profile {} has no check `{}`\nhint: {hint}", catalogue.name, args.id)));
     };
-    show::deliver(escape::lines(&text(check)).as_bytes())?;
+    let is_terminal = std::io::stdout().is_terminal();
+    let width = if is_terminal { show::terminal_width().min(DEFAULT_WIDTH) } else { DEFAULT_WIDTH };
+    let text = text(check, width);
+    show::deliver(escape::plain(escape::lines(&text), show::is_unicode(is_terminal)).as_bytes())?;
     Ok(ExitCode::Success)
 }
 
-fn text(check: &Check) -> String {
+fn text(check: &Check, width: usize) -> String {
     let mut text = format!("{} ({})\n{}\n", check.id, check.severity, check.title);
     let mut field = |name: &str, value: &str| {
         if value.is_empty() {
             return;
         }
-        let options = textwrap::Options::new(80).initial_indent("  ").subsequent_indent("  ");
+        let options = textwrap::Options::new(width).initial_indent("  ").subsequent_indent("  ");
         text.extend(["\n", name, "\n", &textwrap::fill(value, options), "\n"]);
     };
     let spec = registry::spec(&check.fact).or_else(|| registry::spec(&format!("{}.x", check.fact)));

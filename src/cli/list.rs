@@ -23,8 +23,9 @@ pub(super) fn run(args: &ListArgs) -> Result<ExitCode, Stop> {
         Listing::Os => os_profiles(),
         Listing::Facts => facts(),
     };
-    let width = std::io::stdout().is_terminal().then(show::terminal_width);
-    show::deliver(layout(&rows, width).as_bytes())?;
+    let is_terminal = std::io::stdout().is_terminal();
+    let text = layout(&rows, is_terminal.then(show::terminal_width), show::is_unicode(is_terminal));
+    show::deliver(text.as_bytes())?;
     Ok(ExitCode::Success)
 }
 
@@ -32,8 +33,9 @@ type Row = Vec<String>;
 
 /// Tab-separated for programs; for people columns within the terminal's width. The last column, which is the long one,
 /// is wrapped beside the others, or below them where they take more than half of the room.
-fn layout(rows: &[Row], width: Option<usize>) -> String {
-    let safe = |row: &Row| row.iter().map(|cell| escape::text(cell).into_owned()).collect::<Vec<String>>();
+fn layout(rows: &[Row], width: Option<usize>, unicode: bool) -> String {
+    let safe = |cell: &String| escape::plain(escape::text(cell), unicode).into_owned();
+    let safe = |row: &Row| row.iter().map(safe).collect::<Vec<String>>();
     let rows: Vec<Vec<String>> = rows.iter().map(safe).collect();
     let Some(width) = width else {
         return rows.iter().map(|row| row.join("\t") + "\n").collect();
@@ -157,11 +159,11 @@ mod tests {
     #[test]
     fn the_last_column_is_wrapped_beside_or_below_the_others() {
         let short = rows(&[&["a", "bb", "one two three four five six"], &["ccc", "d", "seven"]]);
-        assert_eq!(layout(&short, None), "a\tbb\tone two three four five six\nccc\td\tseven\n");
-        assert_eq!(layout(&short, Some(40)), "a    bb  one two three four five six\nccc  d   seven\n");
-        assert_eq!(layout(&short, Some(24)), "a    bb  one two three\n         four five six\nccc  d   seven\n");
+        assert_eq!(layout(&short, None, true), "a\tbb\tone two three four five six\nccc\td\tseven\n");
+        assert_eq!(layout(&short, Some(40), true), "a    bb  one two three four five six\nccc  d   seven\n");
+        assert_eq!(layout(&short, Some(24), true), "a    bb  one two three\n         four five six\nccc  d   seven\n");
         let long = rows(&[&["name", "a,long,default,value", "what it is about"]]);
-        assert_eq!(layout(&long, Some(30)), "name  a,long,default,value\n    what it is about\n");
+        assert_eq!(layout(&long, Some(30), true), "name  a,long,default,value\n    what it is about\n");
     }
 
     proptest! {
@@ -171,7 +173,7 @@ mod tests {
             cells in proptest::collection::vec(proptest::collection::vec("([a-z]{1,8} ){0,9}", 3), 0..5),
             width in 20_usize..100,
         ) {
-            for line in layout(&cells, Some(width)).lines() {
+            for line in layout(&cells, Some(width), false).lines() {
                 prop_assert!(line.chars().count() <= width, "{line}");
             }
         }

@@ -63,7 +63,7 @@ fn render(args: &ShowArgs, report: &Report, out: &mut dyn Write, is_terminal: bo
                 _ => terminal::Detail::Normal,
             };
             let width = if is_terminal { terminal_width() } else { terminal::DEFAULT_WIDTH };
-            let style = terminal::Style { width, unicode: is_terminal && is_utf8(), color, detail };
+            let style = terminal::Style { width, unicode: is_unicode(is_terminal), color, detail };
             terminal::write(report, style, out)?;
         }
     }
@@ -74,6 +74,11 @@ fn render(args: &ShowArgs, report: &Report, out: &mut dyn Write, is_terminal: bo
 pub(super) fn terminal_width() -> usize {
     let width = terminal_size::terminal_size().map_or(terminal::DEFAULT_WIDTH, |(width, _)| usize::from(width.0));
     width.clamp(40, 120)
+}
+
+/// Whether signs beyond ASCII may be shown: on a terminal that knows them. Everywhere else words are plain.
+pub(super) fn is_unicode(is_terminal: bool) -> bool {
+    is_terminal && is_utf8()
 }
 
 /// Whether the locale can show more than ASCII, as setlocale(3) decides: the first that is set of LC_ALL, LC_CTYPE, LANG.

@@ -1,6 +1,6 @@
 //! `confirm`, `rollback`, `recover`, `history`, `verify`: what becomes of an apply.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 
 use serde::Serialize;
 
@@ -105,7 +105,7 @@ pub(super) fn history(args: &HistoryArgs) -> Result<ExitCode, Stop> {
 }
 
 fn entry_lines(entry: &Entry, out: &mut dyn Write) -> std::io::Result<()> {
-    let state = entry.state.map_or("damaged", state_words);
+    let state = entry.state.map_or("damaged", State::words);
     let who = entry.sudo_user.clone().unwrap_or_else(|| format!("uid {}", entry.uid));
     let from = entry.ssh.as_ref().map(|ssh| format!(" from {ssh}")).unwrap_or_default();
     writeln!(out, "{}  {state}", entry.tx)?;
@@ -295,7 +295,7 @@ fn lines(outcome: &Outcome, out: &mut dyn Write) -> std::io::Result<()> {
     let Some(tx) = &outcome.tx else {
         return writeln!(out, "nothing to do: there is nothing that preflight can change");
     };
-    writeln!(out, "transaction {tx}: {}", outcome.state.map_or("nothing done", state_words))?;
+    writeln!(out, "transaction {tx}: {}", outcome.state.map_or("nothing done", State::words))?;
     if let Some(reason) = &outcome.reason {
         writeln!(out, "  because {}", escape::text(reason))?;
     }
@@ -335,18 +335,8 @@ fn change_words(change: &ChangeOutcome) -> String {
     if change.after.contains('\n') {
         return format!("{}: {result}", change.target);
     }
-    format!("{} {} → {}: {result}", change.target, word_for(change.before.as_deref()), change.after)
-}
-
-fn state_words(state: State) -> &'static str {
-    match state {
-        State::Committed => "committed",
-        State::PendingConfirm => "applied, waiting for the confirm",
-        State::RolledBack => "rolled back",
-        State::RolledBackWithConflicts => "rolled back, but for values of others",
-        State::RollbackFailed => "could not be taken back",
-        _ => "unfinished",
-    }
+    let arrow = if show::is_unicode(std::io::stdout().is_terminal()) { "→" } else { "->" };
+    format!("{} {} {arrow} {}: {result}", change.target, word_for(change.before.as_deref()), change.after)
 }
 
 pub(super) fn json<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Stop> {

@@ -43,6 +43,24 @@ pub fn json(raw: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The signs that preflight writes in ASCII, for a terminal that may not know them.
+pub fn plain(text: Cow<'_, str>, unicode: bool) -> Cow<'_, str> {
+    const SIGNS: [(char, &str); 7] =
+        [('→', "->"), ('×', "x"), ('…', "..."), ('·', "-"), ('≤', "<="), ('≥', ">="), ('–', "-")];
+    if unicode || text.is_ascii() {
+        return text;
+    }
+    let sign = |c: char| SIGNS.iter().find(|(sign, _)| *sign == c).map(|(_, words)| *words);
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match sign(c) {
+            Some(words) => out.push_str(words),
+            None => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn escape(raw: &str, hostile: impl Fn(char) -> bool) -> Cow<'_, str> {
     let printable = |byte: u8| (b' '..=b'~').contains(&byte);
     if raw.bytes().all(printable) || !raw.chars().any(&hostile) {
@@ -72,6 +90,14 @@ mod tests {
         assert_eq!(text("a\u{202e}b\u{9b}c\nd"), "a\\u{202e}b\\x9bc\\x0ad");
         assert_eq!(text("naïve ✅ 日本"), "naïve ✅ 日本");
         assert_eq!(lines("a\n\tb\r"), "a\n\tb\\x0d");
+    }
+
+    #[test]
+    fn signs_of_our_own_have_a_plain_form() {
+        let text = "4096 → 65535, 3 × 2 GiB … naïve";
+        assert_eq!(plain(text.into(), false), "4096 -> 65535, 3 x 2 GiB ... naïve");
+        assert_eq!(plain(text.into(), true), text);
+        assert!(matches!(plain("plain".into(), false), Cow::Borrowed(_)));
     }
 
     proptest! {

@@ -126,7 +126,6 @@ impl Terminal<'_> {
             "preflight {} · {} · {} ({}, kernel {})",
             report.preflight, report.profile.name, host.name, host.os, host.kernel
         );
-        let line = if self.style.unicode { line } else { line.replace(" · ", " - ") };
         self.paragraph("", "", &line, Paint::new())?;
         self.own_files(report)
     }
@@ -348,7 +347,7 @@ impl Terminal<'_> {
 
     /// Wraps text to the width. Everything that came from the host or a file is escaped here, in one place.
     fn paragraph(&mut self, first: &str, rest: &str, text: &str, paint: Paint) -> io::Result<()> {
-        let safe = escape::text(text);
+        let safe = escape::plain(escape::text(text), self.style.unicode);
         let width = self.style.width.saturating_sub(rest.len()).max(20);
         let lines = match plain_lines(&safe, width) {
             Some(lines) => lines.into_iter().map(Cow::Borrowed).collect(),

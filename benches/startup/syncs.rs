@@ -32,6 +32,8 @@ const MANY: [(&str, u32); 12] = [
 ];
 
 const IMAGE: &str = "mkdir -p /run/image/etc/sysctl.d /run/image/etc/tmpfiles.d /run/image/var/lib; printf 'ID=debian\\nVERSION_ID=\"12\"\\n' > /run/image/etc/os-release";
+/// Nothing is there yet, as where an image is begun from a folder.
+const BARE: &str = "mkdir -p /run/bare/etc; cp /run/image/etc/os-release /run/bare/etc";
 const SERVICE: &str =
     "printf '[Service]\\nExecStart=/bin/true\\nLimitNOFILE=1024\\n' > /etc/systemd/system/bench.service";
 
@@ -41,12 +43,13 @@ pub(crate) fn compare(bench: &mut Bench) {
         return;
     }
     let place = Place::new();
-    place.shell(&format!("{IMAGE}; {SERVICE}; cat > /run/bench.toml <<'E'\n{}E", profile()));
+    place.shell(&format!("{IMAGE}; {BARE}; {SERVICE}; cat > /run/bench.toml <<'E'\n{}E", profile()));
     let services = "services=bench.service";
     let many = ["tune", "--profile", "/run/bench.toml", "--only", "bench.*", "--only", "limits.service-nofile"];
     let many = [&many[..], &["--set", "topology=host", "--set", services]].concat();
-    let plans: [(&str, Vec<&str>, &[&str]); 3] = [
+    let plans: [(&str, Vec<&str>, &[&str]); 4] = [
         ("an image", vec!["tune"], &["--root", "/run/image"]),
+        ("a bare image", vec!["tune", "--only", "kernel.swappiness"], &["--root", "/run/bare"]),
         ("settings and their file", TUNE.to_vec(), &[]),
         ("many settings and two files", many, &[]),
     ];

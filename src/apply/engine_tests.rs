@@ -483,3 +483,26 @@ fn only_a_risk_without_a_console_opens_a_window_by_itself() {
         assert_eq!(super::window(plan, asked, is_console), expected, "{asked:?}, console: {is_console}");
     }
 }
+
+/// Seen failing with only what waited for its confirm counted: the older one was taken back too, or it was said that there
+/// was nothing.
+#[test]
+fn a_killed_apply_is_the_one_that_is_taken_back() {
+    for by_name in [false, true] {
+        let world = World::new();
+        let kept = world.plan(&[("fake:a", "p1"), (DROP_IN, "p1")]);
+        world.process(|env| apply(&kept, &options(None), env)).unwrap().unwrap();
+        let killed = world.plan(&[("fake:b", "p2")]);
+        world.kill_in.set(Some(7));
+        assert!(world.process(|env| apply(&killed, &options(None), env)).is_none());
+        assert_eq!(world.value("fake:b").as_deref(), Some("p2"), "killed elsewhere");
+        let tx = world.store().unfinished().unwrap().pop().unwrap();
+        let selection = if by_name { Selection::Only(tx.clone()) } else { Selection::Newest };
+        let outcomes = world.process(|env| rollback(env, &selection)).unwrap().unwrap();
+        assert_eq!((outcomes.len(), outcomes[0].tx.as_ref()), (1, Some(&tx)));
+        assert_eq!((world.value("fake:b").as_deref(), world.value("fake:a").as_deref()), (Some("d"), Some("p1")));
+        assert_eq!(world.value(DROP_IN).as_deref(), Some("p1"));
+        let outcomes = world.process(|env| rollback(env, &Selection::Newest)).unwrap().unwrap();
+        assert_eq!((outcomes.len(), world.value("fake:a").as_deref()), (1, Some("d")));
+    }
+}

@@ -48,6 +48,7 @@ pub fn history(env: &Env<'_>, limit: usize) -> Result<Vec<Entry>, ApplyError> {
                 Some((at_us, entry(Progress::of(&journal)?)))
             })),
             Err(StoreError::Corrupt { corrupt, .. }) => found.push((0, damaged(tx, corrupt.to_string()))),
+            Err(error @ StoreError::Exposed { .. }) => found.push((0, damaged(tx, error.to_string()))),
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,7 +1,8 @@
 //! One transaction at a time: a flock(2), which the kernel drops when its holder dies.
 
 use std::fs::{File, TryLockError};
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -35,14 +36,25 @@ impl LockPlace {
 
     /// Takes the lock if nobody holds it.
     pub fn try_take(&self) -> Result<Option<Lock>, StoreError> {
-        self.tree.create_volatile_dirs(&self.dir, 0o700)?;
-        self.tree.audit(&self.dir)?;
         let path = self.dir.join("lock");
-        let file = self.tree.open_at(&path, OFlag::O_CREAT | OFlag::O_RDWR | OFlag::O_NOFOLLOW, 0o600)?;
+        let file = self.open(&path).map_err(StoreError::Lock)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(FileError { action: "lock", path, source }.into()),
+            Err(TryLockError::Error(source)) => Err(StoreError::Lock(FileError { action: "lock", path, source })),
+        }
+    }
+
+    fn open(&self, path: &Path) -> Result<File, FileError> {
+        self.tree.create_volatile_dirs(&self.dir, 0o700)?;
+        self.tree.audit(&self.dir)?;
+        let open = |flags: OFlag| self.tree.open_at(path, flags | OFlag::O_NOFOLLOW, 0o600);
+        match open(OFlag::O_CREAT | OFlag::O_RDWR) {
+            // Made read-only since: a lock that is there can be taken all the same, and the way back needs it.
+            Err(error) if error.source.kind() == ErrorKind::ReadOnlyFilesystem => {
+                open(OFlag::O_RDONLY).map_err(|_| error)
+            }
+            other => other,
         }
     }
 

@@ -1,5 +1,7 @@
 //! What came of it, for people, for programs (`preflight.apply/1`) and as an exit code.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -208,6 +210,12 @@ pub enum ApplyError {
     NotBegun(StoreError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A transaction that has to be taken back, and nobody knows any more what it changed.
+    #[error(
+        "transaction {tx} cannot be taken back: its records are not in {dir}; what it changed stays\nhint: if somebody moved the folder, put it back and run `preflight recover`",
+        dir = .dir.display()
+    )]
+    Lost { tx: TxId, dir: PathBuf },
 }
 
 impl ApplyError {
@@ -220,9 +228,10 @@ impl ApplyError {
             | Self::Store(StoreError::NoTransaction(_)) => ExitCode::Refused,
             Self::Pending { .. } | Self::Locked(_) => ExitCode::Busy,
             Self::Store(error) | Self::NotBegun(error) if error.is_denied() => ExitCode::CannotTell,
-            Self::Store(StoreError::Corrupt { .. }) => ExitCode::CannotTell,
             Self::NotBegun(_) => ExitCode::RolledBack,
-            Self::Store(_) => ExitCode::Internal,
+            // Begun before, and it does not go on.
+            Self::Store(StoreError::Journal { .. }) | Self::Lost { .. } => ExitCode::Conflicts,
+            Self::Store(_) => ExitCode::CannotTell,
         }
     }
 }

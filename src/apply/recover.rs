@@ -6,6 +6,7 @@ use super::journal::Event;
 use super::outcome::{ApplyError, Outcome, Verb};
 use super::progress::State;
 use super::session::{Failure, Session};
+use super::store::Held;
 use super::transaction::is_in_time;
 use super::{Env, LOCK_PATIENCE};
 use crate::facts::Layer;
@@ -49,15 +50,36 @@ pub(super) fn under_lock(env: &Env<'_>, recovery: Recovery) -> Result<Vec<Outcom
 
 /// Recovers one open transaction; `None`: it never began.
 pub(super) fn one(env: &Env<'_>, tx: &TxId, recovery: Recovery, verb: Verb) -> Result<Option<Outcome>, ApplyError> {
-    let Some(mut session) = Session::reopen(env, tx)? else { return Ok(None) };
+    let Some(session) = Session::reopen(env, tx)? else { return Ok(None) };
+    end(session, recovery, verb).map(Some)
+}
+
+/// The same for whoever watches over a transaction and holds its journal: neither a move nor a removal of the state keeps
+/// it from being taken back.
+pub(super) fn held(
+    env: &Env<'_>,
+    tx: &TxId,
+    held: Held,
+    recovery: Recovery,
+    verb: Verb,
+) -> Result<Option<Outcome>, ApplyError> {
+    let Some(_lock) = env.lock.take(env.clock, LOCK_PATIENCE)? else {
+        return Err(ApplyError::Locked(Some(tx.clone())));
+    };
+    let Some(session) = Session::resume(env, tx, held)? else { return Ok(None) };
+    end(session, recovery, verb).map(Some)
+}
+
+fn end(mut session: Session<'_>, recovery: Recovery, verb: Verb) -> Result<Outcome, ApplyError> {
+    let env = session.env;
     let state = session.progress.state;
     if state.is_terminal() {
         session.finish()?;
-        return Ok(Some(session.outcome(verb)));
+        return Ok(session.outcome(verb));
     }
     let in_time = is_in_time(env, &session.progress);
     if state == State::PendingConfirm && in_time && recovery == Recovery::Unfinished {
-        return Ok(Some(session.outcome(verb)));
+        return Ok(session.outcome(verb));
     }
     let reason = match (state, recovery) {
         (_, Recovery::Interrupted) => Failure::Interrupted.to_string(),
@@ -66,7 +88,7 @@ pub(super) fn one(env: &Env<'_>, tx: &TxId, recovery: Recovery, verb: Verb) -> R
         (State::Armed | State::Applying | State::Verifying | State::PendingConfirm, _) if is_other_boot(&session) => {
             "the machine was restarted before the confirm".to_owned()
         }
-        (State::PendingConfirm, _) => Failure::Deadline.to_string(),
+        (State::PendingConfirm, _) if session.progress.deadline.is_some() => Failure::Deadline.to_string(),
         _ => "the process that carried it out ended before it was done".to_owned(),
     };
     session.note(Event::Recovered { reason: reason.clone(), by: env.who.clone() });
@@ -77,7 +99,7 @@ pub(super) fn one(env: &Env<'_>, tx: &TxId, recovery: Recovery, verb: Verb) -> R
     } else {
         session.undo_all(&reason, env.who.clone())?;
     }
-    Ok(Some(session.outcome(verb)))
+    Ok(session.outcome(verb))
 }
 
 fn is_other_boot(session: &Session<'_>) -> bool {

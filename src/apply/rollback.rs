@@ -38,8 +38,11 @@ pub fn rollback(env: &Env<'_>, selection: &Selection) -> Result<Vec<Outcome>, Ap
         if waits && !asked && matches!(selection, Selection::Only(_)) {
             return Err(ApplyError::Refused(format!("transaction {tx} is newer and waits for its confirm")));
         }
-        outcomes.extend(recover::one(env, tx, Recovery::Forced, Verb::Rollback)?);
-        if waits && asked && *selection != Selection::All {
+        let outcome = recover::one(env, tx, Recovery::Forced, Verb::Rollback)?;
+        // Also what a killed run left and what goes back anyhow: whoever asked once wants one taken back, not two.
+        let is_back = outcome.as_ref().is_some_and(|outcome| outcome.state != Some(State::Committed));
+        outcomes.extend(outcome);
+        if is_back && asked && *selection != Selection::All {
             return Ok(outcomes);
         }
     }

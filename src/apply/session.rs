@@ -9,7 +9,7 @@ use super::journal::{Event, FORMAT, Intent, Record, Step, line};
 use super::knob::{Knob, KnobError, Reading};
 use super::outcome::{ApplyError, Outcome, Verb};
 use super::progress::{Progress, State};
-use super::store::{StoreError, Writer};
+use super::store::{Held, StoreError, Writer};
 use super::transaction::Options;
 use super::{Env, Overridden};
 use crate::facts::Layer;
@@ -97,20 +97,24 @@ impl<'e> Session<'e> {
 
     /// Opens a transaction of another process; `None`: it never began, and its traces are removed.
     pub(super) fn reopen(env: &'e Env<'e>, tx: &TxId) -> Result<Option<Self>, ApplyError> {
-        let journal = env.store.read(tx)?;
-        let Some((journal, progress)) = journal.and_then(|journal| Some((Progress::of(&journal)?, journal))).map(swap)
-        else {
+        let Some(held) = env.store.hold(tx)? else {
+            env.store.discard(tx)?;
+            return Ok(None);
+        };
+        Self::resume(env, tx, held)
+    }
+
+    /// The same with a journal that is held open already, whether or not it is still where it was.
+    pub(super) fn resume(env: &'e Env<'e>, tx: &TxId, held: Held) -> Result<Option<Self>, ApplyError> {
+        let journal = env.store.read_held(tx, &held)?;
+        let Some(progress) = Progress::of(&journal) else {
             env.store.discard(tx)?;
             return Ok(None);
         };
         let steps: Vec<Step> = progress.steps.iter().map(|step| step.step.clone()).collect();
         let knobs = resolve(env, &steps)?;
-        let reserve_bytes = if progress.state.is_terminal() { 0 } else { reserve(&steps) };
-        let writer = match env.store.reopen(tx, &journal, reserve_bytes.max(1)) {
-            // A full disk must not keep a rollback from trying: the kernel's values need no space.
-            Err(StoreError::Journal { .. }) => env.store.reopen(tx, &journal, 1)?,
-            other => other?,
-        };
+        let reserve_bytes = if progress.state.is_terminal() { 1 } else { reserve(&steps) };
+        let writer = held.writer(&journal, reserve_bytes)?;
         let next = journal.records.len() as u64;
         Ok(Some(Self { env, progress, knobs, warnings: Vec::new(), writer, next }))
     }
@@ -222,8 +226,15 @@ impl<'e> Session<'e> {
         Failure::Mismatch { target, expected: shown(Some(expected)), found, when }
     }
 
-    /// After the last record: the summary is brought up to date, staged files and timer go, and last the marker.
+    /// After the last record: staged files go, whatever becomes of the rest; the summary is brought up to date, the timer
+    /// goes, and last the marker.
     pub(super) fn finish(&mut self) -> Result<(), StoreError> {
+        let tx = self.tx();
+        let left: Vec<String> =
+            self.knobs.iter().filter_map(|knob| knob.unstage(&tx).err()).map(|error| error.to_string()).collect();
+        for warning in left {
+            self.warn(warning);
+        }
         let saved = self.env.store.saved_managed()?;
         let mut managed = match &saved {
             Some(managed) => managed.clone(),
@@ -241,12 +252,6 @@ impl<'e> Session<'e> {
             self.env.store.save_managed(&managed)?;
         }
         self.env.watch.checkpoint("summarised");
-        let tx = self.tx();
-        let left: Vec<String> =
-            self.knobs.iter().filter_map(|knob| knob.unstage(&tx).err()).map(|error| error.to_string()).collect();
-        for warning in left {
-            self.warn(warning);
-        }
         if let Some((kind, name)) = &self.progress.timer {
             self.env.timer.disarm(kind, name);
         }
@@ -259,10 +264,6 @@ impl<'e> Session<'e> {
         outcome.warnings = self.warnings;
         outcome
     }
-}
-
-fn swap((progress, journal): (Progress, super::journal::Journal)) -> (super::journal::Journal, Progress) {
-    (journal, progress)
 }
 
 fn stamp(env: &Env<'_>, seq: u64, event: Event) -> Record {

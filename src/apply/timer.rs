@@ -14,11 +14,12 @@ use super::Env;
 use super::clock::{boottime, micros};
 use super::id::TxId;
 use super::knob::KnobError;
-use super::outcome::{ApplyError, Outcome};
-use super::recover::{Recovery, recover};
+use super::outcome::{ApplyError, Outcome, Verb};
+use super::progress::Progress;
+use super::recover::{self, Recovery, recover};
 use super::session::resolve;
+use super::store::{Held, StoreError};
 use super::tool;
-use crate::apply::store::StoreError;
 use crate::facts::Layer;
 use crate::host::command::{CommandError, Runner};
 use crate::host::safe_file::{Attributes, Content, FileError, Tree};
@@ -187,50 +188,76 @@ pub fn watch(env: &Env<'_>, tx: &TxId, deadline: Duration) -> Result<Vec<Outcome
     let mut stdout = std::io::stdout();
     let said = stdout.write_all(ARMED.as_bytes()).and_then(|()| stdout.flush());
     said.map_err(|error| failed("answer", error.to_string()))?;
+    // From here on it does not matter what becomes of the folder.
+    let held = env.store.hold(tx).ok().flatten();
     loop {
         let left = deadline.saturating_sub(env.clock.boottime());
         if left.is_zero() {
             break;
         }
         env.clock.sleep(left.min(LOOK));
-        // What cannot be looked at now may be at the deadline: only an answer ends the watch.
-        if env.store.unfinished().is_ok_and(|open| !open.contains(tx)) {
+        if is_ended(env, tx, held.as_ref()) {
             return Ok(Vec::new());
         }
     }
-    take_back(env, tx)
+    take_back(env, tx, held)
+}
+
+/// Whether there is nothing left to watch over. What cannot be looked at now may be at the deadline: only an answer ends
+/// the watch. That a marker is gone is none, since a folder may be, too: the journal has the last word.
+fn is_ended(env: &Env<'_>, tx: &TxId, held: Option<&Held>) -> bool {
+    let is_marked = env.store.unfinished().map(|open| open.contains(tx));
+    let ended = |held| {
+        let journal = env.store.read_held(tx, held).ok();
+        journal.as_ref().and_then(Progress::of).is_some_and(|progress| progress.state.is_terminal())
+    };
+    matches!(is_marked, Ok(false)) && held.is_none_or(ended)
 }
 
 /// The last one who could take it back does not give up at the first error.
-fn take_back(env: &Env<'_>, tx: &TxId) -> Result<Vec<Outcome>, ApplyError> {
+fn take_back(env: &Env<'_>, tx: &TxId, held: Option<Held>) -> Result<Vec<Outcome>, ApplyError> {
+    let attempt = || match &held {
+        held if is_ended(env, tx, held.as_ref()) => Ok(Vec::new()),
+        Some(held) => {
+            let outcome = recover::held(env, tx, held.again()?, Recovery::Unfinished, Verb::Recover)?;
+            Ok(outcome.into_iter().collect())
+        }
+        None => recover(env, Some(tx), Recovery::Unfinished),
+    };
     for _ in 0..MORE_TRIES {
-        match recover(env, Some(tx), Recovery::Unfinished) {
+        match attempt() {
             Err(_) => env.clock.sleep(LOOK),
             done => return done,
         }
     }
-    recover(env, Some(tx), Recovery::Unfinished)
+    attempt()
 }
 
 /// What the systemd timer runs: the deadline is a little away yet.
 pub fn if_unconfirmed(env: &Env<'_>, tx: &TxId) -> Result<Vec<Outcome>, ApplyError> {
+    let held = env.store.hold(tx);
+    // A journal is never removed: whoever moved it away keeps this from being taken back, and must hear of it.
+    if let Ok(None) = held {
+        return Err(ApplyError::Lost { tx: tx.clone(), dir: env.store.shown().to_owned() });
+    }
+    let held = held.ok().flatten();
     // Without a deadline that can be read it is now.
-    let journal = env.store.read(tx).ok().flatten();
-    let deadline = journal.and_then(|journal| super::progress::Progress::of(&journal)?.deadline);
+    let journal = held.as_ref().and_then(|held| env.store.read_held(tx, held).ok());
+    let deadline = journal.and_then(|journal| Progress::of(&journal)?.deadline);
     if let Some((deadline_us, boot_id)) = deadline
         && boot_id == env.clock.boot_id()
     {
         let left = Duration::from_micros(deadline_us).saturating_sub(env.clock.boottime());
         env.clock.sleep(left.min(Duration::from_secs(5)));
     }
-    take_back(env, tx)
+    take_back(env, tx, held)
 }
 
 /// What the timer would need at the deadline, tried beforehand in the surroundings in which it will run: to read the
 /// journal, and to open what it would write. Changes nothing and takes no lock.
 pub fn rehearse(env: &Env<'_>, tx: &TxId) -> Result<(), ApplyError> {
     let journal = env.store.read(tx)?;
-    let Some(progress) = journal.and_then(|journal| super::progress::Progress::of(&journal)) else {
+    let Some(progress) = journal.and_then(|journal| Progress::of(&journal)) else {
         return Err(StoreError::NoTransaction(tx.clone()).into());
     };
     let steps: Vec<_> = progress.steps.into_iter().map(|step| step.step).collect();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Env;
 use super::clock::micros;
 use super::id::TxId;
 use super::journal::{Event, Step};
@@ -12,8 +13,6 @@ use super::persist::fingerprint;
 use super::progress::{Progress, State};
 use super::recover::{self, Recovery};
 use super::session::{Failure, Session, resolve, shown};
-use super::store::StoreError;
-use super::{Env, LOCK_PATIENCE};
 use crate::facts::Layer;
 use crate::host::safe_file::Digest;
 use crate::plan::{Conflict, Plan};
@@ -106,7 +105,7 @@ pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, A
 fn take_lock(env: &Env<'_>) -> Result<Lock, ApplyError> {
     let until = env.clock.boottime() + NAMELESS;
     loop {
-        if let Some(lock) = env.lock.try_take()? {
+        if let Some(lock) = env.lock.try_take().map_err(ApplyError::NotBegun)? {
             return Ok(lock);
         }
         if let Some(error) = pending(env)? {
@@ -202,22 +201,22 @@ fn prepare<'e>(plan: &Plan, options: &Options, env: &'e Env<'e>) -> Result<Prepa
 
 /// Stays until somebody confirmed, the time ran out, or a signal asks to stop.
 fn wait(env: &Env<'_>, tx: &TxId) -> Result<Outcome, ApplyError> {
+    let lost = || ApplyError::Lost { tx: tx.clone(), dir: env.store.shown().to_owned() };
+    let held = env.store.hold(tx)?.ok_or_else(lost)?;
     loop {
-        let Some(progress) = env.store.read(tx)?.and_then(|journal| Progress::of(&journal)) else {
-            return Err(StoreError::NoTransaction(tx.clone()).into());
-        };
+        let progress = Progress::of(&env.store.read_held(tx, &held)?).ok_or_else(lost)?;
         if progress.state.is_terminal() || progress.state == State::RollbackFailed {
             return Ok(Outcome::of(Verb::Apply, &progress, micros(env.clock.boottime())));
         }
         let in_time = is_in_time(env, &progress);
         if progress.state == State::PendingConfirm && (!in_time || env.watch.is_interrupted()) {
-            if let Some(_lock) = env.lock.take(env.clock, LOCK_PATIENCE)? {
-                let recovery = if in_time { Recovery::Interrupted } else { Recovery::Forced };
-                if let Some(outcome) = recover::one(env, tx, recovery, Verb::Apply)? {
-                    return Ok(outcome);
-                }
+            let recovery = if in_time { Recovery::Interrupted } else { Recovery::Forced };
+            match recover::held(env, tx, held.again()?, recovery, Verb::Apply) {
+                Ok(Some(outcome)) => return Ok(outcome),
+                // Whoever is at work ends it.
+                Ok(None) | Err(ApplyError::Locked(_)) => continue,
+                Err(error) => return Err(error),
             }
-            continue;
         }
         let deadline_us = progress.deadline.map_or(0, |(at, _)| at);
         let left = Duration::from_micros(deadline_us.saturating_sub(micros(env.clock.boottime())));

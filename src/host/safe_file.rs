@@ -126,6 +126,12 @@ impl Tree {
         Ok(Self { base, root: root.to_owned() })
     }
 
+    /// A folder below, held open: what is named from here on is found in it, wherever it is moved.
+    pub fn below(&self, path: &Path) -> Result<Self, FileError> {
+        let base = self.open_dir(path)?.into();
+        Ok(Self { base, root: self.root.join(relative(path)?) })
+    }
+
     /// The directory that `/` stands for.
     pub fn root(&self) -> &Path {
         &self.root
@@ -224,13 +230,14 @@ impl Tree {
         })
     }
 
-    /// The same without syncing the folder: after a power cut either file is there, whole. Only for folders that nobody
-    /// else may write: the stage has a fixed name, so that a killed run leaves at most one.
+    /// The same without syncing anything: a process that is killed leaves either file whole, a power cut perhaps an empty
+    /// one. Only for what can be made anew, and for folders that nobody else may write: the stage has a fixed name, so
+    /// that a killed run leaves at most one.
     pub fn replace_lazily(&self, path: &Path, bytes: &[u8], attributes: Attributes) -> Result<(), FileError> {
         let stage = stage_name(path, "new");
         self.unstage(path, &stage)?;
         let folder = self.open_dir(parent(path)?)?;
-        stage_in(&folder, path, &stage, bytes, attributes)?;
+        write_stage(&folder, path, &stage, bytes, attributes, false)?;
         renameat(&folder, stage.as_os_str(), &folder, name(path)?).map_err(|errno| {
             let _ = unlinkat(&folder, stage.as_os_str(), UnlinkatFlags::NoRemoveDir);
             error("replace", path, errno)
@@ -406,7 +413,7 @@ pub fn random_word() -> String {
 }
 
 /// Reads what an open regular file holds.
-fn read_whole(file: &File, limit_bytes: u64) -> io::Result<Content> {
+pub fn read_whole(file: &File, limit_bytes: u64) -> io::Result<Content> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("not a regular file"));
@@ -439,6 +446,17 @@ fn relative(path: &Path) -> Result<PathBuf, FileError> {
 }
 
 fn stage_in(folder: &File, path: &Path, stage: &OsStr, bytes: &[u8], attributes: Attributes) -> Result<(), FileError> {
+    write_stage(folder, path, stage, bytes, attributes, true)
+}
+
+fn write_stage(
+    folder: &File,
+    path: &Path,
+    stage: &OsStr,
+    bytes: &[u8],
+    attributes: Attributes,
+    durably: bool,
+) -> Result<(), FileError> {
     let shown = path.with_file_name(stage);
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fd = openat(folder, stage, flags, Mode::from_bits_truncate(0o600))
@@ -450,7 +468,7 @@ fn stage_in(folder: &File, path: &Path, stage: &OsStr, bytes: &[u8], attributes:
             fchown(&file, Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))?;
         }
         fchmod(&file, Mode::from_bits_truncate(attributes.mode))?;
-        file.sync_all()
+        if durably { file.sync_all() } else { Ok(()) }
     });
     written.map_err(|source| {
         let _ = unlinkat(folder, stage, UnlinkatFlags::NoRemoveDir);

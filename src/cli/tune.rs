@@ -20,9 +20,9 @@ use crate::judge::wish;
 use crate::plan::files::{self, Existing};
 use crate::plan::planner::{self, Ground};
 use crate::plan::recovery;
-use crate::plan::render::{self, Head, WhyOf};
+use crate::plan::render::{self, Head, Look, WhyOf};
 use crate::plan::truth::{HostTruth, Rehearsal};
-use crate::plan::{Kind, Plan};
+use crate::plan::{Kind, Plan, unfinished};
 use crate::probe::firewall::peers;
 use crate::probe::{gather, tuned, units};
 use crate::report::terminal::DEFAULT_WIDTH;
@@ -35,7 +35,8 @@ pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
     selection.validate(&catalogue)?;
     let snapshot = source::gather(&host, &catalogue, &selection);
     let os = gather::os_of(&snapshot.facts);
-    let plan = plan(args, &host, &catalogue, &snapshot, os, &selection);
+    let mut plan = plan(args, &host, &catalogue, &snapshot, os, &selection);
+    plan.unfinished = unfinished::look(&host, args.state.state_dir.as_deref());
     emit_compose(args, &plan)?;
     let why = Reasons(&catalogue);
     let head = Head { profile: &catalogue.name, host: &snapshot.host.name, why: &why, allow: &args.allow };
@@ -132,13 +133,15 @@ fn show(args: &TuneArgs, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop>
         PlanFormat::Markdown => render::markdown(plan, head, &mut bytes)?,
         PlanFormat::Script => render::script(plan, head, &mut bytes)?,
         PlanFormat::Terminal => {
-            render::terminal(plan, head, width(), &mut bytes)?;
+            let look = look(std::io::stdout().is_terminal());
+            render::terminal(plan, head, look, &mut bytes)?;
             if !plan.changes.is_empty() {
                 let needed = plan.changes.iter().filter(|change| change.kind == Kind::Needed).count();
                 let (total, target) = (plan.changes.len(), plan.changes.len() - needed);
                 let noun = if total == 1 { "change" } else { "changes" };
-                writeln!(bytes, "\n{total} {noun} ({needed} needed, {target} target). Nothing was changed.")?;
-                writeln!(bytes, "To carry them out: preflight tune --apply")?;
+                let words = format!("\n{total} {noun} ({needed} needed, {target} target). Nothing was changed.");
+                render::wrapped(look, "", "", &words, &mut bytes)?;
+                render::wrapped(look, "", "", "To carry them out: preflight tune --apply", &mut bytes)?;
             }
         }
     }
@@ -146,11 +149,9 @@ fn show(args: &TuneArgs, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop>
     Ok(ExitCode::Success)
 }
 
-fn width() -> usize {
-    if !std::io::stdout().is_terminal() {
-        return DEFAULT_WIDTH;
-    }
-    terminal_size::terminal_size().map_or(DEFAULT_WIDTH, |(width, _)| usize::from(width.0)).clamp(40, 120)
+fn look(is_terminal: bool) -> Look {
+    let width = if is_terminal { show::terminal_width() } else { DEFAULT_WIDTH };
+    Look { width, unicode: show::is_unicode(is_terminal) }
 }
 
 fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop> {
@@ -165,9 +166,11 @@ fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &H
     let is_seen = args.format == PlanFormat::Terminal && std::io::stderr().is_terminal();
     if is_seen && !plan.changes.is_empty() {
         let mut words = Vec::new();
-        render::terminal(plan, head, width(), &mut words)?;
+        let look = look(true);
+        render::terminal(plan, head, look, &mut words)?;
         if let Some(window) = window {
-            writeln!(words, "\nIt is taken back after {} s unless it is confirmed.", window.as_secs())?;
+            let back = format!("\nIt is taken back after {} s unless it is confirmed.", window.as_secs());
+            render::wrapped(look, "", "", &back, &mut words)?;
         }
         // The plan is words here; the data is what came of it.
         let _ = anstream::stderr().write_all(&words);

@@ -8,5 +8,6 @@ pub mod planner;
 pub mod recovery;
 pub mod render;
 pub mod truth;
+pub mod unfinished;
 
-pub use model::{Change, Conflict, Kind, Manual, Plan, SCHEMA};
+pub use model::{Change, Conflict, Kind, Manual, Plan, SCHEMA, Unfinished};

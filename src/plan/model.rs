@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::apply::State;
 use crate::facts::Layer;
 
 /// The name and version of the plan format.
@@ -22,6 +23,9 @@ pub struct Plan {
     pub conflicts: Vec<Conflict>,
     /// What preflight cannot apply itself, with its exact text.
     pub manual: Vec<Manual>,
+    /// Transactions that have not ended: what this plan found may be taken back at any moment.
+    #[serde(default)]
+    pub unfinished: Vec<Unfinished>,
 }
 
 /// Why a change is in the plan.
@@ -93,9 +97,26 @@ pub struct Manual {
     pub text: String,
 }
 
+/// A transaction that was begun, and neither kept nor taken back; or, without a name, that it cannot be told whether there
+/// is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unfinished {
+    /// Its id; null when preflight's records could not be looked at.
+    pub tx: Option<String>,
+    /// How far it came; null when its journal does not tell.
+    pub state: Option<State>,
+    /// How long its confirm is awaited yet, in seconds.
+    pub deadline_in_s: Option<u64>,
+    /// What that means for the plan, in words.
+    pub reason: String,
+    /// What to do before anything else.
+    pub next: String,
+}
+
 impl Plan {
     pub fn new(changes: Vec<Change>, conflicts: Vec<Conflict>, manual: Vec<Manual>) -> Self {
-        Self { schema: SCHEMA.to_owned(), changes, conflicts, manual }
+        Self { schema: SCHEMA.to_owned(), changes, conflicts, manual, unfinished: Vec::new() }
     }
 
     /// Nothing to do. A step in `manual` is not a change: the plan of a tuned host is empty.
@@ -147,6 +168,7 @@ mod tests {
                 }],
                 "conflicts": [],
                 "manual": [],
+                "unfinished": [],
             })
         );
         assert_eq!(serde_json::from_value::<Plan>(json).unwrap(), plan);

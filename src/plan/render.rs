@@ -7,7 +7,8 @@ use owo_colors::OwoColorize as _;
 use similar::algorithms::{Capture, Replace, myers};
 use similar::{DiffTag, group_diff_ops};
 
-use super::model::{Change, Kind, Plan};
+use super::model::{Change, Kind, Plan, Unfinished};
+use crate::apply::State;
 use crate::firewall::boot;
 use crate::firewall::writer::Writer;
 use crate::report::escape;
@@ -28,10 +29,26 @@ pub trait WhyOf: std::fmt::Debug {
     fn why(&self, id: &str) -> Option<String>;
 }
 
-/// For a terminal or a pipe, at most `width` columns but for file contents.
-pub fn terminal(plan: &Plan, head: &Head<'_>, width: usize, out: &mut dyn Write) -> io::Result<()> {
-    let mut page = Page { width, told: BTreeSet::new(), out };
+/// How a plan is shown on a terminal.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// As many columns, but for file contents and words that are longer.
+    pub width: usize,
+    /// Whether signs beyond ASCII can be shown.
+    pub unicode: bool,
+}
+
+/// For a terminal or a pipe.
+pub fn terminal(plan: &Plan, head: &Head<'_>, look: Look, out: &mut dyn Write) -> io::Result<()> {
+    let mut page = Page { look, told: BTreeSet::new(), out };
     page.wrap("", "", &format!("plan for {} on {}", head.profile, head.host))?;
+    if !plan.unfinished.is_empty() {
+        writeln!(page.out, "\n{}", "UNFINISHED".bold())?;
+        for unfinished in &plan.unfinished {
+            page.wrap("  ", "    ", &unfinished_words(unfinished))?;
+            page.wrap("    ", "    ", &unfinished.next)?;
+        }
+    }
     if plan.changes.is_empty() {
         // What could not be looked at is left to a person, and is not as anybody wants it.
         let all = "everything that preflight can set is as the profile wants it.";
@@ -69,7 +86,7 @@ pub fn terminal(plan: &Plan, head: &Head<'_>, width: usize, out: &mut dyn Write)
 }
 
 struct Page<'a> {
-    width: usize,
+    look: Look,
     /// The checks whose reason stands above: it is told once.
     told: BTreeSet<String>,
     out: &'a mut dyn Write,
@@ -117,16 +134,31 @@ impl Page<'_> {
     }
 
     fn wrap(&mut self, first: &str, rest: &str, text: &str) -> io::Result<()> {
-        let safe = escape::lines(text);
-        let options = textwrap::Options::new(self.width.saturating_sub(rest.len()).max(20))
-            .word_separator(textwrap::WordSeparator::AsciiSpace)
-            .word_splitter(textwrap::WordSplitter::NoHyphenation)
-            .break_words(false);
-        for (index, line) in textwrap::wrap(&safe, options).iter().enumerate() {
-            writeln!(self.out, "{}{line}", if index == 0 { first } else { rest })?;
-        }
-        Ok(())
+        wrapped(self.look, first, rest, text, self.out)
     }
+}
+
+/// Words in the width of the terminal.
+pub fn wrapped(look: Look, first: &str, rest: &str, text: &str, out: &mut dyn Write) -> io::Result<()> {
+    let safe = escape::plain(escape::lines(text), look.unicode);
+    let options = textwrap::Options::new(look.width.saturating_sub(rest.len()).max(20))
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false);
+    for (index, line) in textwrap::wrap(&safe, options).iter().enumerate() {
+        writeln!(out, "{}{line}", if index == 0 { first } else { rest })?;
+    }
+    Ok(())
+}
+
+fn unfinished_words(unfinished: &Unfinished) -> String {
+    let Some(tx) = &unfinished.tx else { return unfinished.reason.clone() };
+    let state = match unfinished.state {
+        // It would have gone on at once, and asks nobody.
+        Some(State::PendingConfirm) if unfinished.deadline_in_s.is_none() => "unfinished",
+        state => state.map_or("damaged", State::words),
+    };
+    format!("transaction {tx} ({state}): {}", unfinished.reason)
 }
 
 /// A value before the change: there may be none, and it may be empty.
@@ -186,6 +218,12 @@ fn diff(change: &Change) -> String {
 pub fn markdown(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<()> {
     let cell = |text: &str| escape::text(text).replace('|', "\\|").replace('`', "'");
     writeln!(out, "# Plan for {} on {}\n", cell(head.profile), cell(head.host))?;
+    if !plan.unfinished.is_empty() {
+        writeln!(out, "## Unfinished\n")?;
+        for unfinished in &plan.unfinished {
+            writeln!(out, "- {}\n  {}\n", escape::text(&unfinished_words(unfinished)), escape::text(&unfinished.next))?;
+        }
+    }
     if plan.changes.is_empty() {
         writeln!(out, "Nothing to do.\n")?;
     } else {
@@ -231,7 +269,12 @@ pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<(
         escape::text(head.profile),
         escape::text(head.host)
     )?;
-    writeln!(out, "# It cannot take itself back: preflight keeps a journal for that.\nset -eu")?;
+    writeln!(out, "# It cannot take itself back: preflight keeps a journal for that.")?;
+    for unfinished in &plan.unfinished {
+        writeln!(out, "#\n# UNFINISHED: {}", escape::text(&unfinished_words(unfinished)))?;
+        writeln!(out, "# {}", escape::text(&unfinished.next))?;
+    }
+    writeln!(out, "set -eu")?;
     for change in &plan.changes {
         let before = word_for(change.before.as_deref());
         if let Some(path) = change.target.strip_prefix("file:") {

@@ -20,3 +20,4 @@ mod selection;
 mod snapshot;
 mod support;
 mod tune;
+mod unfinished;

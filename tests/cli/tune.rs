@@ -17,19 +17,19 @@ use crate::support::{Lab, Ran, json, repository};
 const DROP_IN: &str = "etc/sysctl.d/99-zz-preflight.conf";
 
 /// A copy of a fixture root that may be changed.
-fn image(lab: &Lab, name: &str) -> PathBuf {
+pub(crate) fn image(lab: &Lab, name: &str) -> PathBuf {
     let copy = lab.path("image");
     let from = repository().join("tests/fixtures/roots").join(name);
     assert!(Command::new("cp").arg("-r").arg(from).arg(&copy).status().unwrap().success());
     copy
 }
 
-fn tune(lab: &Lab, root: &Path, more: &[&str]) -> Ran {
+pub(crate) fn tune(lab: &Lab, root: &Path, more: &[&str]) -> Ran {
     let root = root.to_str().unwrap();
     lab.run(["tune", "--root", root, "--color", "never"].into_iter().chain(more.iter().copied()))
 }
 
-fn on(lab: &Lab, verb: &str, root: &Path, more: &[&str]) -> Ran {
+pub(crate) fn on(lab: &Lab, verb: &str, root: &Path, more: &[&str]) -> Ran {
     lab.run([verb, "--root", root.to_str().unwrap(), "--color", "never"].into_iter().chain(more.iter().copied()))
 }
 
@@ -189,7 +189,7 @@ fn alpine_gets_an_openrc_script_that_is_enabled() {
            +vm.swappiness = 1
          undo: remove the file
 
-      3. boot: link:/etc/runlevels/boot/preflight-thp (none) →
+      3. boot: link:/etc/runlevels/boot/preflight-thp (none) ->
          /etc/init.d/preflight-thp (target: it passes, the profile wants more)
          kernel.thp: as above
          undo: remove the link
@@ -266,7 +266,8 @@ fn a_tuned_rhel_gets_a_drop_in_that_tuned_itself_applies() {
           "text": "sysctls:\n  net.ipv4.tcp_max_syn_backlog: 65535"
         }
       ],
-      "schema": "preflight.plan/1"
+      "schema": "preflight.plan/1",
+      "unfinished": []
     }
     "##);
 }
@@ -296,7 +297,8 @@ fn huge_pages_that_tuned_sets_are_left_to_tuned() {
           "text": "mkdir -p /etc/tuned/preflight\nprintf '[main]\\ninclude=virtual-guest\\n[vm]\\ntransparent_hugepages=never\\n' > /etc/tuned/preflight/tuned.conf\ntuned-adm profile preflight"
         }
       ],
-      "schema": "preflight.plan/1"
+      "schema": "preflight.plan/1",
+      "unfinished": []
     }
     "#);
 }

@@ -53,7 +53,7 @@ pub use history::{Entry, history};
 pub use id::TxId;
 pub use outcome::{ApplyError, Outcome};
 pub use progress::State;
-pub use recover::{Recovery, recover};
+pub use recover::{Recovery, clear, recover};
 pub use rollback::{Selection, rollback};
 pub use transaction::{Options, apply, window};
 pub use verify::{Drift, Restart, Verified, verify};

@@ -66,7 +66,7 @@ impl Session<'_> {
         }
         self.env.watch.checkpoint("committed");
         if let Err(error) = self.finish() {
-            self.warn(error.to_string());
+            self.warn(format!("{error}; everything is applied, and `preflight recover` completes the record"));
         }
         Ok(())
     }

@@ -39,6 +39,18 @@ pub fn recover(env: &Env<'_>, tx: Option<&TxId>, recovery: Recovery) -> Result<V
     }
 }
 
+/// Ends what a killed run left before a plan is made, which else would be of a state that is about to go. What waits for its
+/// confirm in time is left alone, and whoever is at work is not waited for.
+pub fn clear(env: &Env<'_>) -> Result<Vec<Outcome>, ApplyError> {
+    if env.store.unfinished()?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(_lock) = env.lock.try_take().map_err(ApplyError::NotBegun)? else { return Ok(Vec::new()) };
+    let mut outcomes = under_lock(env, Recovery::Unfinished)?;
+    outcomes.retain(|outcome| outcome.state != Some(State::PendingConfirm));
+    Ok(outcomes)
+}
+
 /// Newest first: an older one can only be open because its own rollback was cut short.
 pub(super) fn under_lock(env: &Env<'_>, recovery: Recovery) -> Result<Vec<Outcome>, ApplyError> {
     let mut outcomes = Vec::new();

@@ -115,7 +115,10 @@ impl Store {
 
     /// A path inside, as people know it.
     fn named(&self, inside: &Path) -> PathBuf {
-        self.shown().join(inside.strip_prefix("/").unwrap_or(inside))
+        match inside.strip_prefix("/").unwrap_or(inside) {
+            nothing if nothing.as_os_str().is_empty() => self.shown().to_owned(),
+            inside => self.shown().join(inside),
+        }
     }
 
     /// Refuses a state that somebody besides root could have written: its journals say what to write as root. The folder and
@@ -254,11 +257,23 @@ impl Store {
         Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
-    /// What the committed transactions hold. A summary that is damaged or gone is put together again from the journals.
+    /// What the committed transactions hold. A summary that is damaged or gone is put together again from the journals, and
+    /// one that could not be written at the end of a transaction is brought up to date by what is still marked.
     pub fn managed(&self) -> Result<Managed, StoreError> {
-        if let Some(managed) = self.saved_managed()? {
-            return Ok(managed);
+        let Some(mut managed) = self.saved_managed()? else { return self.managed_by_journals() };
+        for tx in self.unfinished()? {
+            // One that cannot be read is told as unfinished.
+            let Some(progress) = self.read(&tx).ok().flatten().as_ref().and_then(Progress::of) else { continue };
+            match progress.state {
+                State::Committed if !managed.transactions.contains(&tx) => managed.committed(&progress),
+                State::RolledBack | State::RolledBackWithConflicts => managed.taken_back(&tx),
+                _ => {}
+            }
         }
+        Ok(managed)
+    }
+
+    fn managed_by_journals(&self) -> Result<Managed, StoreError> {
         let mut committed = Vec::new();
         for tx in self.transactions()? {
             let Some(journal) = self.read(&tx)? else { continue };

@@ -88,7 +88,9 @@ impl HostTimer {
         // The rehearsal is waited for over the message bus, which a minimal system leaves out: systemd's
         // own socket answers `systemd-run`, but not `systemd-run --wait`.
         let has_systemd = units::runs_systemd(host) && host.metadata("/run/dbus/system_bus_socket").is_ok();
-        Self { has_systemd, state_dir: state_dir.map(Into::into) }
+        // Whoever takes it back starts in another folder.
+        let state_dir = state_dir.map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()));
+        Self { has_systemd, state_dir }
     }
 
     /// Whether the timer survives whatever kills the processes of a session.
@@ -185,11 +187,11 @@ pub fn watch(env: &Env<'_>, tx: &TxId, deadline: Duration) -> Result<Vec<Outcome
     // Fails only for the leader of a group, which is detached enough.
     let _ = nix::unistd::setsid();
     super::signals::Interrupt::install().map_err(|error| failed("take over the signals", error.to_string()))?;
+    // From here on it does not matter what becomes of the folder.
+    let held = env.store.hold(tx).ok().flatten();
     let mut stdout = std::io::stdout();
     let said = stdout.write_all(ARMED.as_bytes()).and_then(|()| stdout.flush());
     said.map_err(|error| failed("answer", error.to_string()))?;
-    // From here on it does not matter what becomes of the folder.
-    let held = env.store.hold(tx).ok().flatten();
     loop {
         let left = deadline.saturating_sub(env.clock.boottime());
         if left.is_zero() {

@@ -63,6 +63,10 @@ pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, A
     if !not_allowed.is_empty() {
         return Err(ApplyError::NotAllowed(not_allowed));
     }
+    // Before "nothing to do": that it may be so only because of what is taken back in a minute.
+    if let Some(error) = pending(env)? {
+        return Err(error);
+    }
     if plan.is_empty() {
         return Ok(Outcome::unchanged(Verb::Apply));
     }
@@ -76,7 +80,9 @@ pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, A
         return Err(error);
     }
     if let Some(tx) = env.store.unfinished()?.pop() {
-        return Err(ApplyError::Refused(format!("transaction {tx} could not be taken back; see `preflight history`")));
+        return Err(ApplyError::Refused(format!(
+            "transaction {tx} could not be taken back\nhint: `preflight recover` tries again, and says what stands in the way"
+        )));
     }
     // Once more, under the lock: another apply may have done it meanwhile.
     let (steps, knobs) = prepare(plan, options, env)?;
@@ -119,11 +125,12 @@ fn take_lock(env: &Env<'_>) -> Result<Lock, ApplyError> {
     }
 }
 
-/// The transaction that waits for its confirm, as an error.
+/// The transaction that waits for its confirm in time, as an error.
 pub(super) fn pending(env: &Env<'_>) -> Result<Option<ApplyError>, ApplyError> {
     for tx in env.store.unfinished()? {
         let Some(progress) = env.store.read(&tx)?.and_then(|journal| Progress::of(&journal)) else { continue };
         if progress.state == State::PendingConfirm
+            && is_in_time(env, &progress)
             && let Some((deadline_us, _)) = progress.deadline
         {
             let left = deadline_us.saturating_sub(micros(env.clock.boottime()));

@@ -48,7 +48,7 @@ impl Session<'_> {
         }
         self.note(Event::RolledBack { conflicts: self.progress.conflicts() });
         if let Err(error) = self.sync().and_then(|()| self.finish()) {
-            self.warn(error.to_string());
+            self.warn(format!("{error}; everything is taken back, and `preflight recover` completes the record"));
         }
         Ok(())
     }

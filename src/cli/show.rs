@@ -5,8 +5,9 @@ use std::io::{IsTerminal as _, Write};
 use super::args::{Format, ShowArgs};
 use super::{Stop, source};
 use crate::host::{self, env};
+use crate::plan::render::{Look, wrapped};
 use crate::report::model::Report;
-use crate::report::{json, terminal};
+use crate::report::{escape, json, terminal};
 
 /// Writes reports, one after the other, to where and in the form that is asked.
 pub(super) fn write(args: &ShowArgs, reports: &[Report]) -> Result<(), Stop> {
@@ -34,6 +35,22 @@ pub(super) fn print(bytes: &[u8]) -> Result<(), Stop> {
     let mut plain = anstream::StripStream::new(Vec::with_capacity(bytes.len()));
     plain.write_all(bytes)?;
     deliver(&plain.into_inner())
+}
+
+/// Prints lines of words: on a terminal in its width, and in signs that it knows.
+pub(super) fn words(bytes: &[u8]) -> Result<(), Stop> {
+    let is_terminal = std::io::stdout().is_terminal();
+    let text = escape::plain(String::from_utf8_lossy(bytes), is_unicode(is_terminal));
+    if !is_terminal {
+        return deliver(text.as_bytes());
+    }
+    let look = Look { width: terminal_width(), unicode: true };
+    let mut fitting = Vec::with_capacity(text.len());
+    for line in text.lines() {
+        let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
+        wrapped(look, indent, &format!("{indent}  "), rest, &mut fitting)?;
+    }
+    deliver(&fitting)
 }
 
 /// Prints data as it is. In one piece: line by line, a report is seventy system calls.

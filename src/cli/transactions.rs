@@ -1,6 +1,6 @@
 //! `confirm`, `rollback`, `recover`, `history`, `verify`: what becomes of an apply.
 
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 
 use serde::Serialize;
 
@@ -38,7 +38,7 @@ fn with<T>(args: &ChangeArgs, work: impl FnOnce(&Env<'_>) -> Result<T, Stop>) ->
     work(&machine.env(&knobs, &truth, &watch))
 }
 
-fn os_of(host: &Host) -> &'static OsProfile {
+pub(super) fn os_of(host: &Host) -> &'static OsProfile {
     let mut facts = Facts::default();
     os_release::probe(host, &Want::new(["os.id", "os.like"].map(String::from)), &mut facts);
     gather::os_of(&facts)
@@ -100,7 +100,7 @@ pub(super) fn history(args: &HistoryArgs) -> Result<ExitCode, Stop> {
             entry_lines(entry, &mut bytes)?;
         }
     }
-    show::print(&bytes)?;
+    shown(&bytes, is_json(&args.change))?;
     Ok(ExitCode::Success)
 }
 
@@ -132,7 +132,8 @@ fn entry_lines(entry: &Entry, out: &mut dyn Write) -> std::io::Result<()> {
         }
     }
     if entry.conflicts > 0 {
-        writeln!(out, "  {} values of others were left alone", entry.conflicts)?;
+        let (values, were) = if entry.conflicts == 1 { ("value", "was") } else { ("values", "were") };
+        writeln!(out, "  {} {values} of others {were} left alone", entry.conflicts)?;
     }
     Ok(())
 }
@@ -206,7 +207,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
             writeln!(bytes, "held over the boot of {started}")?;
         }
     }
-    show::print(&bytes)?;
+    shown(&bytes, is_json(&args.change))?;
     Ok(verified.exit())
 }
 
@@ -257,6 +258,11 @@ fn textfile(verified: &Verified) -> String {
     text
 }
 
+/// Data as it is, words as the terminal can show them.
+fn shown(bytes: &[u8], as_json: bool) -> Result<(), Stop> {
+    if as_json { show::deliver(bytes) } else { show::words(bytes) }
+}
+
 fn is_json(args: &ChangeArgs) -> bool {
     args.format == PlainFormat::Json
 }
@@ -269,7 +275,7 @@ pub(super) fn show_one(outcome: &Outcome, as_json: bool) -> Result<ExitCode, Sto
     } else {
         lines(outcome, &mut bytes)?;
     }
-    show::print(&bytes)?;
+    shown(&bytes, as_json)?;
     Ok(outcome.exit())
 }
 
@@ -286,7 +292,7 @@ fn show(outcomes: &[Outcome], as_json: bool) -> Result<ExitCode, Stop> {
             lines(outcome, &mut bytes)?;
         }
     }
-    show::print(&bytes)?;
+    shown(&bytes, as_json)?;
     let worst = outcomes.iter().map(Outcome::exit).max_by_key(|exit| *exit as u8);
     Ok(worst.unwrap_or(ExitCode::Success))
 }
@@ -335,8 +341,7 @@ fn change_words(change: &ChangeOutcome) -> String {
     if change.after.contains('\n') {
         return format!("{}: {result}", change.target);
     }
-    let arrow = if show::is_unicode(std::io::stdout().is_terminal()) { "→" } else { "->" };
-    format!("{} {} {arrow} {}: {result}", change.target, word_for(change.before.as_deref()), change.after)
+    format!("{} {} → {}: {result}", change.target, word_for(change.before.as_deref()), change.after)
 }
 
 pub(super) fn json<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Stop> {

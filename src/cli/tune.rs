@@ -8,7 +8,7 @@ use super::args::{PlanFormat, TuneArgs};
 use super::select::Selection;
 use super::watch::Terminal;
 use super::{ExitCode, Stop, show, source, transactions};
-use crate::apply::{self, Machine, Options};
+use crate::apply::{self, Machine, Options, State, Unwatched};
 use crate::catalog::Catalogue;
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
@@ -33,6 +33,9 @@ pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
     let catalogue = source::catalogue(&host, args.profile.of_host(), &args.profile.set)?;
     let selection = Selection::new(&args.profile, false);
     selection.validate(&catalogue)?;
+    if args.apply {
+        clear(args, &host)?;
+    }
     let snapshot = source::gather(&host, &catalogue, &selection);
     let os = gather::os_of(&snapshot.facts);
     let mut plan = plan(args, &host, &catalogue, &snapshot, os, &selection);
@@ -154,12 +157,26 @@ fn look(is_terminal: bool) -> Look {
     Look { width, unicode: show::is_unicode(is_terminal) }
 }
 
-fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop> {
+/// What a killed run left is ended first.
+fn clear(args: &TuneArgs, host: &Host) -> Result<(), Stop> {
     if host.is_live() && !nix::unistd::geteuid().is_root() {
         let message =
             "changing this host needs root\nhint: `preflight tune` without --apply shows the plan to everybody";
         return Err(Stop::Change(ExitCode::CannotTell, anyhow::anyhow!(message)));
     }
+    let truth = HostTruth { host, os: transactions::os_of(host) };
+    let machine = Machine::open(host, args.state.state_dir.as_deref())?;
+    let knobs = machine.knobs();
+    for outcome in apply::clear(&machine.env(&knobs, &truth, &Unwatched))? {
+        let tx = outcome.tx.map(|tx| tx.to_string()).unwrap_or_default();
+        let state = outcome.state.map_or("nothing done", State::words);
+        // The session may be gone; the work goes on.
+        let _ = writeln!(anstream::stderr(), "note: transaction {tx} was cut short; first of all it is {state}");
+    }
+    Ok(())
+}
+
+fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop> {
     let is_console = is_local_console();
     let window = apply::window(plan, args.confirm_within, is_console);
     // What is about to be done, for whoever looks on; afterwards the outcome names every change.
@@ -175,7 +192,9 @@ fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &H
         // The plan is words here; the data is what came of it.
         let _ = anstream::stderr().write_all(&words);
     }
-    if !plan.changes.is_empty() && !args.yes && !is_consented()? {
+    // Where something waits for its confirm there is nothing to consent to.
+    let is_free = plan.unfinished.is_empty();
+    if is_free && !plan.changes.is_empty() && !args.yes && !is_consented()? {
         return Err(Stop::usage("nothing was changed"));
     }
     let truth = HostTruth { host, os };

@@ -340,10 +340,9 @@ impl Held {
                 .map_err(|errno| StoreError::Journal { path: path.clone(), reason: errno.desc().to_lowercase() })?;
         }
         let writer = Writer { file, path, len: journal.valid_bytes, dead: None };
-        match writer.reserve(reserve_bytes) {
-            // A full disk must not keep a rollback from trying: the kernel's values need no space.
-            Err(_) => writer.reserve(1)?,
-            Ok(()) => {}
+        // A full disk must not keep a rollback from trying: the kernel's values need no space.
+        if writer.reserve(reserve_bytes).is_err() {
+            writer.reserve(1)?;
         }
         Ok(writer)
     }

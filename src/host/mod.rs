@@ -25,6 +25,7 @@ pub mod trust;
 pub mod unix;
 pub mod xtables;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -177,12 +178,14 @@ impl Host {
     /// iptables is there. Where /proc or /sys is not mounted a missing file says nothing, and is an error.
     pub fn read_of_kernel(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
         let path = path.as_ref();
-        let text = self.read_optional(path)?;
+        if let Some(text) = self.read_optional(path)? {
+            return Ok(Some(text));
+        }
         match self.unmounted(path) {
-            Some(mount) if text.is_none() => {
+            Some(mount) => {
                 Err(ReadError { path: path.to_owned(), source: io::Error::other(format!("{mount} is not there")) })
             }
-            _ => Ok(text),
+            None => Ok(None),
         }
     }
 
@@ -259,9 +262,9 @@ impl Host {
     /// The path as this process must open it. On a live host it is the path itself (the kernel resolves links); under a
     /// root each component is resolved here, so that an absolute link such as `/etc/os-release` of an image stays
     /// inside the image.
-    pub fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+    pub fn resolve<'p>(&self, path: &'p Path) -> io::Result<Cow<'p, Path>> {
         let Some(root) = &self.root else {
-            return Ok(path.to_owned());
+            return Ok(Cow::Borrowed(path));
         };
         let mut pending: Vec<OsString> = Vec::new();
         push_components(&mut pending, path);
@@ -285,7 +288,7 @@ impl Host {
             }
             push_components(&mut pending, &target);
         }
-        Ok(root.join(inside.iter().collect::<PathBuf>()))
+        Ok(Cow::Owned(root.join(inside.iter().collect::<PathBuf>())))
     }
 }
 

@@ -102,10 +102,15 @@ fn visible(path: &str, mount: &Mount) -> Vec<Group> {
         .collect()
 }
 
-/// The hierarchies around this process. A kernel without control groups has none.
-pub fn read(host: &Host, controller: Controller, mounts: &[Mount]) -> Result<Vec<Hierarchy>, ReadError> {
-    let Some(membership) = host.read_of_kernel(MEMBERSHIP)? else { return Ok(Vec::new()) };
-    hierarchies(controller, &membership, mounts).ok_or_else(|| hidden(MOUNT_POINT))
+/// Which groups this process is in, as the kernel lists them. A kernel without control groups lists none.
+pub fn membership(host: &Host) -> Result<Option<String>, ReadError> {
+    host.read_of_kernel(MEMBERSHIP)
+}
+
+/// The hierarchies around this process, of its [`membership`].
+pub fn around(controller: Controller, membership: Option<&str>, mounts: &[Mount]) -> Result<Vec<Hierarchy>, ReadError> {
+    let Some(membership) = membership else { return Ok(Vec::new()) };
+    hierarchies(controller, membership, mounts).ok_or_else(|| hidden(MOUNT_POINT))
 }
 
 /// This process is in a group whose files are not there: its limits are not known.

@@ -45,10 +45,10 @@ pub fn unreadable(error: &ReadError) -> Fact {
     Fact::unknown(error.to_string(), Some(help), error.path.display().to_string())
 }
 
-/// All memory limits around this process.
-pub fn memory_limits(host: &Host, mounts: &[Mount]) -> Result<Vec<MemoryLimit>, ReadError> {
+/// All memory limits around this process, which is in these groups.
+pub fn memory_limits(host: &Host, membership: Option<&str>, mounts: &[Mount]) -> Result<Vec<MemoryLimit>, ReadError> {
     let mut limits = Vec::new();
-    for hierarchy in cgroup::read(host, Controller::Memory, mounts)? {
+    for hierarchy in cgroup::around(Controller::Memory, membership, mounts)? {
         if hierarchy.unified {
             for group in &hierarchy.groups {
                 limits.extend(v2_memory(host, group)?);
@@ -111,10 +111,10 @@ fn left(limit: u64, used: u64, reclaimable: Option<u64>) -> u64 {
     limit.saturating_sub(used).saturating_add(reclaimable.unwrap_or(0).min(used)).min(limit)
 }
 
-/// All CPU quotas around this process.
-pub fn cpu_quotas(host: &Host, mounts: &[Mount]) -> Result<Vec<CpuQuota>, ReadError> {
+/// All CPU quotas around this process, which is in these groups.
+pub fn cpu_quotas(host: &Host, membership: Option<&str>, mounts: &[Mount]) -> Result<Vec<CpuQuota>, ReadError> {
     let mut quotas = Vec::new();
-    for hierarchy in cgroup::read(host, Controller::Cpu, mounts)? {
+    for hierarchy in cgroup::around(Controller::Cpu, membership, mounts)? {
         for group in &hierarchy.groups {
             let file = group.dir.join(if hierarchy.unified { "cpu.max" } else { "cpu.cfs_quota_us" });
             let millicpus = if hierarchy.unified {
@@ -220,6 +220,14 @@ mod tests {
         }
         let host = Host::at_root(root.path());
         (root, host)
+    }
+
+    fn memory_limits(host: &Host, mounts: &[Mount]) -> Result<Vec<MemoryLimit>, ReadError> {
+        super::memory_limits(host, cgroup::membership(host)?.as_deref(), mounts)
+    }
+
+    fn cpu_quotas(host: &Host, mounts: &[Mount]) -> Result<Vec<CpuQuota>, ReadError> {
+        super::cpu_quotas(host, cgroup::membership(host)?.as_deref(), mounts)
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     }
     let started = Instant::now();
     let fact = if cx.host.is_live() {
-        let quotas = cx.mounts().and_then(|mounts| cgroup_limits::cpu_quotas(cx.host, mounts));
+        let quotas = cx.mounts().and_then(|mounts| cgroup_limits::cpu_quotas(cx.host, cx.membership()?, mounts));
         match (cpus::allowed(), quotas) {
             (Ok(allowed), Ok(quotas)) => count(allowed, online(cx.host), &quotas),
             (Err(error), _) => Fact::unknown(crate::host::describe(&error), None, AFFINITY),

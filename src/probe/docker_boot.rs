@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::facts::{Fact, Facts, Value};
 use crate::host::Host;
+use crate::probe::units::BootFolders;
 use crate::probe::{Context, units};
 
 const ID: &str = "boot.docker";
@@ -14,15 +15,15 @@ const SERVICES: [&str; 2] = ["docker", "snap.docker.dockerd"];
 pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     if cx.want.has(ID) {
         let started = Instant::now();
-        facts.live(ID, boot(cx.host).took(started.elapsed()));
+        facts.live(ID, boot(cx.host, cx.boot_folders()).took(started.elapsed()));
     }
 }
 
-fn boot(host: &Host) -> Fact {
+fn boot(host: &Host, folders: &BootFolders) -> Fact {
     let mut source = None;
     for name in SERVICES {
         match units::definition(host, name) {
-            Ok(Some((path, _))) if units::is_enabled(host, name) => return known("enabled", path),
+            Ok(Some((path, _))) if folders.start(host, name) => return known("enabled", path),
             Ok(Some((path, _))) => source = source.or(Some(path)),
             Ok(None) => {}
             Err(error) => return Fact::unreadable(&error, "it is gone"),
@@ -30,7 +31,7 @@ fn boot(host: &Host) -> Fact {
     }
     match source {
         // systemd.socket(5): the daemon is started by the first who asks it something, and containers with it.
-        Some(path) if units::is_linked(host, "docker.socket") => known("socket", path),
+        Some(path) if folders.start_unit(host, "docker.socket") => known("socket", path),
         Some(path) => known("disabled", path),
         None => Fact::absent("the service manager knows no service of Docker", "docker.service"),
     }
@@ -53,7 +54,8 @@ mod tests {
             std::fs::create_dir_all(root.path().join(folder)).unwrap();
         }
         build(root.path());
-        match boot(&Host::at_root(root.path())).state {
+        let host = Host::at_root(root.path());
+        match boot(&host, &BootFolders::read(&host)).state {
             crate::facts::State::Known(value) => value.to_string(),
             other => format!("{other:?}"),
         }

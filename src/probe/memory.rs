@@ -60,7 +60,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
         let started = Instant::now();
         let meminfo = totals(cx.host);
         let limits = if limited {
-            cx.mounts().and_then(|mounts| cgroup_limits::memory_limits(cx.host, mounts))
+            cx.mounts().and_then(|mounts| cgroup_limits::memory_limits(cx.host, cx.membership()?, mounts))
         } else {
             Ok(Vec::new())
         };

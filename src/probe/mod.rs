@@ -41,6 +41,7 @@ use std::collections::BTreeSet;
 
 use self::mounts::Mount;
 use self::tuned::Tuned;
+use self::units::BootFolders;
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::Facts;
@@ -83,11 +84,24 @@ pub struct Context<'a> {
     // What several probes look at, read when the first one asks: each run has a context of its own.
     mounts: OnceCell<Result<Vec<Mount>, ReadError>>,
     tuned: OnceCell<Result<Option<Tuned>, ReadError>>,
+    boot_folders: OnceCell<BootFolders>,
+    membership: OnceCell<Result<Option<String>, ReadError>>,
+    command_line: OnceCell<String>,
 }
 
 impl<'a> Context<'a> {
     pub fn new(host: &'a Host, want: &'a Want, parameters: &'a Parameters, os: &'a OsProfile) -> Self {
-        Self { host, want, parameters, os, mounts: OnceCell::new(), tuned: OnceCell::new() }
+        Self {
+            host,
+            want,
+            parameters,
+            os,
+            mounts: OnceCell::new(),
+            tuned: OnceCell::new(),
+            boot_folders: OnceCell::new(),
+            membership: OnceCell::new(),
+            command_line: OnceCell::new(),
+        }
     }
 
     /// The mount table of this process; empty without /proc.
@@ -100,12 +114,70 @@ impl<'a> Context<'a> {
 
     /// What tuned does at boot; `None` when it is not there or does not start.
     pub fn tuned(&self) -> Result<Option<&Tuned>, ReadError> {
-        match self.tuned.get_or_init(|| tuned::load(self.host)) {
+        match self.tuned.get_or_init(|| tuned::load(self.host, || self.boot_folders())) {
             Ok(tuned) => Ok(tuned.as_ref()),
             Err(error) => Err(error.clone()),
         }
     }
+
+    /// Where it stands what the service manager starts at boot.
+    pub fn boot_folders(&self) -> &BootFolders {
+        self.boot_folders.get_or_init(|| BootFolders::read(self.host))
+    }
+
+    /// The control groups of this process, as the kernel lists them; `None` where it has none.
+    pub fn membership(&self) -> Result<Option<&str>, ReadError> {
+        match self.membership.get_or_init(|| cgroup::membership(self.host)) {
+            Ok(text) => Ok(text.as_deref()),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// The kernel's command line; empty where it cannot be read.
+    pub fn command_line(&self) -> &str {
+        self.command_line.get_or_init(|| command_line(self.host))
+    }
+}
+
+fn command_line(host: &Host) -> String {
+    host.read_text("/proc/cmdline").unwrap_or_default()
 }
 
 /// A probe: inserts the wanted facts of its family.
 pub type Probe = fn(&Context<'_>, &mut Facts);
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test builds the root it reads")]
+mod tests {
+    use super::*;
+    use crate::catalog::library;
+
+    /// What several probes look at is read for the first of them, and is the same for all. Seen failing with the command
+    /// line, the groups and the folders read by each.
+    #[test]
+    fn a_run_reads_once_what_several_probes_look_at() {
+        let root = tempfile::tempdir().unwrap();
+        let wants = "etc/systemd/system/multi-user.target.wants";
+        for (path, text) in [("proc/cmdline", "quiet\n"), ("proc/self/cgroup", "0::/a\n"), (wants, "")] {
+            std::fs::create_dir_all(root.path().join(path).parent().unwrap()).unwrap();
+            if !text.is_empty() {
+                std::fs::write(root.path().join(path), text).unwrap();
+            }
+        }
+        std::fs::create_dir(root.path().join(wants)).unwrap();
+        std::fs::write(root.path().join(wants).join("docker.service"), "").unwrap();
+        let (host, want, parameters) = (Host::at_root(root.path()), Want::default(), Parameters::default());
+        let seen = |cx: &Context<'_>| {
+            let groups = cx.membership().unwrap().map(str::to_owned);
+            (cx.command_line().to_owned(), groups, cx.boot_folders().clone())
+        };
+        let cx = Context::new(&host, &want, &parameters, library::os_profile("debian", &[]));
+        let first = seen(&cx);
+        assert!(first.2.start(&host, "docker") && !first.2.start(&host, "tuned"));
+        std::fs::remove_dir_all(root.path().join("proc")).unwrap();
+        std::fs::remove_dir_all(root.path().join("etc")).unwrap();
+        assert_eq!(seen(&cx), first);
+        let later = Context::new(&host, &want, &parameters, library::os_profile("debian", &[]));
+        assert_ne!(seen(&later), first, "another run looks anew");
+    }
+}

@@ -5,6 +5,7 @@
 //! nobody can tell without running them.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use super::tuned::{Tune, Tuned};
 use super::{Context, sysctl};
 use crate::catalog::os::SysctlLoader;
 use crate::facts::{Fact, Facts, Layer, State, Value};
-use crate::host::Host;
+use crate::host::{Host, ReadError};
 
 const FOLDER: &str = "/sys/kernel/mm/transparent_hugepage";
 const ENABLED: &str = "thp.enabled";
@@ -31,12 +32,15 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     let systemd = sysctl::loader(cx.host, cx.os.sysctl_loader) == SysctlLoader::Systemd;
     let boot = Boot::read(cx, systemd);
     let reading = started.elapsed();
+    let names = if wanted.contains(&SIZES) { cx.host.list(FOLDER) } else { Ok(Vec::new()) };
     for id in wanted {
         let started = Instant::now();
         let live = match id {
             ENABLED => selected(cx.host, &format!("{FOLDER}/enabled")),
             DEFRAG => selected(cx.host, &format!("{FOLDER}/defrag")),
-            _ => always_sizes(cx.host, |host, file| host.read_text(file).map(|text| parse(&text).map(str::to_owned))),
+            _ => always_sizes(cx.host, &names, |host, file| {
+                host.read_text(file).map(|text| parse(&text).map(str::to_owned))
+            }),
         };
         let took = started.elapsed();
         // A size of its own is newer than huge pages: the reason is the live one's.
@@ -49,7 +53,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
             (None, Err(fact), _) => (**fact).clone(),
             (None, Ok(boot), ENABLED) => boot.enabled(cx.host),
             (None, Ok(boot), DEFRAG) => boot.defrag(),
-            (None, Ok(boot), _) => boot.sizes(cx.host),
+            (None, Ok(boot), _) => boot.sizes(cx.host, &names),
         };
         facts.insert(id, Layer::Boot, later.took(reading));
         facts.live(id, live.took(took));
@@ -73,12 +77,15 @@ fn selected(host: &Host, file: &str) -> Fact {
     }
 }
 
+/// The names in [`FOLDER`].
+type Names = Result<Vec<OsString>, ReadError>;
+
 /// The sizes at `always`; `choice` tells what a size's file says.
-fn always_sizes(host: &Host, choice: impl Fn(&Host, &str) -> Result<Option<String>, crate::host::ReadError>) -> Fact {
+fn always_sizes(host: &Host, names: &Names, choice: impl Fn(&Host, &str) -> Result<Option<String>, ReadError>) -> Fact {
     let source = format!("{FOLDER}/hugepages-*kB/enabled");
-    let names = match host.list(FOLDER) {
+    let names = match names {
         Ok(names) => names,
-        Err(error) => return Fact::unreadable(&error, NO_THP),
+        Err(error) => return Fact::unreadable(error, NO_THP),
     };
     let mut sizes = BTreeSet::new();
     let mut seen = false;
@@ -115,7 +122,7 @@ struct Boot {
 impl Boot {
     fn read(cx: &Context<'_>, systemd: bool) -> Result<Self, Box<Fact>> {
         let host = cx.host;
-        let denied = |error: &crate::host::ReadError| {
+        let denied = |error: &ReadError| {
             Box::new(Fact::unknown(error.to_string(), Some("run as root"), error.path.display().to_string()))
         };
         // Without systemd, tmpfiles.d is applied only where one of the stand-alone programs is there.
@@ -129,7 +136,7 @@ impl Boot {
             return Err(denied(error));
         }
         let tuned = cx.tuned().map_err(|error| denied(&error))?.cloned();
-        let command_line = host.read_text("/proc/cmdline").unwrap_or_default();
+        let command_line = cx.command_line().to_owned();
         Ok(Self { command_line, files, tuned, scripts: Scripts::read(host, systemd) })
     }
 
@@ -176,13 +183,13 @@ impl Boot {
     }
 
     /// By tmpfiles.d, else the kernel's default: no size at `always` but by `thp_anon=` (since 6.12).
-    fn sizes(&self, host: &Host) -> Fact {
+    fn sizes(&self, host: &Host, names: &Names) -> Fact {
         if self.command_line.split_ascii_whitespace().any(|word| word.starts_with("thp_anon=")) {
             let help = Some("look at the per-size files after a boot");
             return Fact::unknown("`thp_anon=` of the kernel command line is not understood", help, "/proc/cmdline");
         }
         let written = |_: &Host, file: &str| Ok(tmpfiles::written(&self.files, file).map(|written| written.text));
-        let fact = always_sizes(host, written);
+        let fact = always_sizes(host, names, written);
         match fact.value() {
             Some(_) => Fact { source: "tmpfiles.d(5), kernel default".into(), ..fact },
             None => fact,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::tuned_profile::{self, Unit};
-use super::units;
+use super::units::BootFolders;
 use crate::host::{Host, ReadError};
 
 /// Where profiles are looked for, first hit wins. Releases since 2.23 have `profiles` folders of their own.
@@ -52,8 +52,11 @@ impl Tuned {
 }
 
 /// What tuned does on this host; `None` when it is not there or does not start.
-pub fn load(host: &Host) -> Result<Option<Tuned>, ReadError> {
-    if !host.exists("/etc/tuned") || !starts(host) {
+pub fn load<B: std::borrow::Borrow<BootFolders>>(
+    host: &Host,
+    boot: impl FnOnce() -> B,
+) -> Result<Option<Tuned>, ReadError> {
+    if !host.exists("/etc/tuned") || !starts(host, boot().borrow()) {
         return Ok(None);
     }
     let optional = |path: &str| host.read_optional(path).map(Option::unwrap_or_default);
@@ -67,11 +70,16 @@ pub fn load(host: &Host) -> Result<Option<Tuned>, ReadError> {
     Ok(Some(tuned))
 }
 
+/// [`load`] for one that asks nothing else of the boot.
+pub fn load_alone(host: &Host) -> Result<Option<Tuned>, ReadError> {
+    load(host, || BootFolders::read(host))
+}
+
 /// Enabled at boot, or running now.
-fn starts(host: &Host) -> bool {
+fn starts(host: &Host, boot: &BootFolders) -> bool {
     let is_masked =
         || host.link_target("/etc/systemd/system/tuned.service").is_some_and(|to| to == Path::new("/dev/null"));
-    units::is_enabled(host, "tuned") || (host.exists("/run/tuned/tuned.pid") && !is_masked())
+    boot.start(host, "tuned") || (host.exists("/run/tuned/tuned.pid") && !is_masked())
 }
 
 /// `reapply_sysctl` of tuned-main.conf, on unless said otherwise.
@@ -329,12 +337,12 @@ mod tests {
         make("etc/tuned");
         make("etc/systemd/system/multi-user.target.wants");
         let host = Host::at_root(root.path());
-        assert_eq!(load(&host).unwrap(), None);
+        assert_eq!(load_alone(&host).unwrap(), None);
         let link = |target: &str, at: &str| std::os::unix::fs::symlink(target, root.path().join(at)).unwrap();
         link("/usr/lib/systemd/system/tuned.service", "etc/systemd/system/multi-user.target.wants/tuned.service");
-        assert!(load(&host).unwrap().is_some());
+        assert!(load_alone(&host).unwrap().is_some());
         link("/dev/null", "etc/systemd/system/tuned.service");
-        assert_eq!(load(&host).unwrap(), None);
+        assert_eq!(load_alone(&host).unwrap(), None);
     }
 
     proptest! {

@@ -13,26 +13,52 @@ pub const UNIT_FOLDERS: [&str; 5] = [
     "/lib/systemd/system",
 ];
 
-/// Whether a service of that name starts at boot, under systemd or OpenRC. A unit that is masked never does.
+/// The folders whose entries the service manager starts at boot. A run asks for several services and looks for the folders
+/// once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootFolders {
+    systemd: Vec<String>,
+    openrc: Vec<String>,
+}
+
+impl BootFolders {
+    pub fn read(host: &Host) -> Self {
+        Self {
+            systemd: folders(host, "/etc/systemd/system", &[".wants", ".requires"]),
+            openrc: folders(host, "/etc/runlevels", &[""]),
+        }
+    }
+
+    /// Whether a service of that name starts at boot, under systemd or OpenRC. A unit that is masked never does.
+    pub fn start(&self, host: &Host, name: &str) -> bool {
+        self.start_unit(host, &format!("{name}.service")) || has_entry(host, &self.openrc, name)
+    }
+
+    /// Whether systemd starts a unit at boot: a service, or a socket behind which one waits.
+    pub fn start_unit(&self, host: &Host, unit: &str) -> bool {
+        let is_masked = ["/etc/systemd/system", "/run/systemd/system"]
+            .iter()
+            .any(|folder| host.link_target(format!("{folder}/{unit}")).is_some_and(|to| to == Path::new("/dev/null")));
+        !is_masked && has_entry(host, &self.systemd, unit)
+    }
+}
+
+/// [`BootFolders::start`] for one that asks once.
 pub fn is_enabled(host: &Host, name: &str) -> bool {
-    is_linked(host, &format!("{name}.service")) || has_link(host, "/etc/runlevels", &[""], name)
+    BootFolders::read(host).start(host, name)
 }
 
-/// Whether systemd starts a unit at boot: a service, or a socket behind which one waits.
-pub fn is_linked(host: &Host, unit: &str) -> bool {
-    let is_masked = ["/etc/systemd/system", "/run/systemd/system"]
-        .iter()
-        .any(|folder| host.link_target(format!("{folder}/{unit}")).is_some_and(|to| to == Path::new("/dev/null")));
-    !is_masked && has_link(host, "/etc/systemd/system", &[".wants", ".requires"], unit)
+/// The folders below a directory that end so.
+fn folders(host: &Host, directory: &str, suffixes: &[&str]) -> Vec<String> {
+    let names = host.list(directory).unwrap_or_default();
+    let names = names.iter().filter_map(|name| name.to_str());
+    let chosen = names.filter(|name| suffixes.iter().any(|suffix| name.ends_with(suffix)));
+    chosen.map(|name| format!("{directory}/{name}")).collect()
 }
 
-/// Whether a name stands in one of the folders below a directory that end so.
-fn has_link(host: &Host, directory: &str, suffixes: &[&str], name: &str) -> bool {
-    host.list(directory).unwrap_or_default().iter().filter_map(|folder| folder.to_str()).any(|folder| {
-        let path = format!("{directory}/{folder}/{name}");
-        suffixes.iter().any(|suffix| folder.ends_with(suffix))
-            && (host.link_target(&path).is_some() || host.exists(&path))
-    })
+/// Whether a name stands in one of the folders, wherever a link of that name leads.
+fn has_entry(host: &Host, folders: &[String], name: &str) -> bool {
+    folders.iter().any(|folder| host.has_entry(format!("{folder}/{name}")))
 }
 
 /// Whether the service manager says that a service is started. systemd keeps a link per unit from its start until it is

@@ -34,8 +34,8 @@ pub fn conclude(cx: &Context<'_>, facts: &mut Facts) {
         let started = Instant::now();
         let fact = if cx.host.is_live() {
             let is_active = match manager {
-                "ufw" => manager::ufw_is_active(cx.host),
-                _ => Ok(manager::firewalld_is_active(cx.host)),
+                "ufw" => manager::ufw_of(cx.host, facts),
+                _ => Ok(manager::firewalld_of(cx.host, facts)),
             };
             match (is_active, intent(cx, facts)) {
                 (Err(error), _) => Fact::unreadable(&error, "it is gone"),

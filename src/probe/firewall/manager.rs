@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::facts::{Fact, Facts, Value, Version};
 use crate::firewall::{firewalld, ufw};
 use crate::host::{Host, ReadError};
+use crate::probe::units::BootFolders;
 use crate::probe::{Context, units};
 
 const MANAGERS: &str = "firewall.managers";
@@ -23,14 +24,36 @@ const RULES: [&str; 3] = ["/etc/nftables.conf", "/etc/sysconfig/nftables.conf", 
 
 /// Gathers who manages the firewall, and how.
 pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
-    type Gather = fn(&Host) -> Result<Fact, ReadError>;
-    let all: [(&str, Gather); 3] = [(MANAGERS, managers), (STRICT, strict), (FLUSH, flush_risk)];
+    type Gather = fn(&Context<'_>, &Facts) -> Result<Fact, ReadError>;
+    let all: [(&str, Gather); 3] = [
+        (MANAGERS, |cx, _| managers(cx.host)),
+        (STRICT, |cx, facts| strict(cx.host, cx.boot_folders(), firewalld_of(cx.host, facts))),
+        (FLUSH, |cx, _| flush_risk(cx.host, cx.boot_folders())),
+    ];
     for (id, gather) in all {
         if cx.want.has(id) {
             let started = Instant::now();
-            let fact = gather(cx.host).unwrap_or_else(|error| Fact::unreadable(&error, "it is gone"));
+            let fact = gather(cx, facts).unwrap_or_else(|error| Fact::unreadable(&error, "it is gone"));
             facts.live(id, fact.took(started.elapsed()));
         }
+    }
+}
+
+/// Whether ufw is active, as this run has found.
+pub(super) fn ufw_of(host: &Host, facts: &Facts) -> Result<bool, ReadError> {
+    found(facts, "ufw").map_or_else(|| ufw_is_active(host), Ok)
+}
+
+/// Whether firewalld is active, as this run has found.
+pub(super) fn firewalld_of(host: &Host, facts: &Facts) -> bool {
+    found(facts, "firewalld").unwrap_or_else(|| firewalld_is_active(host))
+}
+
+/// What the facts tell of a manager, where they have been gathered.
+fn found(facts: &Facts, manager: &str) -> Option<bool> {
+    match facts.value(MANAGERS) {
+        Some(Value::Set(active)) => Some(active.contains(manager)),
+        _ => None,
     }
 }
 
@@ -62,8 +85,8 @@ pub fn firewalld_is_active(host: &Host) -> bool {
     units::is_started(host, "firewalld") || units::is_running(host, "/run/firewalld.pid", "firewalld")
 }
 
-fn strict(host: &Host) -> Result<Fact, ReadError> {
-    let is_there = if host.is_live() { firewalld_is_active(host) } else { units::is_enabled(host, "firewalld") };
+fn strict(host: &Host, folders: &BootFolders, is_active: bool) -> Result<Fact, ReadError> {
+    let is_there = if host.is_live() { is_active } else { folders.start(host, "firewalld") };
     if !is_there {
         return Ok(Fact::absent("firewalld does not run", firewalld::CONF));
     }
@@ -93,9 +116,9 @@ fn version(host: &Host) -> Result<Option<(Version, String)>, ReadError> {
     Ok(None)
 }
 
-fn flush_risk(host: &Host) -> Result<Fact, ReadError> {
+fn flush_risk(host: &Host, folders: &BootFolders) -> Result<Fact, ReadError> {
     let service = "nftables.service";
-    let counts = units::is_enabled(host, "nftables") || (host.is_live() && units::is_started(host, "nftables"));
+    let counts = folders.start(host, "nftables") || (host.is_live() && units::is_started(host, "nftables"));
     if !counts {
         return Ok(Fact::known(Value::Bool(false), service).note("nftables.service is not enabled"));
     }
@@ -118,7 +141,7 @@ fn flush_risk(host: &Host) -> Result<Fact, ReadError> {
 
 /// The file and line by which nftables.service throws everybody's rules away, where it is started or would be.
 pub fn flusher(host: &Host) -> Option<String> {
-    let fact = flush_risk(host).ok()?;
+    let fact = flush_risk(host, &BootFolders::read(host)).ok()?;
     (fact.value() == Some(&Value::Bool(true))).then_some(fact.source)
 }
 
@@ -187,7 +210,7 @@ mod tests {
             ("/etc/nftables.conf", "#!/usr/sbin/nft -f\n# flush ruleset\n\nflush  ruleset;\ntable inet filter {\n}\n");
         let risk = |files: &[(&str, &str)], links: &[(&str, &str)]| {
             let (_root, host) = root(files, links);
-            let fact = flush_risk(&host).unwrap();
+            let fact = flush_risk(&host, &BootFolders::read(&host)).unwrap();
             (fact.value() == Some(&Value::Bool(true)), fact.source)
         };
         assert_eq!(risk(&[DEBIAN, conf], &[WANTED]), (true, "/etc/nftables.conf:4".into()));
@@ -207,7 +230,7 @@ mod tests {
         let module = "/usr/lib/python3/dist-packages/firewall/config/__init__.py";
         let fact = |version: &str, conf: &str| {
             let (_root, host) = root(&[(module, version), (firewalld::CONF, conf)], &[wanted]);
-            strict(&host).unwrap()
+            strict(&host, &BootFolders::read(&host), false).unwrap()
         };
         let text = |fact: &Fact| fact.value().map(ToString::to_string);
         let (old, new) = ("VERSION = '1.3.3'\n", "VERSION = '2.3.0'\n");
@@ -217,7 +240,10 @@ mod tests {
         assert_eq!(text(&fact(new, "DefaultZone=public\n")).as_deref(), Some("no"));
         assert!(matches!(fact("x", "").state, crate::facts::State::Unknown { .. }));
         let (_root, host) = root(&[(module, new)], &[]);
-        assert!(matches!(strict(&host).unwrap().state, crate::facts::State::Absent(_)));
+        assert!(matches!(
+            strict(&host, &BootFolders::read(&host), true).unwrap().state,
+            crate::facts::State::Absent(_)
+        ));
     }
 
     #[test]

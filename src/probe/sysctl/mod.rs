@@ -28,7 +28,12 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
         return;
     }
     let started = Instant::now();
-    let sources = sources_with(cx.host, loader(cx.host, cx.os.sysctl_loader), cx.tuned().map(Option::<&Tuned>::cloned));
+    let sources = sources_with(
+        cx.host,
+        loader(cx.host, cx.os.sysctl_loader),
+        cx.tuned().map(Option::<&Tuned>::cloned),
+        cx.command_line().to_owned(),
+    );
     let reading = started.elapsed();
     for key in cx.want.family(FAMILY) {
         let id = format!("{FAMILY}{key}");
@@ -101,13 +106,14 @@ fn sysctl_conf(host: &Host) -> Option<ConfFile> {
 
 /// Reads everything that has a say about the boot values.
 pub fn sources(host: &Host, loader: SysctlLoader) -> Result<Sources, ReadError> {
-    sources_with(host, loader, tuned::load(host))
+    sources_with(host, loader, tuned::load_alone(host), super::command_line(host))
 }
 
 fn sources_with(
     host: &Host,
     loader: SysctlLoader,
     tuned: Result<Option<Tuned>, ReadError>,
+    command_line: String,
 ) -> Result<Sources, ReadError> {
     let (files, unreadable) = parsed(boot_files(host, loader)?, loader);
     let tuned = tuned.map_err(|error| error.to_string());
@@ -121,7 +127,7 @@ fn sources_with(
             .then(|| "the sysctl service is in no runlevel: boot files are not applied".to_owned()),
         files,
         unreadable,
-        command_line: host.read_text("/proc/cmdline").unwrap_or_default(),
+        command_line,
         tuned,
         reapplied,
         kernel: kernel_version(host),

@@ -10,7 +10,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// The kernel fills at most 32 KiB per answer (`netlink_dump` in `net/netlink/af_netlink.c`).
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 32 * 1024;
 
 /// All requests of a conversation may answer with as much: a rule set of 100,000 rules is about 40 MB.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -134,7 +134,7 @@ impl Conversation {
     fn receive(&mut self, until_done: bool, each: &mut dyn FnMut(&[u8])) -> io::Result<Consistent> {
         let mut consistent = Consistent::Yes;
         loop {
-            let (size, from) = match self.socket.recv_from(&mut &mut self.buffer[..], 0) {
+            let (size, from) = match self.socket.recv_from(&mut &mut self.buffer[..], nix::libc::MSG_TRUNC) {
                 Ok(received) => received,
                 // The kernel usually has the answer ready.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -148,7 +148,8 @@ impl Conversation {
                 continue;
             }
             self.room = self.room.checked_sub(size).ok_or_else(|| io::Error::other("the answer is too large"))?;
-            let received = self.buffer.get(..size).unwrap_or_default();
+            // With MSG_TRUNC the size is that of what was sent. A part of it would look like all there is.
+            let received = self.buffer.get(..size).ok_or_else(|| io::Error::other("an answer does not fit"))?;
             for message in messages(received).filter(|message| message.sequence == self.sequence) {
                 if message.flags & INTERRUPTED != 0 {
                     consistent = Consistent::No;
@@ -192,6 +193,21 @@ impl Conversation {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Seen failing without `MSG_TRUNC`: the interfaces were then left out, without an error.
+    #[test]
+    fn a_part_of_an_answer_is_not_taken_for_all_of_it() {
+        const ROUTE: isize = 0;
+        const GET_LINK: u16 = 18;
+        let interfaces = |room: usize| {
+            let mut conversation = Conversation::open(ROUTE, Duration::from_secs(2)).unwrap();
+            conversation.buffer = vec![0; room];
+            let mut count = 0;
+            conversation.dump(GET_LINK, &[0; 16], &mut |_| count += 1).map(|_| count)
+        };
+        assert!(interfaces(BUFFER_BYTES).unwrap() > 0);
+        assert_eq!(interfaces(40).unwrap_err().to_string(), "an answer does not fit");
+    }
 
     proptest! {
         #[test]

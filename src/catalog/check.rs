@@ -89,7 +89,7 @@ pub struct Tune {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Check {
     pub id: String,
-    pub section: String,
+    pub section: Text,
     pub title: Text,
     pub fact: String,
     pub kind: Kind,
@@ -103,13 +103,13 @@ pub struct Check {
     /// What the fix costs.
     pub impact: Option<Text>,
     pub sources: Vec<Text>,
-    pub dated: String,
+    pub dated: Text,
     pub needs: Vec<Placed<String>>,
     pub absent: Absent,
     pub when: Vec<Condition>,
     /// A list parameter: one finding per instance.
     pub for_each: Option<String>,
-    pub tune: Option<Tune>,
+    pub tune: Option<Box<Tune>>,
     /// Sizes are nominal: a "4 GiB" machine shows less, so 93 % of the literal suffices.
     pub nominal: bool,
     pub cases: Vec<Case>,
@@ -121,7 +121,7 @@ pub struct Check {
 pub const NOMINAL_PERCENT: u64 = 93;
 
 /// Reads one `[[check]]`. Every mistake is reported; a check without a usable fact is dropped.
-pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics) -> Option<Check> {
+pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostics) -> Option<Check> {
     let d = diagnostics;
     let source = fields.source();
     let id = fields.required_text("id", d);
@@ -145,16 +145,16 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
     let impact = fields.prose("impact", d).map(|text| text.value);
     let sources: Vec<Text> =
         fields.proses("sources", d).unwrap_or_default().into_iter().map(|text| text.value).collect();
-    let dated = fields.text("dated", d);
+    let dated = fields.prose("dated", d);
     if let Some(day) = &dated
         && !super::waiver::is_day(&day.value)
     {
         d.report(Code::WrongType, day.place.clone(), format!("`{}` is not a day like 2026-11-22", day.value));
     }
     let needs = fields.texts("needs", d).unwrap_or_default();
-    let absent = match fields.text("absent", d) {
+    let absent = match fields.prose("absent", d) {
         None => Absent::default(),
-        Some(word) => match word.value.as_str() {
+        Some(word) => match &*word.value {
             "pass" => Absent::Pass,
             "fail" => Absent::Fail,
             "not_applicable" => Absent::NotApplicable,
@@ -200,7 +200,7 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
     let kind = kind?;
     Some(Check {
         id: id.value,
-        section: section.to_owned(),
+        section: section.clone(),
         title,
         fact: fact.value,
         kind,
@@ -217,7 +217,7 @@ pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics
         absent,
         when,
         for_each,
-        tune,
+        tune: tune.map(Box::new),
         nominal,
         cases,
         place: id.place,
@@ -282,7 +282,7 @@ pub fn fact_kind(fact: &Placed<String>, each: bool, d: &mut Diagnostics) -> Opti
 }
 
 fn severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Severity {
-    let word = fields.required_text("severity", d);
+    let word = fields.required_prose("severity", d);
     if let Some(severity) = Severity::ALL.into_iter().find(|severity| severity.name() == word.value) {
         severity
     } else {
@@ -343,7 +343,7 @@ pub fn optional_severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Option
 }
 
 /// The `[[check]]` of a file.
-pub fn read_all(fields: &mut Fields<'_>, section: &str, d: &mut Diagnostics, checks: &mut Vec<Check>) {
+pub fn read_all(fields: &mut Fields<'_>, section: &Text, d: &mut Diagnostics, checks: &mut Vec<Check>) {
     let tables = fields.tables("check", d);
     checks.reserve(tables.len());
     checks.extend(tables.into_iter().filter_map(|table| read(table, section, d)));
@@ -353,7 +353,7 @@ pub fn read_all(fields: &mut Fields<'_>, section: &str, d: &mut Diagnostics, che
 pub fn read_file(source: usize, tree: &Node, d: &mut Diagnostics, checks: &mut Vec<Check>) {
     let place = Place { source, span: 0..1 };
     let mut fields = Fields::new(tree.as_table().unwrap_or_default(), "file of checks", place);
-    let section = fields.required_text("section", d).value;
+    let section = fields.required_prose("section", d).value;
     read_all(&mut fields, &section, d, checks);
     fields.finish(d);
 }

@@ -238,7 +238,10 @@ impl Known<'_> {
                 }
                 any
             }
-            Predicate::Range(low, high) => order(low)? != Ordering::Less && order(high)? != Ordering::Greater,
+            Predicate::Range(ends) => {
+                let [low, high] = &**ends;
+                order(low)? != Ordering::Less && order(high)? != Ordering::Greater
+            }
             Predicate::Includes(term) => match (value, self.value(term)?) {
                 (Value::Set(present), Value::Set(wanted)) => wanted.is_subset(present),
                 _ => false,
@@ -257,7 +260,8 @@ impl Known<'_> {
                 }
                 Some(all)
             }
-            Predicate::Range(low, high) => {
+            Predicate::Range(ends) => {
+                let [low, high] = &**ends;
                 Some(self.admits(wide, &self.value(low)?)? && self.admits(wide, &self.value(high)?)? && !is_list(wide))
             }
             Predicate::AtLeast(term) => {

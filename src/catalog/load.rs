@@ -101,7 +101,12 @@ fn assemble(
         all.append(&mut profile.checks);
     }
     local.resize(all.len(), true);
-    unique(&all, d);
+    // What is embedded, and asked as it is, has no mistakes between its parts: `the_catalogue_of_the_repository_has_no_mistakes`
+    // looks through it with `load_for_lint`.
+    let is_known = trusting && sources.is_empty();
+    if !is_known {
+        unique(&all, d);
+    }
 
     let included = include(&all, &chain, local, d);
     let mut kept = included.into_iter();
@@ -131,9 +136,7 @@ fn assemble(
         };
         parameters.insert(name, definition.parse(text).map_err(LoadError::Set)?);
     }
-    // What is embedded, and asked as it is, has no such mistakes: `the_catalogue_of_the_repository_has_no_mistakes`
-    // looks through it with `load_for_lint`.
-    if !(trusting && set.is_empty() && sources.is_empty()) {
+    if !(is_known && set.is_empty()) {
         lint::references(&checks, &definitions, d);
         lint::predicates(&checks, &parameters, d);
     }
@@ -260,7 +263,7 @@ fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics)
                 check.warn = Some(warn.clone());
             }
             if let Some(tune) = &entry.tune {
-                check.tune = Some(tune.clone());
+                check.tune = Some(Box::new(tune.clone()));
             }
             if let Some(why) = &entry.why {
                 changed |= check.why != *why;

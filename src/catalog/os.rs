@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::diagnostic::{Code, Diagnostics, Place};
-use super::reader::{self, Fields, Placed};
+use super::reader::{self, Fields, Placed, Text};
 use super::tree::Node;
 use crate::facts::Version;
 
@@ -55,7 +55,7 @@ pub struct OsProfile {
     /// The firewall manager that the family installs: `ufw`, `firewalld`, `nftables`.
     pub firewall: String,
     /// Exact commands by recipe name: `start-docker`, `install-git`.
-    pub remedies: BTreeMap<String, Vec<String>>,
+    pub remedies: BTreeMap<String, Vec<Text>>,
 }
 
 /// The profile of a host that no other profile answers for.
@@ -101,7 +101,7 @@ pub fn read(source: usize, tree: &Node, d: &mut Diagnostics) -> Option<OsProfile
                 reader::wrong_type(d, name.place, "remedy", "a list of commands", value);
                 continue;
             };
-            let commands: Vec<String> = items.iter().filter_map(|item| item.as_text()).map(Into::into).collect();
+            let commands: Vec<Text> = items.iter().filter_map(Node::as_shared_text).collect();
             if commands.is_empty() || commands.len() != items.len() {
                 d.report(Code::WrongType, name.place, format!("recipe `{}` is not a list of commands", name.value));
                 continue;

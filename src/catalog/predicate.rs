@@ -1,5 +1,7 @@
 //! The grammar of predicates: what a fact is compared with, and how.
 
+use std::slice;
+
 use super::diagnostic::{Code, Diagnostics, Place};
 use super::reader::{Fields, wrong_type};
 use super::tree::{Kind as Tree, Node};
@@ -30,7 +32,7 @@ pub enum Predicate {
     Equals(Term),
     OneOf(Vec<Term>),
     /// Both ends belong to the range.
-    Range(Term, Term),
+    Range(Box<[Term; 2]>),
     /// All of these words are in the set.
     Includes(Term),
 }
@@ -38,11 +40,13 @@ pub enum Predicate {
 impl Predicate {
     pub const KEYS: [&str; 6] = ["at_least", "at_most", "equals", "one_of", "range", "includes"];
 
-    pub fn terms(&self) -> Vec<&Term> {
+    pub fn terms(&self) -> &[Term] {
         match self {
-            Self::AtLeast(term) | Self::AtMost(term) | Self::Equals(term) | Self::Includes(term) => vec![term],
-            Self::OneOf(terms) => terms.iter().collect(),
-            Self::Range(low, high) => vec![low, high],
+            Self::AtLeast(term) | Self::AtMost(term) | Self::Equals(term) | Self::Includes(term) => {
+                slice::from_ref(term)
+            }
+            Self::OneOf(terms) => terms,
+            Self::Range(ends) => &**ends,
         }
     }
 }
@@ -64,28 +68,26 @@ pub fn read(
 /// Takes the one predicate among the fields of a table that may hold other keys too (`when`).
 pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut Diagnostics) -> Option<Predicate> {
     let source = fields.source();
-    let mut found = Vec::new();
-    for key in Predicate::KEYS {
-        if let Some(value) = fields.take(key) {
-            found.push((key, value));
+    let (first, others) = fields.take_among(&Predicate::KEYS);
+    let (key, value) = match first {
+        Some(found) if others.is_empty() => found,
+        first => {
+            let place = fields.place.clone();
+            let message = if let Some((key, _)) = first {
+                let keys = [&[key], others.as_slice()].concat();
+                format!("`{what}` holds {} predicates ({}): only one is allowed", keys.len(), keys.join(", "))
+            } else {
+                format!("`{what}` asks nothing: an empty predicate would be green by accident")
+            };
+            diagnostics.report(Code::BadPredicate, place, message).hint =
+                Some(format!("write one of {}", Predicate::KEYS.join(", ")));
+            return None;
         }
-    }
-    let [(key, value)] = found.as_slice() else {
-        let place = fields.place.clone();
-        let message = if found.is_empty() {
-            format!("`{what}` asks nothing: an empty predicate would be green by accident")
-        } else {
-            let keys: Vec<&str> = found.iter().map(|(key, _)| *key).collect();
-            format!("`{what}` holds {} predicates ({}): only one is allowed", keys.len(), keys.join(", "))
-        };
-        diagnostics.report(Code::BadPredicate, place, message).hint =
-            Some(format!("write one of {}", Predicate::KEYS.join(", ")));
-        return None;
     };
     let place = Place { source, span: value.span() };
     let ordered =
         matches!(kind, Kind::Int | Kind::Percent | Kind::Bytes | Kind::Duration | Kind::Version | Kind::Sysctl);
-    let fits = match *key {
+    let fits = match key {
         "at_least" | "at_most" | "range" => ordered,
         "includes" => kind == Kind::Set,
         "one_of" => kind != Kind::Set,
@@ -103,7 +105,7 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
         };
         items.iter().map(|item| term(item, kind, source, diagnostics)).collect()
     };
-    let predicate = match *key {
+    let predicate = match key {
         "at_least" => term(value, kind, source, diagnostics).map(Predicate::AtLeast),
         "at_most" => term(value, kind, source, diagnostics).map(Predicate::AtMost),
         "equals" => term(value, kind, source, diagnostics).map(Predicate::Equals),
@@ -118,17 +120,17 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
         }
         _ => {
             let terms = list(value)?;
-            let Ok([low, high]) = <[Term; 2]>::try_from(terms) else {
+            let Ok(ends) = <Box<[Term; 2]>>::try_from(terms) else {
                 diagnostics.report(Code::BadPredicate, place, "`range` takes two values: the lowest and the highest");
                 return None;
             };
-            if let (Literal::Value(low), Literal::Value(high)) = (&low.literal, &high.literal)
+            if let [Literal::Value(low), Literal::Value(high)] = ends.each_ref().map(|end| &end.literal)
                 && crate::judge::compare::order(low, high) == Some(std::cmp::Ordering::Greater)
             {
                 diagnostics.report(Code::EmptyRange, place, format!("no value lies between {low} and {high}"));
                 return None;
             }
-            Some(Predicate::Range(low, high))
+            Some(Predicate::Range(ends))
         }
     };
     predicate.filter(|predicate| is_ordered(predicate, kind, diagnostics))
@@ -139,7 +141,7 @@ fn is_ordered(predicate: &Predicate, kind: Kind, d: &mut Diagnostics) -> bool {
     if kind != Kind::Sysctl || matches!(predicate, Predicate::Equals(_) | Predicate::OneOf(_)) {
         return true;
     }
-    let text = predicate.terms().into_iter().find(|term| matches!(term.literal, Literal::Value(Value::Text(_))));
+    let text = predicate.terms().iter().find(|term| matches!(term.literal, Literal::Value(Value::Text(_))));
     if let Some(term) = text {
         let message = "text has no order: no value could ever be told to be more or less";
         d.report(Code::WrongType, term.place.clone(), message).hint = Some("write a number without quotes".to_owned());

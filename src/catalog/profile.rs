@@ -8,7 +8,7 @@ use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::glob;
 use super::parameters::Setting;
 use super::predicate::{self, Predicate};
-use super::reader::{Fields, Placed};
+use super::reader::{Fields, Placed, Text};
 use super::tree::Node;
 use crate::facts::Kind;
 
@@ -83,7 +83,7 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
         let message = format!("parameter `{}` is declared twice", definition.name);
         d.report(Code::DuplicateId, definition.place.clone(), message);
     }
-    let section = fields.text("section", d).map_or_else(|| OWN_SECTION.to_owned(), |text| text.value);
+    let section = fields.prose("section", d).map_or(Text::Borrowed(OWN_SECTION), |text| text.value);
     let mut checks = Vec::new();
     check::read_all(&mut fields, &section, d, &mut checks);
     let mut set = Vec::new();

@@ -32,7 +32,7 @@ pub struct Fields<'a> {
     /// What the table is, for messages: `check`, `profile`.
     what: &'static str,
     pub place: Place,
-    known: Vec<&'static str>,
+    known: Cow<'static, [&'static str]>,
     /// One bit per entry that was taken, for the first 64.
     taken: u64,
 }
@@ -42,7 +42,7 @@ const USUAL_KEYS: usize = 24;
 
 impl<'a> Fields<'a> {
     pub fn new(table: &'a [Entry], what: &'static str, place: Place) -> Self {
-        Self { table, what, place, known: Vec::new(), taken: 0 }
+        Self { table, what, place, known: Cow::Borrowed(&[]), taken: 0 }
     }
 
     /// The fields of a value that must be a table.
@@ -67,9 +67,35 @@ impl<'a> Fields<'a> {
     /// The raw value of a key.
     pub fn take(&mut self, key: &'static str) -> Option<&'a Node> {
         if self.known.is_empty() {
-            self.known.reserve(USUAL_KEYS);
+            self.known = Cow::Owned(Vec::with_capacity(USUAL_KEYS));
         }
-        self.known.push(key);
+        self.known.to_mut().push(key);
+        self.find(key)
+    }
+
+    /// The keys of a table that holds one of several: the first that is there, with its value, and the names of the others.
+    pub fn take_among(
+        &mut self,
+        keys: &'static [&'static str],
+    ) -> (Option<(&'static str, &'a Node)>, Vec<&'static str>) {
+        if self.known.is_empty() {
+            self.known = Cow::Borrowed(keys);
+        } else {
+            self.known.to_mut().extend(keys);
+        }
+        let (mut first, mut others) = (None, Vec::new());
+        for key in keys {
+            if let Some(value) = self.find(key) {
+                match first {
+                    None => first = Some((*key, value)),
+                    Some(_) => others.push(*key),
+                }
+            }
+        }
+        (first, others)
+    }
+
+    fn find(&mut self, key: &str) -> Option<&'a Node> {
         // Most keys stand in the order in which they are asked for.
         let is = |at: &usize| self.table.get(*at).is_some_and(|entry| entry.key.len() == key.len() && entry.key == key);
         let next = (u64::BITS - self.taken.leading_zeros()) as usize;

@@ -97,7 +97,7 @@ pub(super) fn words(predicate: &Predicate) -> String {
         Predicate::AtMost(one) => format!("at most {}", term(one)),
         Predicate::Equals(one) => term(one),
         Predicate::Includes(one) => format!("includes {}", term(one)),
-        Predicate::Range(low, high) => format!("{} to {}", term(low), term(high)),
+        Predicate::Range(ends) => format!("{} to {}", term(&ends[0]), term(&ends[1])),
         Predicate::OneOf(terms) => terms.iter().map(term).collect::<Vec<_>>().join(" or "),
     }
 }

@@ -141,6 +141,7 @@ impl Fact {
     }
 }
 
+// Most facts have a live layer alone, and pay for no other.
 /// All layers of one fact. `None` = nobody looked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -148,17 +149,17 @@ pub struct Layers {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Fact>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<Fact>,
+    pub boot: Option<Box<Fact>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<Fact>,
+    pub container: Option<Box<Fact>>,
 }
 
 impl Layers {
     pub fn get(&self, layer: Layer) -> Option<&Fact> {
         match layer {
             Layer::Live => self.live.as_ref(),
-            Layer::Boot => self.boot.as_ref(),
-            Layer::Container => self.container.as_ref(),
+            Layer::Boot => self.boot.as_deref(),
+            Layer::Container => self.container.as_deref(),
         }
     }
 }
@@ -173,8 +174,8 @@ impl Facts {
         let layers = self.0.entry(id.into()).or_default();
         match layer {
             Layer::Live => layers.live = Some(fact),
-            Layer::Boot => layers.boot = Some(fact),
-            Layer::Container => layers.container = Some(fact),
+            Layer::Boot => layers.boot = Some(Box::new(fact)),
+            Layer::Container => layers.container = Some(Box::new(fact)),
         }
     }
 
@@ -211,13 +212,10 @@ impl Facts {
     /// Takes over all facts of another set; on the same id and layer the other one wins.
     pub fn extend(&mut self, other: Self) {
         for (id, layers) in other.0 {
-            for (layer, fact) in
-                [(Layer::Live, layers.live), (Layer::Boot, layers.boot), (Layer::Container, layers.container)]
-            {
-                if let Some(fact) = fact {
-                    self.insert(id.clone(), layer, fact);
-                }
-            }
+            let known = self.0.entry(id).or_default();
+            known.live = layers.live.or(known.live.take());
+            known.boot = layers.boot.or(known.boot.take());
+            known.container = layers.container.or(known.container.take());
         }
     }
 }

@@ -7,9 +7,13 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A version: what was printed, and the part of it that is compared.
+/// A version: what was printed, and the part of it that is compared. Apart from the value that holds it, which is one of many
+/// kinds: none of them is to take the room of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Version {
+pub struct Version(Box<Parts>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Parts {
     raw: String,
     comparable: semver::Version,
 }
@@ -49,7 +53,7 @@ impl Version {
         if let Some(pre) = pre_release(rest) {
             comparable.pre = semver::Prerelease::new(&pre).map_err(|_| fail())?;
         }
-        Ok(Self { raw: raw.to_owned(), comparable })
+        Ok(Self(Box::new(Parts { raw: raw.to_owned(), comparable })))
     }
 }
 
@@ -81,13 +85,13 @@ fn pre_release(rest: &str) -> Option<String> {
 
 impl PartialOrd for Version {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.comparable.cmp(&other.comparable))
+        Some(self.0.comparable.cmp(&other.0.comparable))
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.raw)
+        f.write_str(&self.0.raw)
     }
 }
 

@@ -24,7 +24,10 @@ pub(super) fn holds(
     match predicate {
         Predicate::AtLeast(term) => Ok(order(term)? != Ordering::Less),
         Predicate::AtMost(term) => Ok(order(term)? != Ordering::Greater),
-        Predicate::Range(low, high) => Ok(order(low)? != Ordering::Less && order(high)? != Ordering::Greater),
+        Predicate::Range(ends) => {
+            let [low, high] = &**ends;
+            Ok(order(low)? != Ordering::Less && order(high)? != Ordering::Greater)
+        }
         Predicate::Equals(term) => {
             let literal = resolver.literal(term)?;
             compare::same(value, &literal).ok_or_else(|| incomparable(value, &literal))
@@ -78,7 +81,7 @@ pub(super) fn words(predicate: &Predicate, nominal: bool, resolver: &Resolver<'_
         Predicate::AtMost(term) => format!("at most {}{suffix}", one(term)),
         Predicate::Equals(term) => one(term),
         Predicate::Includes(term) => format!("includes {}", one(term)),
-        Predicate::Range(low, high) => format!("{} to {}", one(low), one(high)),
+        Predicate::Range(ends) => format!("{} to {}", one(&ends[0]), one(&ends[1])),
         Predicate::OneOf(terms) => {
             let words: Vec<String> = terms.iter().map(one).collect();
             match words.split_last() {

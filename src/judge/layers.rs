@@ -69,9 +69,9 @@ pub(super) fn judge(
     let Some((layer, outcome)) = worst else { return };
     finding.result = outcome;
     let view = match layer {
-        Layer::Live => &finding.live,
-        Layer::Boot => &finding.boot,
-        Layer::Container => &finding.container,
+        Layer::Live => finding.live.as_ref(),
+        Layer::Boot => finding.boot.as_deref(),
+        Layer::Container => finding.container.as_deref(),
     };
     let Some(view) = view else { return };
     let observed = match (&view.value, &finding.live) {
@@ -141,7 +141,7 @@ fn view(fact: &Fact, result: Outcome, decides: bool) -> LayerView {
 fn set_view(finding: &mut Finding, layer: Layer, view: LayerView) {
     match layer {
         Layer::Live => finding.live = Some(view),
-        Layer::Boot => finding.boot = Some(view),
-        Layer::Container => finding.container = Some(view),
+        Layer::Boot => finding.boot = Some(Box::new(view)),
+        Layer::Container => finding.container = Some(Box::new(view)),
     }
 }

@@ -83,7 +83,8 @@ pub fn judge(
 ) -> Report {
     let today = day_of(snapshot);
     let judge = Judge::new(catalogue, snapshot, os);
-    let mut findings = Vec::with_capacity(catalogue.checks.len());
+    let mut findings =
+        Vec::with_capacity(catalogue.checks.iter().map(|check| count(check, &catalogue.parameters)).sum());
     for check in &catalogue.checks {
         let all = judge.for_all_instances(check);
         for instance in instances(check, &catalogue.parameters) {
@@ -140,6 +141,16 @@ struct ForAll {
     expected: String,
     /// The layers that decide, where they are the same for all.
     deciding: Option<&'static [Layer]>,
+}
+
+/// How many [`instances`] there are, none of them made.
+fn count(check: &Check, parameters: &Parameters) -> usize {
+    match check.for_each.as_ref().map(|list| parameters.get(list)) {
+        None => 1,
+        Some(Some(Setting::List(words))) => words.len(),
+        Some(Some(Setting::Ports(_))) => parameters.ports().count(),
+        Some(Some(Setting::One(_)) | None) => 0,
+    }
 }
 
 /// The fact of an instance: the check's fact with the instance appended.

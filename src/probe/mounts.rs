@@ -48,6 +48,9 @@ fn mount(line: &str) -> Option<Mount> {
 
 /// Blanks, newlines and backslashes in paths are printed as `\040` and so on (`mangle_path` in `fs/seq_file.c`).
 fn unescape(text: &str) -> String {
+    if !text.contains('\\') {
+        return text.to_owned();
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -129,7 +129,7 @@ pub struct Finding {
     pub check: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    pub section: String,
+    pub section: Text,
     pub result: Outcome,
     pub severity: Severity,
     pub title: Text,
@@ -140,9 +140,9 @@ pub struct Finding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<LayerView>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<LayerView>,
+    pub boot: Option<Box<LayerView>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<LayerView>,
+    pub container: Option<Box<LayerView>>,
     /// Where the deciding value was read.
     pub source: String,
     /// What a reader should know: which case decided, why it is unknown or not applicable, who holds the port.

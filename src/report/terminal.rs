@@ -197,9 +197,13 @@ impl Terminal<'_> {
     }
 
     fn layers(&mut self, finding: &Finding, wanted: impl Fn(&LayerView) -> bool) -> io::Result<()> {
-        let layers = [("live", &finding.live), ("boot", &finding.boot), ("container", &finding.container)];
+        let layers = [
+            ("live", finding.live.as_ref()),
+            ("boot", finding.boot.as_deref()),
+            ("container", finding.container.as_deref()),
+        ];
         for (name, view) in layers {
-            let Some(view) = view.as_ref().filter(|view| wanted(view)) else { continue };
+            let Some(view) = view.filter(|view| wanted(view)) else { continue };
             let aside = if view.decides { "" } else { ", does not decide" };
             let note = view.note.as_ref().filter(|note| !finding.notes.contains(note));
             let note = note.map(|note| format!("; {note}")).unwrap_or_default();

@@ -99,13 +99,11 @@ fn lines_of_systemd(text: &str) -> impl Iterator<Item = (usize, &str)> {
         number += 1;
         let is_end = |c: char| matches!(c, '\n' | '\r' | '\0');
         let Some(end) = current.find(is_end) else { return Some((number, current)) };
-        let mut seen = Vec::new();
         let mut after = end;
         for c in current[end..].chars() {
-            if !is_end(c) || seen.contains(&c) {
+            if !is_end(c) || current[end..after].contains(c) {
                 break;
             }
-            seen.push(c);
             after += 1;
         }
         rest = Some(&current[after..]);

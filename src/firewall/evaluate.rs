@@ -58,8 +58,21 @@ pub struct Passage {
     pub forwarded: bool,
     /// Some were delivered to the host itself.
     pub delivered: bool,
+    /// Where those ended that may get through.
+    pub arrived: Vec<Arrival>,
     /// What could not be told.
     pub doubts: Vec<String>,
+}
+
+/// Packets that may get through, and where to.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub region: Region,
+    pub destination: Destination,
+    /// `None` when it is not known.
+    pub port: Option<u16>,
+    /// The rule that rewrote them, or may have done so.
+    pub rewritten_by: Option<String>,
 }
 
 impl Passage {
@@ -84,6 +97,8 @@ struct Flow {
     region: Region,
     /// The last rule that said accept.
     by: Option<String>,
+    /// The rule that rewrote the destination.
+    rewritten_by: Option<String>,
 }
 
 /// What a chain, or one rule, leaves.
@@ -141,6 +156,7 @@ pub fn evaluate(question: &Question<'_>) -> Passage {
             // What one order lets through and the other stops is unknown.
             passage.passed.add(other.passed);
             passage.stopped.extend(other.stopped);
+            passage.arrived.extend(other.arrived);
             passage.doubts.insert(0, format!("which of {tie} comes first: both have the same priority"));
         }
     }
@@ -170,7 +186,7 @@ fn walk(question: &Question<'_>, ties: Ties) -> Passage {
         source_port: Ranges::new([(1, 65535)]),
     });
     let mut flows = Vec::new();
-    push(&mut flows, Flow { packet, region, by: None });
+    push(&mut flows, Flow { packet, region, by: None, rewritten_by: None });
     let flows = walk.ingress(flows);
     let flows = walk.prerouting(flows);
     walk.route(flows);
@@ -291,11 +307,10 @@ impl<'a> Walk<'a> {
         for flow in flows {
             match flow.packet.destination {
                 Destination::Original => {
-                    let Flow { packet, region, by } = flow;
-                    let (martian, region) = region.split(super::region::Dimension::Destination, &loopback);
-                    let stopped = Flow { packet: packet.clone(), region: martian, by: None };
+                    let (martian, region) = flow.region.split(super::region::Dimension::Destination, &loopback);
+                    let stopped = Flow { packet: flow.packet.clone(), region: martian, by: None, rewritten_by: None };
                     self.stop(stopped, "the kernel: nothing from outside is for a loopback address");
-                    self.input(Flow { packet, region, by });
+                    self.input(Flow { region, ..flow });
                 }
                 Destination::Address(address) if address.is_loopback() => {
                     self.doubt(format!("the destination is rewritten to {address}"));
@@ -305,7 +320,12 @@ impl<'a> Walk<'a> {
                 Destination::Address(address) if self.question.way.is_local(address) => self.input(flow),
                 Destination::Host => self.input(flow),
                 Destination::Address(address) => self.forward(flow, Some(address)),
-                Destination::Unknown => self.forward(flow, None),
+                // It may be an address of the host as well.
+                Destination::Unknown => {
+                    self.doubt("where the destination is rewritten to".into());
+                    self.input(flow.clone());
+                    self.forward(flow, None);
+                }
             }
         }
     }
@@ -330,7 +350,6 @@ impl<'a> Walk<'a> {
         flow.packet.out = if let Some(address) = address {
             self.out(address)
         } else {
-            self.doubt("where the destination is rewritten to".into());
             self.stop(flow.clone(), "the host it is sent on to");
             Out::Unknown
         };
@@ -397,7 +416,14 @@ impl<'a> Walk<'a> {
             if self.passage.passed_by.is_none() {
                 self.passage.passed_by = flow.by;
             }
-            self.passage.passed.add(flow.region);
+            self.passage.passed.add(flow.region.clone());
+            let Packet { destination, port, .. } = flow.packet;
+            self.passage.arrived.push(Arrival {
+                region: flow.region,
+                destination,
+                port,
+                rewritten_by: flow.rewritten_by,
+            });
         }
     }
 
@@ -488,13 +514,14 @@ impl<'a> Walk<'a> {
                 Step::Count { .. } => {}
                 Step::When(condition) => {
                     let mut still = Vec::new();
-                    for flow in here {
-                        let (yes, no) = self.question.way.test(condition, &flow.packet, flow.region);
+                    for mut flow in here {
+                        let region = std::mem::take(&mut flow.region);
+                        let (yes, no) = self.question.way.test(condition, &flow.packet, region);
                         if let Condition::Other(what) = condition {
                             self.doubt(format!("`{what}` in {}", reference(table, chain, rule)));
                         }
-                        push(&mut fate.next, Flow { packet: flow.packet.clone(), region: no, by: flow.by.clone() });
-                        push(&mut still, Flow { packet: flow.packet, region: yes, by: flow.by });
+                        push(&mut fate.next, Flow { region: no, ..flow.clone() });
+                        push(&mut still, Flow { region: yes, ..flow });
                     }
                     here = still;
                 }
@@ -533,6 +560,7 @@ impl<'a> Walk<'a> {
                         if flow.packet.hook == Hook::Prerouting {
                             rewrite(&mut flow.packet, *to, *port, self.question.way.v6);
                             flow.by = Some(reference(table, chain, rule));
+                            flow.rewritten_by.clone_from(&flow.by);
                         }
                         push(&mut fate.accepted, flow);
                     }
@@ -542,6 +570,15 @@ impl<'a> Walk<'a> {
                     let by = reference(table, chain, rule);
                     self.doubt(format!("`{what}` in {by}"));
                     for flow in &here {
+                        if matches!(flow.packet.hook, Hook::Ingress | Hook::Prerouting) {
+                            // It may send them on to wherever it likes, as tproxy does.
+                            self.passage.arrived.push(Arrival {
+                                region: flow.region.clone(),
+                                destination: Destination::Unknown,
+                                port: None,
+                                rewritten_by: Some(by.clone()),
+                            });
+                        }
                         self.stop(flow.clone(), &by);
                         push(&mut fate.accepted, flow.clone());
                         push(&mut fate.next, flow.clone());
@@ -630,7 +667,7 @@ impl<'a> Walk<'a> {
                 push(&mut fate.next, flow);
                 continue;
             }
-            let Flow { packet, region, by } = flow;
+            let Flow { packet, region, by, rewritten_by } = flow;
             let mut rest = region;
             let mut ended = false;
             for (within, verdict) in &map.entries {
@@ -643,7 +680,8 @@ impl<'a> Walk<'a> {
                 };
                 rest = outside;
                 if !inside.is_empty() {
-                    let flow = Flow { packet: packet.clone(), region: inside, by: by.clone() };
+                    let (packet, by, rewritten_by) = (packet.clone(), by.clone(), rewritten_by.clone());
+                    let flow = Flow { packet, region: inside, by, rewritten_by };
                     let left = self.apply(table, chain, rule, verdict, vec![flow], depth, fate);
                     push_all(&mut fate.next, left);
                 }
@@ -651,7 +689,7 @@ impl<'a> Walk<'a> {
                     break;
                 }
             }
-            let flow = Flow { packet, region: rest, by };
+            let flow = Flow { packet, region: rest, by, rewritten_by };
             match &map.otherwise {
                 Some(verdict) if !ended && !flow.region.is_empty() => {
                     let left = self.apply(table, chain, rule, verdict, vec![flow], depth, fate);

@@ -2,6 +2,7 @@
 //! `apply`.
 
 pub mod boot;
+pub mod detour;
 pub mod entry;
 pub mod evaluate;
 pub mod firewalld;

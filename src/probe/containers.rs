@@ -34,6 +34,8 @@ pub struct Container {
     pub ports: BTreeSet<(Protocol, u16)>,
     /// The ids of the networks that it is attached to.
     pub networks: BTreeSet<String>,
+    /// Its addresses in them.
+    pub addresses: BTreeSet<IpAddr>,
     /// The process in the host's PID namespace; only from an inspect, only when running.
     pub pid: Option<i32>,
     /// `HostConfig.NetworkMode`; only from an inspect.

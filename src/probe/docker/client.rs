@@ -168,6 +168,8 @@ pub fn listed(summary: ContainerSummary) -> Container {
     });
     let published = ports.collect();
     let attached = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let addresses = attached.values().flat_map(|endpoint| [&endpoint.ip_address, &endpoint.global_ipv6_address]);
+    let addresses = addresses.filter_map(|address| address.as_ref()?.parse().ok()).collect();
     Container {
         id: summary.id.unwrap_or_default(),
         name: name.trim_start_matches('/').to_owned(),
@@ -177,6 +179,7 @@ pub fn listed(summary: ContainerSummary) -> Container {
         published,
         ports: inside,
         networks: attached.into_values().filter_map(|endpoint| endpoint.network_id).collect(),
+        addresses,
         ..Container::default()
     }
 }

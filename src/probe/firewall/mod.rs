@@ -1,6 +1,7 @@
 //! The firewall: what manages it, what its managers let through, and what the kernel's rules do with a connection.
 
 pub mod connections;
+mod detours;
 pub mod entries;
 mod exposure;
 mod guard;

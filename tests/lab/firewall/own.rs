@@ -14,7 +14,7 @@ use super::matrix::{
 };
 use super::paths::{CLUSTER_NETWORK, FREE, OUTSIDE, PORTS, Path, Seen, Who};
 use super::probe::{Answer, Try, ask, hold, ping};
-use super::world::{ALLOWED, Manager, STRANGER, World};
+use super::world::{ALLOWED, HOST4, Manager, STRANGER, World};
 
 /// Whom the workload is for, as an operator writes it.
 const ALLOW: &str = "allow=10.77.0.50,fd77::50,docker:networks";
@@ -84,6 +84,7 @@ pub(crate) fn live(world: &mut World, before: &Seen) {
     record(world.kind, Some(world.kind.guard), "", &after);
     world.predicts(&what);
     if world.kind.manager == Manager::None {
+        world.tells_who_goes_around(&what);
         world.names_what_it_does_not_cover(&what);
     }
     for disturbance in Disturbance::of(world.kind.manager) {
@@ -384,6 +385,42 @@ impl World {
         assert!(seen.differences(after).is_empty(), "{what}, applied again: {:?}", seen.differences(after));
         says(&self.agrees(what, &seen), "as planned", "kept");
         self.has_not_drifted(what);
+    }
+
+    /// Somebody's rule sends another port on to the workload, to the host's own port or to a container: a stranger comes in
+    /// past the guard, and `firewall.other-ports` says so with the rule.
+    fn tells_who_goes_around(&self, what: &str) {
+        let by_rule = [
+            (16379, "tcp/16379, sent on to tcp/6379 by ip detour, chain before, "),
+            (16381, "tcp/16381, sent on to tcp/6379 by "),
+        ];
+        let asked = || {
+            by_rule.map(|(port, _)| {
+                let to = SocketAddr::new(HOST4.parse().unwrap(), port);
+                ask(&Try { namespace: self.client_pid(), source: Some(STRANGER[0].parse().unwrap()), to })
+            })
+        };
+        let said = |findings: &Findings| {
+            let observed = &findings["firewall.other-ports"][1];
+            by_rule.map(|(_, words)| observed.contains(words))
+        };
+        let before = asked();
+        assert!(!before.contains(&Answer::Open), "{what}: {before:?}");
+        assert_eq!(said(&self.findings()), [false, false], "{what}");
+        self.shell(
+            "/run/lab/nft 'table ip detour { chain before { type nat hook prerouting priority -110
+               tcp dport 16379 redirect to :6379; }; }'
+             iptables -t nat -I PREROUTING -p tcp --dport 16381 -j DNAT --to-destination 172.20.0.13:6379",
+        );
+        assert_eq!(asked(), [Answer::Open; 2], "{what}: it goes around the guard");
+        let findings = self.findings();
+        assert_eq!(said(&findings), [true, true], "{what}: {findings:?}");
+        assert_eq!(findings["firewall.exposure.6379"][0], "pass", "{what}: {findings:?}");
+        self.shell(
+            "/run/lab/nft delete table ip detour
+             iptables -t nat -D PREROUTING -p tcp --dport 16381 -j DNAT --to-destination 172.20.0.13:6379",
+        );
+        assert_eq!((asked(), said(&self.findings())), (before, [false, false]), "{what}");
     }
 
     /// A container on a macvlan network is not behind the guard, and the plan says so.

@@ -70,9 +70,13 @@ impl<'a> Translator<'a> {
             "lookup" => self.lookup(data)?,
             "nat" => self.nat(data)?,
             "redir" => {
-                const PORT: u16 = 1;
-                let port = self.port(data, PORT)?;
-                self.steps.push(Step::Dnat { to: Target::Host, port });
+                const PORT_MIN: u16 = 1;
+                const PORT_MAX: u16 = 2;
+                let (to, port) = match self.one_port(data, PORT_MIN, PORT_MAX) {
+                    Some(port) => (Target::Host, port),
+                    None => (Target::Unknown, None),
+                };
+                self.steps.push(Step::Dnat { to, port });
             }
             "masq" => self.steps.push(Step::Snat),
             "reject" => self.steps.push(Step::Verdict(Verdict::Reject)),
@@ -424,6 +428,13 @@ impl<'a> Translator<'a> {
         Some(Some(u16::from_be_bytes(bytes.try_into().ok()?)))
     }
 
+    /// The same of a range, when it is of one port.
+    #[expect(clippy::option_option, reason = "not given, and not known, are two things")]
+    fn one_port(&self, data: &[u8], low: u16, high: u16) -> Option<Option<u16>> {
+        let port = self.port(data, low)?;
+        (Self::place(data, high).is_none() || self.port(data, high)? == port).then_some(port)
+    }
+
     fn nat(&mut self, data: &[u8]) -> Option<()> {
         const KIND: u16 = 1;
         const FAMILY: u16 = 2;
@@ -460,10 +471,10 @@ impl<'a> Translator<'a> {
                 _ => Target::Unknown,
             },
         };
-        let low = self.port(data, PORT_MIN);
-        let high = Self::place(data, PORT_MAX).map(|_| self.port(data, PORT_MAX));
-        let port_known = low.is_some() && high.is_none_or(|high| high == low);
-        let (to, port) = if port_known { (to, low.flatten()) } else { (Target::Unknown, None) };
+        let (to, port) = match self.one_port(data, PORT_MIN, PORT_MAX) {
+            Some(port) => (to, port),
+            None => (Target::Unknown, None),
+        };
         self.steps.push(Step::Dnat { to, port });
         Some(())
     }

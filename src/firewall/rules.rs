@@ -105,8 +105,15 @@ pub struct Base {
     /// `type nat`: called for the first packet of a connection, at the place of NAT.
     pub nat: bool,
     pub policy_drop: bool,
-    /// Of ingress and egress chains: the devices they are bound to.
+    /// Of ingress and egress chains: the devices they are bound to; `eth*` for all that start so.
     pub devices: Vec<String>,
+}
+
+impl Base {
+    pub fn is_bound_to(&self, device: &str) -> bool {
+        let fits = |of: &String| of == device || of.strip_suffix('*').is_some_and(|start| device.starts_with(start));
+        self.devices.iter().any(fits)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

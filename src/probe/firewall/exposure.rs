@@ -87,6 +87,7 @@ pub(super) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
         forwarding: [forwards("/proc/sys/net/ipv4/ip_forward"), forwards("/proc/sys/net/ipv6/conf/all/forwarding")],
     };
     let source = source(rules);
+    let not_followed = evaluate::not_followed(rules, &ground.outside).join("; ");
     let mut more_open = None;
     let mut doubts = None;
     for port in cx.parameters.ports() {
@@ -102,7 +103,12 @@ pub(super) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
         }
         let id = format!("{EXPOSURE}{}", port.instance());
         if cx.want.has(&id) {
-            facts.live(id, worst([("IPv4", v4), ("IPv6", v6)], &source).took(started.elapsed()));
+            let mut fact = worst([("IPv4", v4), ("IPv6", v6)], &source);
+            if !not_followed.is_empty() {
+                let told = fact.note.take().map(|note| format!("{note}; ")).unwrap_or_default();
+                fact = fact.note(format!("{told}not looked at: {not_followed}"));
+            }
+            facts.live(id, fact.took(started.elapsed()));
         }
     }
     if cx.want.has(PARITY) {

@@ -114,7 +114,10 @@ fn chain(family: Family, body: &[u8]) -> Option<(String, Chain)> {
         const PRIORITY: u16 = 2;
         const DEVICE: u16 = 3;
         const DEVICES: u16 = 4;
-        let devices = find(hook_of, DEVICES).map(|list| attributes(list).map(|(_, device)| text(device)).collect());
+        // Linux 6.16 and later also bind to all devices whose names start so.
+        const PREFIX: u16 = 2;
+        let device = |(kind, name)| if kind == PREFIX { format!("{}*", text(name)) } else { text(name) };
+        let devices = find(hook_of, DEVICES).map(|list| attributes(list).map(device).collect());
         Base {
             hook: be32(hook_of, NUMBER).map_or(Hook::Other, |number| hook(family, number)),
             priority: be32(hook_of, PRIORITY).unwrap_or_default().cast_signed(),

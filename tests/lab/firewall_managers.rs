@@ -340,6 +340,44 @@ fn firewalld_lets_in_the_network_that_a_zone_is_bound_to() {
     place.assert_open_to_the_allowed(false, "taken back");
 }
 
+/// Where firewalld runs otherwise than its files say, an entry would be in the wrong zone now, or after the next reload: none
+/// is planned, and `check` says which zone it is.
+#[test]
+fn firewalld_that_runs_otherwise_than_its_files_say_gets_no_entry() {
+    let place = Place::with_firewalld();
+    let judged = || {
+        let check =
+            ["check", "--only", "firewall.entries", "--set", "allow=172.20.0.0/16,fd20::/16", "--format", "json"];
+        let finding = place.run(&check).json()["findings"][0].clone();
+        (finding["result"].as_str().unwrap().to_owned(), finding.to_string())
+    };
+    let is_unknown = |words: &str| {
+        let (result, finding) = judged();
+        assert!(result == "unknown" && finding.contains(words), "{words}: {finding}");
+        let applied = place.apply(&["--confirm-within", "0"]);
+        assert_eq!(place.targets(), [""; 0], "{applied:?}");
+        place.assert_open_to_the_allowed(false, words);
+    };
+    place.shell("firewall-cmd --zone=work --change-interface=outside && firewall-cmd --zone=work --add-port=7000/tcp");
+    is_unknown("outside is in the zone work now, and in public by the files");
+    place.shell("firewall-cmd --reload");
+    assert_eq!(judged().0, "fail", "the interface is back where the files have it, and there is no entry");
+    place.shell("firewall-cmd --zone=work --add-source=172.20.0.0/16 && firewall-cmd --zone=work --add-port=7000/tcp");
+    is_unknown("172.20.0.0/16 is in the zone work now, and not by the files");
+    place.shell("firewall-cmd --reload");
+    let applied = place.apply(&["--confirm-within", "0"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    place.assert_open_to_the_allowed(true, "applied");
+    // Entries that are there do not help who is taken for another zone: `verify` finds them, `check` says what is wrong.
+    place.shell("firewall-cmd --zone=work --add-source=172.20.0.0/16");
+    assert!(!place.reaches(ALLOWED, 6379), "it is in the zone work, which has no entry");
+    let (result, finding) = judged();
+    assert!(result == "unknown" && finding.contains("172.20.0.0/16 is in the zone work now"), "{finding}");
+    place.shell("firewall-cmd --reload");
+    place.assert_open_to_the_allowed(true, "after firewall-cmd --reload");
+    assert_eq!((judged().0.as_str(), place.run(&["verify"]).code), ("pass", 0));
+}
+
 /// Its files can be put back without it. Seen failing without `firewall-offline-cmd`.
 #[test]
 fn what_a_stopped_firewalld_keeps_is_taken_back_all_the_same() {

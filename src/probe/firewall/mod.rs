@@ -14,3 +14,4 @@ pub mod peers;
 pub mod programs;
 pub mod ruleset;
 pub mod xtables;
+mod zones;

@@ -94,6 +94,12 @@ pub fn used_ports(first: u16, last: u16) -> io::Result<Option<HashSet<u16>>> {
             ports.extend(some.drain(..).map(|entry| entry.port));
         })?;
     }
+    // In each of these the listeners came first: who began to listen since then was in neither part.
+    for family in [Family::V4, Family::V6] {
+        each(family, Protocol::Tcp, Which::Listening, |some| {
+            ports.extend(some.drain(..).map(|entry| entry.port).filter(|port| (first..=last).contains(port)));
+        })?;
+    }
     Ok(Some(ports))
 }
 

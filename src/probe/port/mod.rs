@@ -6,8 +6,8 @@
 //! for dockerd's bind *and* listen succeed there (`inet_csk_bind_conflict` in `net/ipv4/inet_connection_sock.c`).
 //!
 //! Where many ports are wanted, the kernel is first asked which ports any socket has at all, in whatever state, while
-//! everything else is gathered: of a port that none has, a bind cannot fail, and a socket made, bound and closed for each of
-//! a thousand is what such a run would spend most of its time on.
+//! everything else is gathered: a port that none has is free, whatever a security policy would let this process bind, and a
+//! socket made, bound and closed for each of a thousand is what such a run would spend most of its time on.
 //!
 //! [`start`] needs nobody's answer; [`conclude`] wants to know Docker's containers.
 

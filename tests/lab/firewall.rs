@@ -88,3 +88,18 @@ fn debian_13_beside_ufw() {
 fn debian_13_beside_firewalld() {
     live(Kind { manager: Manager::Firewalld, ..TRIXIE });
 }
+
+#[test]
+fn debian_13_iptables_nft_without_a_manager() {
+    live(Kind { trixie: true, ..IPTABLES_NFT });
+}
+
+#[test]
+fn debian_13_iptables_nft_beside_ufw() {
+    live(Kind { manager: Manager::Ufw, trixie: true, ..IPTABLES_NFT });
+}
+
+#[test]
+fn debian_13_iptables_nft_beside_firewalld() {
+    live(Kind { manager: Manager::Firewalld, trixie: true, ..IPTABLES_NFT });
+}

@@ -1,7 +1,8 @@
 //! Definitions of parameters: name, kind, default, range. A profile declares them; `--set` and `[set]` give values.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
+
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::parameters::{Port, Protocol, Setting};
@@ -162,7 +163,7 @@ pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnos
                 return None;
             };
             let mut ports: Vec<Port> = Vec::new();
-            let mut known = HashSet::new();
+            let mut known = FxHashSet::default();
             for item in items {
                 let Some(fields) = Fields::of(item, "port", source, d) else { continue };
                 let place = fields.place.clone();
@@ -226,7 +227,7 @@ fn read_port(mut fields: Fields<'_>, d: &mut Diagnostics) -> Vec<Port> {
 
 /// Findings are named by the elements of a list, so none may be there twice.
 fn first_repeated<T: Eq + std::hash::Hash>(list: &[T]) -> Option<&T> {
-    let mut known = HashSet::with_capacity(list.len());
+    let mut known = FxHashSet::with_capacity_and_hasher(list.len(), FxBuildHasher);
     list.iter().find(|element| !known.insert(*element))
 }
 
@@ -282,7 +283,7 @@ impl Definition {
             }
             ParameterKind::Ports => {
                 let mut ports = Vec::new();
-                let mut known = HashSet::new();
+                let mut known = FxHashSet::default();
                 for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
                     let (name, rest) = word.split_once(':').unwrap_or(("port", word));
                     let (range, protocol) = match rest.split_once('/') {

@@ -1,7 +1,9 @@
 //! From files to the catalogue of a run: the profile chain, its checks with their overrides, its parameters.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::mem;
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::check::{self, Check};
 use super::definition::Definition;
@@ -196,7 +198,7 @@ fn descend(
 }
 
 fn unique(checks: &[Check], d: &mut Diagnostics) {
-    let mut seen: HashMap<&str, &Check> = HashMap::with_capacity(checks.len());
+    let mut seen: FxHashMap<&str, &Check> = FxHashMap::with_capacity_and_hasher(checks.len(), FxBuildHasher);
     for check in checks {
         if let Some(first) = seen.insert(&check.id, check) {
             let other = d.locate(&first.place);

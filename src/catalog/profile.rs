@@ -1,6 +1,6 @@
 //! A profile as its file says it: parameters, the checks it includes, overrides, checks of its own.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use super::check::{self, Check, Severity, Tune};
 use super::definition::{self, Definition};
@@ -78,7 +78,7 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
     let include = fields.texts("checks", d).unwrap_or_default();
     let parameters: Vec<Definition> =
         fields.tables("parameter", d).into_iter().filter_map(|entry| definition::read(entry, d)).collect();
-    let mut names: HashSet<&str> = HashSet::new();
+    let mut names: FxHashSet<&str> = FxHashSet::default();
     for definition in parameters.iter().filter(|definition| !names.insert(&definition.name)) {
         let message = format!("parameter `{}` is declared twice", definition.name);
         d.report(Code::DuplicateId, definition.place.clone(), message);
@@ -110,7 +110,7 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
         .into_iter()
         .filter_map(|entry| read_override(entry, known.checks().chain(&checks), d))
         .collect();
-    let mut seen: HashSet<&str> = HashSet::new();
+    let mut seen: FxHashSet<&str> = FxHashSet::default();
     for entry in overrides.iter().filter(|entry: &&Override| !seen.insert(&entry.id.value)) {
         let message = format!("`{}` is overridden twice: write one override", entry.id.value);
         d.report(Code::DuplicateId, entry.id.place.clone(), message);

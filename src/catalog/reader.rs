@@ -35,6 +35,15 @@ pub struct Fields<'a> {
     known: Cow<'static, [&'static str]>,
     /// One bit per entry that was taken, for the first 64.
     taken: u64,
+    /// The [`mark`]s of all keys.
+    marks: u64,
+}
+
+/// One of 64 bits for a key. Most keys that are asked for are not there, and most of those have a bit of their own: whether
+/// a table has a key is then told without comparing it with all of them.
+const fn mark(key: &[u8]) -> u64 {
+    let first = if key.is_empty() { 0 } else { key[0] as usize };
+    1 << ((first + 7 * key.len()) % 64)
 }
 
 /// As many keys as a check has: the list of known ones grows once, and not before the first is asked for.
@@ -42,7 +51,8 @@ const USUAL_KEYS: usize = 24;
 
 impl<'a> Fields<'a> {
     pub fn new(table: &'a [Entry], what: &'static str, place: Place) -> Self {
-        Self { table, what, place, known: Cow::Borrowed(&[]), taken: 0 }
+        let marks = table.iter().fold(0, |marks, entry| marks | mark(entry.key.as_bytes()));
+        Self { table, what, place, known: Cow::Borrowed(&[]), taken: 0, marks }
     }
 
     /// The fields of a value that must be a table.
@@ -96,6 +106,9 @@ impl<'a> Fields<'a> {
     }
 
     fn find(&mut self, key: &str) -> Option<&'a Node> {
+        if self.marks & mark(key.as_bytes()) == 0 {
+            return None;
+        }
         // Most keys stand in the order in which they are asked for.
         let is = |at: &usize| self.table.get(*at).is_some_and(|entry| entry.key.len() == key.len() && entry.key == key);
         let next = (u64::BITS - self.taken.leading_zeros()) as usize;

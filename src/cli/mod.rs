@@ -85,9 +85,9 @@ impl From<crate::catalog::library::LibraryError> for Stop {
     }
 }
 
-/// Reads the arguments of the process. What clap knows of them is not taken apart afterwards: that would only take time.
+/// Reads the arguments of the process.
 fn parse() -> Result<Cli, clap::Error> {
-    let mut command = ManuallyDrop::new(Cli::command());
+    let mut command = Cli::command();
     let mut matches = ManuallyDrop::new(command.try_get_matches_from_mut(std::env::args_os())?);
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }

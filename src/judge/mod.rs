@@ -8,10 +8,11 @@ pub mod wish;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::catalog::Catalogue;
+use rustc_hash::{FxHashMap, FxHashSet};
+
 use crate::catalog::check::{Case, Check, Condition, Severity};
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::{Parameters, Port, Protocol, Setting};
@@ -30,7 +31,7 @@ pub(crate) struct Resolver<'a> {
     os: &'a OsProfile,
     /// `YYYY-MM-DD`, from the snapshot.
     today: &'a str,
-    derived: RefCell<HashMap<String, Rc<Fact>>>,
+    derived: RefCell<FxHashMap<String, Rc<Fact>>>,
 }
 
 /// A fact as it was found: gathered, with all its layers, or derived, with the live one.
@@ -170,10 +171,10 @@ pub fn finding_id<'a>(check: &'a Check, instance: Option<&str>) -> Cow<'a, str> 
 }
 
 struct Judge<'a> {
-    by_id: HashMap<&'a str, &'a Check>,
+    by_id: FxHashMap<&'a str, &'a Check>,
     resolver: Resolver<'a>,
     /// What needed checks came to, so that each is judged once.
-    needs: RefCell<HashMap<&'a str, Outcome>>,
+    needs: RefCell<FxHashMap<&'a str, Outcome>>,
 }
 
 /// What a check asks on this host, after its cases.
@@ -303,7 +304,7 @@ impl<'a> Judge<'a> {
         let Some(check) = self.by_id.get(id).copied() else { return Outcome::Unknown };
         let settled = |check: &Check| self.needs.borrow().get(check.id.as_str()).copied();
         let mut pending = vec![check];
-        let mut opened: HashSet<&str> = HashSet::new();
+        let mut opened: FxHashSet<&str> = FxHashSet::default();
         while let Some(next) = pending.last().copied() {
             // Opened a second time, all that it needs is settled; the loader has refused circles.
             if settled(next).is_none() && opened.insert(&next.id) {

@@ -1,6 +1,8 @@
 //! One run: which facts are needed, who gathers them, and in what order, so that waiting overlaps.
 
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Cow;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::containers::Containers;
 use super::docker::{self, Docker};
@@ -110,7 +112,6 @@ pub fn os_of(facts: &Facts) -> &'static OsProfile {
 
 /// The ids that the selected checks, and those they need, look at.
 pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Want {
-    let mut ids: BTreeSet<String> = ALWAYS.iter().map(|id| (*id).to_owned()).collect();
     let mut pending: Vec<&Check> = Vec::new();
     for check in &catalogue.checks {
         let mut instances = judge::instances(check, &catalogue.parameters);
@@ -118,10 +119,10 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
             pending.push(check);
         }
     }
-    // In order as they come, so that thousands are put in their place at once.
-    let mut many: Vec<String> = Vec::new();
-    let mut needed: BTreeSet<&str> = BTreeSet::new();
-    let by_id: HashMap<&str, &Check> = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
+    // As they come, most of them more than once: all are put in their place at the end.
+    let mut ids: Vec<Cow<'_, str>> = ALWAYS.map(Cow::Borrowed).into();
+    let mut needed: FxHashSet<&str> = FxHashSet::default();
+    let by_id: FxHashMap<&str, &Check> = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
     while let Some(check) = pending.pop() {
         for need in &check.needs {
             if let Some(parent) = by_id.get(need.value.as_str()).copied()
@@ -130,15 +131,12 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
                 pending.push(parent);
             }
         }
-        if check.for_each.is_none() {
-            add(&check.fact, &mut ids);
-        }
-        for name in judge::instances(check, &catalogue.parameters).filter_map(|instance| instance.name) {
-            add_one_of_many(judge::instance_fact(check, Some(&name)).into_owned(), &mut many);
+        for instance in judge::instances(check, &catalogue.parameters) {
+            add(judge::instance_fact(check, instance.name.as_deref()), &mut ids);
         }
         let conditions = check.when.iter().chain(check.cases.iter().flat_map(|case| &case.when));
         for condition in conditions {
-            add(&condition.fact, &mut ids);
+            add(Cow::Borrowed(&condition.fact), &mut ids);
             literals(&condition.predicate, &mut ids);
         }
         let cases = check.cases.iter().flat_map(|case| case.pass.iter().chain(&case.warn));
@@ -146,39 +144,30 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
             literals(predicate, &mut ids);
         }
     }
-    ids.append(&mut many.into_iter().collect());
     // Who is a stranger depends on Docker's networks where `allow` names them.
     if ids.iter().any(|id| {
         id.starts_with("firewall.exposure.") || matches!(&**id, "firewall.ipv6-parity" | "firewall.other-ports")
     }) {
-        ids.insert(docker::NETWORKS.to_owned());
+        ids.push(Cow::Borrowed(docker::NETWORKS));
     }
-    Want::new(ids)
+    ids.sort_unstable();
+    ids.dedup();
+    Want::new(ids.into_iter().map(Cow::into_owned))
 }
 
 /// Adds an id; a derived fact adds what it is computed from.
-fn add(id: &str, ids: &mut BTreeSet<String>) {
+fn add<'a>(id: Cow<'a, str>, ids: &mut Vec<Cow<'a, str>>) {
     if id.starts_with("derived.") {
-        ids.extend(derived::inputs(id));
-    } else if !ids.contains(id) {
-        // Most ids come more than once, and are copied once.
-        ids.insert(id.to_owned());
-    }
-}
-
-/// [`add`] of the fact of an instance.
-fn add_one_of_many(id: String, ids: &mut Vec<String>) {
-    if id.starts_with("derived.") {
-        ids.extend(derived::inputs(&id));
+        ids.extend(derived::inputs(&id).into_iter().map(Cow::Owned));
     } else {
         ids.push(id);
     }
 }
 
-fn literals(predicate: &Predicate, ids: &mut BTreeSet<String>) {
+fn literals<'a>(predicate: &'a Predicate, ids: &mut Vec<Cow<'a, str>>) {
     for term in predicate.terms() {
         if let Literal::Fact(id) = &term.literal {
-            add(id, ids);
+            add(Cow::Borrowed(id), ids);
         }
     }
 }

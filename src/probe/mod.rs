@@ -37,7 +37,6 @@ pub mod tuned_profile;
 pub mod units;
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
 
 use self::mounts::Mount;
 use self::tuned::Tuned;
@@ -47,22 +46,26 @@ use crate::catalog::parameters::Parameters;
 use crate::facts::Facts;
 use crate::host::{Host, ReadError};
 
-/// The ids that the selected checks need.
+/// The ids that the selected checks need, in order, each once.
 #[derive(Debug, Clone, Default)]
-pub struct Want(BTreeSet<String>);
+pub struct Want(Vec<String>);
 
 impl Want {
     pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
-        Self(ids.into_iter().collect())
+        let mut ids: Vec<String> = ids.into_iter().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Self(ids)
     }
 
     pub fn has(&self, id: &str) -> bool {
-        self.0.contains(id)
+        self.0.binary_search_by(|known| known.as_str().cmp(id)).is_ok()
     }
 
     /// The wanted ids of a family, without the prefix: `Want::family("sysctl.")`.
     pub fn family<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.range(prefix.to_owned()..).map_while(move |id| id.strip_prefix(prefix))
+        let first = self.0.partition_point(|id| id.as_str() < prefix);
+        self.0[first..].iter().map_while(move |id| id.strip_prefix(prefix))
     }
 
     pub fn any(&self, prefix: &str) -> bool {

@@ -56,7 +56,7 @@ pub enum Absent {
 /// `when = { fact = "…", <predicate> }`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
-    pub fact: String,
+    pub fact: Text,
     pub predicate: Predicate,
     pub place: Place,
 }
@@ -73,7 +73,7 @@ pub struct Case {
     /// What mends it in this case.
     pub fix: Option<Text>,
     /// The name of other commands in the OS profile.
-    pub remedy: Option<String>,
+    pub remedy: Option<Text>,
 }
 
 /// `tune = { to = 65535, accept = { at_least = 65535 } }`: where `preflight tune` brings the knob.
@@ -88,10 +88,10 @@ pub struct Tune {
 /// A requirement. Field by field as in the file; see `docs/catalogue.md`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Check {
-    pub id: String,
+    pub id: Text,
     pub section: Text,
     pub title: Text,
-    pub fact: String,
+    pub fact: Text,
     pub kind: Kind,
     pub pass: Option<Predicate>,
     pub warn: Option<Predicate>,
@@ -99,16 +99,16 @@ pub struct Check {
     pub why: Text,
     pub fix: Text,
     /// The name of the commands in the OS profile.
-    pub remedy: Option<String>,
+    pub remedy: Option<Text>,
     /// What the fix costs.
     pub impact: Option<Text>,
     pub sources: Vec<Text>,
     pub dated: Text,
-    pub needs: Vec<Placed<String>>,
+    pub needs: Vec<Placed<Text>>,
     pub absent: Absent,
     pub when: Vec<Condition>,
     /// A list parameter: one finding per instance.
-    pub for_each: Option<String>,
+    pub for_each: Option<Text>,
     pub tune: Option<Box<Tune>>,
     /// Sizes are nominal: a "4 GiB" machine shows less, so 93 % of the literal suffices.
     pub nominal: bool,
@@ -124,11 +124,11 @@ pub const NOMINAL_PERCENT: u64 = 93;
 pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostics) -> Option<Check> {
     let d = diagnostics;
     let source = fields.source();
-    let id = fields.required_text("id", d);
+    let id = fields.required_prose("id", d);
     check_id(&id, d);
     let title = fields.required_prose("title", d).value;
-    let fact = fields.required_text("fact", d);
-    let for_each = fields.text("for_each", d).map(|text| text.value);
+    let fact = fields.required_prose("fact", d);
+    let for_each = fields.prose("for_each", d).map(|text| text.value);
     let kind = fact_kind(&fact, for_each.is_some(), d);
     // Without a kind the predicates cannot be read; they are taken all the same, so that they are not "unknown keys".
     let question = |fields: &mut Fields<'_>, key: &'static str, d: &mut Diagnostics| {
@@ -141,7 +141,7 @@ pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostic
     let weight = severity(&mut fields, d);
     let why = fields.required_prose("why", d).value;
     let fix = fields.required_prose("fix", d).value;
-    let remedy = fields.text("remedy", d).map(|text| text.value);
+    let remedy = fields.prose("remedy", d).map(|text| text.value);
     let impact = fields.prose("impact", d).map(|text| text.value);
     let sources: Vec<Text> =
         fields.proses("sources", d).unwrap_or_default().into_iter().map(|text| text.value).collect();
@@ -151,7 +151,7 @@ pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostic
     {
         d.report(Code::WrongType, day.place.clone(), format!("`{}` is not a day like 2026-11-22", day.value));
     }
-    let needs = fields.texts("needs", d).unwrap_or_default();
+    let needs = fields.proses("needs", d).unwrap_or_default();
     let absent = match fields.prose("absent", d) {
         None => Absent::default(),
         Some(word) => match &*word.value {
@@ -186,7 +186,7 @@ pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostic
                 severity: optional_severity(&mut case, d),
                 note: case.prose("note", d).map(|text| text.value),
                 fix: case.prose("fix", d).map(|text| text.value),
-                remedy: case.text("remedy", d).map(|text| text.value),
+                remedy: case.prose("remedy", d).map(|text| text.value),
             }
             .checked(case, d)
         })
@@ -241,7 +241,7 @@ impl Case {
     }
 }
 
-fn check_id(id: &Placed<String>, d: &mut Diagnostics) {
+fn check_id(id: &Placed<Text>, d: &mut Diagnostics) {
     let word = |word: &str| {
         !word.is_empty()
             && !word.starts_with('-')
@@ -256,13 +256,13 @@ fn check_id(id: &Placed<String>, d: &mut Diagnostics) {
 }
 
 /// The registered kind of a fact; a mistake with the nearest known fact otherwise.
-pub fn fact_kind(fact: &Placed<String>, each: bool, d: &mut Diagnostics) -> Option<Kind> {
+pub fn fact_kind(fact: &Placed<Text>, each: bool, d: &mut Diagnostics) -> Option<Kind> {
     if fact.value.is_empty() {
         return None;
     }
     // With `for_each` the instance is appended: the fact named is the family.
-    let id = if each { format!("{}.x", fact.value) } else { fact.value.clone() };
-    if let Some(spec) = registry::spec(&id) {
+    let of_instance = each.then(|| [&fact.value, ".x"].concat());
+    if let Some(spec) = registry::spec(of_instance.as_deref().unwrap_or(&fact.value)) {
         return Some(spec.kind);
     }
     if each && registry::spec(&fact.value).is_some() {
@@ -308,7 +308,7 @@ fn conditions(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Vec<Condition> {
     // With room for those that are there: a list that grows begins with four.
     let mut conditions = Vec::with_capacity(when.len());
     conditions.extend(when.into_iter().filter_map(|mut condition| {
-        let fact = condition.required_text("fact", d);
+        let fact = condition.required_prose("fact", d);
         let place = fact.place.clone();
         let kind = fact_kind(&fact, false, d)?;
         let predicate = predicate::take(&mut condition, "when", kind, d);

@@ -16,10 +16,10 @@ use crate::judge::compare;
 
 /// Every parameter, fact, needed check and list that a check names must exist and be of the right kind.
 pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnostics) {
-    let ids: HashSet<&str> = checks.iter().map(|check| check.id.as_str()).collect();
+    let ids: HashSet<&str> = checks.iter().map(|check| &*check.id).collect();
     for check in checks {
         for need in &check.needs {
-            if !ids.contains(need.value.as_str()) {
+            if !ids.contains(&*need.value) {
                 let hint = suggest(&need.value, ids.iter().copied()).map(|near| format!("did you mean `{near}`?"));
                 let message = format!("`{}` needs `{}`, which the profile does not include", check.id, need.value);
                 d.report(Code::UnknownCheck, need.place.clone(), message).hint = hint;
@@ -63,7 +63,7 @@ pub fn recipes(checks: &[Check], os: &OsProfile, d: &mut Diagnostics) {
     let names = || os.remedies.keys().map(String::as_str);
     for check in checks {
         for name in check.remedy.iter().chain(check.cases.iter().filter_map(|case| case.remedy.as_ref())) {
-            if !os.remedies.contains_key(name) {
+            if !os.remedies.contains_key(&**name) {
                 let message = format!("no OS profile has commands named `{name}` for `{}`", check.id);
                 d.report(Code::UnknownRecipe, check.place.clone(), message).hint = Some(match suggest(name, names()) {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -144,33 +144,33 @@ fn unknown_parameter(name: &str, place: &super::diagnostic::Place, definitions: 
 
 /// A check that, through others, needs itself could never be judged.
 fn needs_cycles(checks: &[Check], d: &mut Diagnostics) {
-    let by_id: HashMap<&str, &Check> = checks.iter().map(|check| (check.id.as_str(), check)).collect();
+    let by_id: HashMap<&str, &Check> = checks.iter().map(|check| (&*check.id, check)).collect();
     let mut done: HashSet<&str> = HashSet::new();
     for check in checks.iter().filter(|check| !check.needs.is_empty()) {
-        if done.contains(check.id.as_str()) {
+        if done.contains(&*check.id) {
             continue;
         }
         let mut stack = vec![(check, 0_usize)];
-        let mut path = vec![check.id.as_str()];
+        let mut path = vec![&*check.id];
         // The same ids, to look one up.
         let mut on_path: HashSet<&str> = path.iter().copied().collect();
         while let Some((current, next)) = stack.pop() {
             let Some(need) = current.needs.get(next) else {
                 done.insert(&current.id);
                 path.pop();
-                on_path.remove(current.id.as_str());
+                on_path.remove(&*current.id);
                 continue;
             };
             stack.push((current, next + 1));
-            if on_path.contains(need.value.as_str()) {
+            if on_path.contains(&*need.value) {
                 let around = path.iter().skip_while(|id| **id != need.value);
                 let around: Vec<&str> = around.copied().collect();
                 let message = format!("these checks need each other: {} → {}", around.join(" → "), need.value);
                 d.report(Code::NeedsCycle, need.place.clone(), message);
                 return;
             }
-            if let Some(parent) = by_id.get(need.value.as_str())
-                && !done.contains(need.value.as_str())
+            if let Some(parent) = by_id.get(&*need.value)
+                && !done.contains(&*need.value)
             {
                 stack.push((parent, 0));
                 path.push(&parent.id);

@@ -239,7 +239,7 @@ fn include(all: &[Check], chain: &[Profile], mut included: Vec<bool>, d: &mut Di
 }
 
 fn dead_include(glob: &Placed<String>, pattern: &str, all: &[Check], d: &mut Diagnostics) {
-    let near = suggest(pattern, all.iter().map(|check| check.id.as_str()));
+    let near = suggest(pattern, all.iter().map(|check| &*check.id));
     d.report(Code::DeadInclude, glob.place.clone(), format!("`{pattern}` matches no check")).hint =
         near.map(|near| format!("did you mean `{near}`?"));
 }

@@ -3,7 +3,7 @@
 use std::slice;
 
 use super::diagnostic::{Code, Diagnostics, Place};
-use super::reader::{Fields, wrong_type};
+use super::reader::{Fields, Text, wrong_type};
 use super::tree::{Kind as Tree, Node};
 use crate::facts::{Kind, Value};
 
@@ -12,9 +12,9 @@ use crate::facts::{Kind, Value};
 pub enum Literal {
     Value(Value),
     /// `{ param = "tcp_backlog" }`
-    Parameter(String),
+    Parameter(Text),
     /// `{ fact = "derived.memory.needed" }`
-    Fact(String),
+    Fact(Text),
 }
 
 /// A literal where it was written.
@@ -154,8 +154,8 @@ pub fn term(value: &Node, kind: Kind, source: usize, diagnostics: &mut Diagnosti
     let place = Place { source, span: value.span() };
     if value.as_table().is_some() {
         let mut fields = Fields::of(value, "literal", source, diagnostics)?;
-        let parameter = fields.text("param", diagnostics);
-        let fact = fields.text("fact", diagnostics);
+        let parameter = fields.prose("param", diagnostics);
+        let fact = fields.prose("fact", diagnostics);
         fields.finish(diagnostics);
         return match (parameter, fact) {
             (Some(name), None) => Some(Term { literal: Literal::Parameter(name.value), place: name.place }),

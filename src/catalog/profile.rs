@@ -146,7 +146,7 @@ fn read_override<'c>(
     let kind = match kinds.as_slice() {
         [kind] => *kind,
         [] => {
-            let near = suggest(&id.value, checks.map(|check| check.id.as_str()));
+            let near = suggest(&id.value, checks.map(|check| &*check.id));
             let hint = near.map(|near| format!("did you mean `{near}`?"));
             d.report(Code::UnknownCheck, id.place, format!("no check has the id `{}`", id.value)).hint = hint;
             return None;

@@ -107,6 +107,6 @@ fn waivers(args: &CheckArgs, catalogue: &Catalogue) -> Result<Vec<Waiver>, Stop>
     let mut diagnostics = Diagnostics::default();
     let (source, tree) = diagnostics.open(Source::file(path.display().to_string(), text));
     let waivers = waiver::read_file(source, &tree, &mut diagnostics);
-    waiver::check_ids(&waivers, &catalogue.checks.iter().map(|check| check.id.as_str()), &mut diagnostics);
+    waiver::check_ids(&waivers, &catalogue.checks.iter().map(|check| &*check.id), &mut diagnostics);
     if diagnostics.is_empty() { Ok(waivers) } else { Err(Stop::Files(diagnostics)) }
 }

@@ -20,7 +20,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<ExitCode, Stop> {
         catalogue.checks.iter().find(|check| check.for_each.is_some() && args.id.starts_with(&format!("{}.", check.id)))
     };
     let Some(check) = exact.or_else(instance) else {
-        let near = suggest(&args.id, catalogue.checks.iter().map(|check| check.id.as_str()));
+        let near = suggest(&args.id, catalogue.checks.iter().map(|check| &*check.id));
         let hint =
             near.map_or_else(|| "`preflight list checks` shows all".into(), |near| format!("did you mean `{near}`?"));
         return Err(Stop::usage(format!("profile {} has no check `{}`\nhint: {hint}", catalogue.name, args.id)));
@@ -43,7 +43,7 @@ fn text(check: &Check, width: usize) -> String {
     };
     let spec = registry::spec(&check.fact).or_else(|| registry::spec(&format!("{}.x", check.fact)));
     let fact = spec.map(|spec| format!("{}: {}. Read from {}.", check.fact, spec.about, spec.source));
-    field("Looks at", &fact.unwrap_or_else(|| check.fact.clone()));
+    field("Looks at", &fact.unwrap_or_else(|| check.fact.to_string()));
     let one = |predicate: &Option<Predicate>| predicate.as_ref().map(words).unwrap_or_default();
     field("Passes", &one(&check.pass));
     field("Warns", &one(&check.warn));
@@ -62,7 +62,7 @@ fn text(check: &Check, width: usize) -> String {
     let when: Vec<String> =
         check.when.iter().map(|when| format!("{} is {}", when.fact, words(&when.predicate))).collect();
     field("Applies when", &when.join(" and "));
-    let needs: Vec<&str> = check.needs.iter().map(|need| need.value.as_str()).collect();
+    let needs: Vec<&str> = check.needs.iter().map(|need| &*need.value).collect();
     field("Needs", &needs.join(", "));
     if let Some(list) = &check.for_each {
         field("For each of", list);
@@ -106,6 +106,6 @@ pub(super) fn term(term: &Term) -> String {
     match &term.literal {
         Literal::Value(value) => value.to_string(),
         Literal::Parameter(name) => format!("the parameter {name}"),
-        Literal::Fact(id) => id.clone(),
+        Literal::Fact(id) => id.to_string(),
     }
 }

@@ -74,7 +74,7 @@ fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> String {
 
 fn checks(catalogue: &Catalogue) -> Vec<Row> {
     let row = |check: &crate::catalog::check::Check| {
-        vec![check.id.clone(), check.severity.to_string(), check.title.to_string()]
+        vec![check.id.to_string(), check.severity.to_string(), check.title.to_string()]
     };
     catalogue.checks.iter().map(row).collect()
 }
@@ -85,7 +85,7 @@ fn knobs(catalogue: &Catalogue) -> Vec<Row> {
         .map(|(check, tune)| {
             let target = explain::words(&crate::catalog::predicate::Predicate::Equals(tune.to.clone()));
             let accept = tune.accept.as_ref().map(|accept| format!("accepts {}", explain::words(accept)));
-            vec![check.id.clone(), check.fact.clone(), target, accept.unwrap_or_default()]
+            vec![check.id.to_string(), check.fact.to_string(), target, accept.unwrap_or_default()]
         })
         .collect()
 }

@@ -44,7 +44,7 @@ impl Selection {
             .iter()
             .flat_map(|check| {
                 judge::instances(check, &catalogue.parameters)
-                    .map(|instance| (judge::finding_id(check, instance.name.as_deref()), check.id.as_str()))
+                    .map(|instance| (judge::finding_id(check, instance.name.as_deref()), &*check.id))
             })
             .collect();
         for (flag, globs) in [("--only", &self.only), ("--skip", &self.skip)] {

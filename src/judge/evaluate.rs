@@ -71,7 +71,7 @@ pub(super) fn words(predicate: &Predicate, nominal: bool, resolver: &Resolver<'_
         Ok(value) => value.to_string(),
         Err(_) => match &term.literal {
             Literal::Parameter(name) => format!("the parameter {name}"),
-            Literal::Fact(id) => id.clone(),
+            Literal::Fact(id) => id.to_string(),
             Literal::Value(value) => value.to_string(),
         },
     };

@@ -221,7 +221,7 @@ impl<'a> Judge<'a> {
             today: day_of(snapshot),
             derived: RefCell::default(),
         };
-        let by_id = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
+        let by_id = catalogue.checks.iter().map(|check| (&*check.id, check)).collect();
         Self { by_id, resolver, needs: RefCell::default() }
     }
 
@@ -302,14 +302,14 @@ impl<'a> Judge<'a> {
     /// profile must not use up the stack.
     fn outcome_of(&self, id: &str) -> Outcome {
         let Some(check) = self.by_id.get(id).copied() else { return Outcome::Unknown };
-        let settled = |check: &Check| self.needs.borrow().get(check.id.as_str()).copied();
+        let settled = |check: &Check| self.needs.borrow().get(&*check.id).copied();
         let mut pending = vec![check];
         let mut opened: FxHashSet<&str> = FxHashSet::default();
         while let Some(next) = pending.last().copied() {
             // Opened a second time, all that it needs is settled; the loader has refused circles.
             if settled(next).is_none() && opened.insert(&next.id) {
-                let needs = next.needs.iter().filter_map(|need| self.by_id.get(need.value.as_str()).copied());
-                pending.extend(needs.filter(|need| settled(need).is_none() && !opened.contains(need.id.as_str())));
+                let needs = next.needs.iter().filter_map(|need| self.by_id.get(&*need.value).copied());
+                pending.extend(needs.filter(|need| settled(need).is_none() && !opened.contains(&*need.id)));
                 continue;
             }
             pending.pop();
@@ -327,7 +327,7 @@ impl<'a> Judge<'a> {
             self.finding(check, instance, id, &all).result
         });
         let worst = outcomes.max_by_key(|outcome| outcome.badness()).unwrap_or(Outcome::NotApplicable);
-        self.needs.borrow_mut().insert(check.id.as_str(), worst);
+        self.needs.borrow_mut().insert(&*check.id, worst);
     }
 
     /// Whether all conditions hold.

@@ -126,7 +126,7 @@ pub struct WaiverView {
 pub struct Finding {
     /// The check's id, with the instance appended: `port.free.6379`.
     pub id: String,
-    pub check: String,
+    pub check: Text,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
     pub section: Text,

@@ -85,7 +85,7 @@ fn ids(findings: &[&Finding]) -> String {
     let mut ids = String::new();
     let mut check = None;
     for finding in findings {
-        let instance = finding.id.strip_prefix(&finding.check).filter(|_| check == Some(&finding.check));
+        let instance = finding.id.strip_prefix(&*finding.check).filter(|_| check == Some(&finding.check));
         if !ids.is_empty() {
             ids.push_str(", ");
         }

@@ -62,7 +62,8 @@ fn the_ids_of_the_os_profiles_are_those_of_the_files() {
     }
     assert_eq!(embedded::OS_PROFILES.len(), embedded::OS_IDS.len());
     let recipes = recipes.unwrap();
-    let used: BTreeSet<String> = default_catalogue().checks.iter().filter_map(|check| check.remedy.clone()).collect();
+    let used: BTreeSet<String> =
+        default_catalogue().checks.iter().filter_map(|check| check.remedy.as_ref().map(ToString::to_string)).collect();
     let missing: Vec<&String> = used.difference(&recipes).collect();
     assert!(missing.is_empty(), "no OS profile has the recipes {missing:?}");
 }

@@ -117,7 +117,7 @@ fn assemble(
     for profile in &chain {
         apply_overrides(&mut checks, profile, d);
     }
-    let definitions = definitions(&chain);
+    let definitions = definitions(&mut chain);
     let mut parameters = Parameters::default();
     for definition in &definitions {
         parameters.insert(&definition.name, definition.default.clone());
@@ -283,13 +283,20 @@ fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics)
 }
 
 /// All definitions of the chain; a later one replaces an earlier one of the same name.
-fn definitions(chain: &[Profile]) -> Vec<Definition> {
-    let mut definitions: Vec<Definition> = Vec::new();
-    for definition in chain.iter().flat_map(|profile| &profile.parameters) {
-        match definitions.iter_mut().find(|known| known.name == definition.name) {
-            Some(known) => *known = definition.clone(),
-            None => definitions.push(definition.clone()),
+fn definitions(chain: &mut [Profile]) -> Vec<Definition> {
+    let mut all: Vec<Definition> = Vec::new();
+    for profile in chain {
+        let own = mem::take(&mut profile.parameters);
+        if all.is_empty() {
+            all = own;
+            continue;
+        }
+        for definition in own {
+            match all.iter_mut().find(|known| known.name == definition.name) {
+                Some(known) => *known = definition,
+                None => all.push(definition),
+            }
         }
     }
-    definitions
+    all
 }

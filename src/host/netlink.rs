@@ -10,7 +10,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// The kernel fills at most 32 KiB per answer (`netlink_dump` in `net/netlink/af_netlink.c`).
-const BUFFER_BYTES: usize = 32 * 1024;
+pub(super) const BUFFER_BYTES: usize = 32 * 1024;
 
 /// All requests of a conversation may answer with as much: a rule set of 100,000 rules is about 40 MB.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -88,6 +88,7 @@ pub struct Conversation {
     sequence: u32,
     deadline: Instant,
     room: usize,
+    /// Empty but for its room: what no answer fills is never touched.
     buffer: Vec<u8>,
 }
 
@@ -104,7 +105,7 @@ impl Conversation {
         let socket = Socket::new(protocol)?;
         socket.set_non_blocking(true)?;
         let deadline = Instant::now() + within;
-        Ok(Self { socket, sequence: 0, deadline, room: MAX_BYTES, buffer: vec![0; BUFFER_BYTES] })
+        Ok(Self { socket, sequence: 0, deadline, room: MAX_BYTES, buffer: Vec::with_capacity(BUFFER_BYTES) })
     }
 
     /// One question with one answer, handed on with its header.
@@ -134,7 +135,8 @@ impl Conversation {
     fn receive(&mut self, until_done: bool, each: &mut dyn FnMut(&[u8])) -> io::Result<Consistent> {
         let mut consistent = Consistent::Yes;
         loop {
-            let (size, from) = match self.socket.recv_from(&mut &mut self.buffer[..], nix::libc::MSG_TRUNC) {
+            self.buffer.clear();
+            let (size, from) = match self.socket.recv_from(&mut self.buffer, nix::libc::MSG_TRUNC) {
                 Ok(received) => received,
                 // The kernel usually has the answer ready.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -201,7 +203,7 @@ mod tests {
         const GET_LINK: u16 = 18;
         let interfaces = |room: usize| {
             let mut conversation = Conversation::open(ROUTE, Duration::from_secs(2)).unwrap();
-            conversation.buffer = vec![0; room];
+            conversation.buffer = Vec::with_capacity(room);
             let mut count = 0;
             conversation.dump(GET_LINK, &[0; 16], &mut |_| count += 1).map(|_| count)
         };

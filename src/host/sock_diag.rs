@@ -14,10 +14,7 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
 use crate::catalog::parameters::Protocol;
-use crate::host::socket;
-
-/// The kernel fills at most 32 KiB per answer (`netlink_dump` in `net/netlink/af_netlink.c`).
-const BUFFER_BYTES: usize = 64 * 1024;
+use crate::host::{netlink, socket};
 
 /// `TCP_BOUND_INACTIVE` of `include/net/tcp_states.h`: bound, neither listening nor connected. Dumped since Linux 6.8;
 /// older kernels ignore the bit.
@@ -70,11 +67,21 @@ pub struct Entry {
     pub time_wait: bool,
 }
 
-/// Dumps the sockets of the calling thread's network namespace.
+/// Dumps the sockets of one family in the calling thread's network namespace.
 pub fn dump(family: Family, protocol: Protocol, which: Which) -> io::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    each(family, protocol, which, |some| entries.append(some))?;
-    Ok(entries)
+    Tables::open()?.dump(family, protocol, which)
+}
+
+/// Dumps the sockets of both families in the calling thread's network namespace. A kernel without IPv6 has none of it.
+pub fn dump_both(protocol: Protocol, which: Which) -> io::Result<Vec<Entry>> {
+    let mut tables = Tables::open()?;
+    let mut all = tables.dump(Family::V4, protocol, which)?;
+    match tables.dump(Family::V6, protocol, which) {
+        Ok(entries) => all.extend(entries),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(all)
 }
 
 /// Which of these ports any TCP socket of the calling thread's network namespace has, in whatever state, of either family.
@@ -83,39 +90,66 @@ pub fn dump(family: Family, protocol: Protocol, which: Which) -> io::Result<Vec<
 /// is asked whether it knows of one that is made for that.
 pub fn used_ports(first: u16, last: u16) -> io::Result<Option<HashSet<u16>>> {
     let witness = socket::bound_only()?;
-    let known = dump(Family::V6, Protocol::Tcp, Which::Between { first: witness.port, last: witness.port })?;
+    let mut tables = Tables::open()?;
+    let just_it = Which::Between { first: witness.port, last: witness.port };
+    let known = tables.dump(Family::V6, Protocol::Tcp, just_it)?;
     if !known.iter().any(|entry| entry.port == witness.port) {
         return Ok(None);
     }
     drop(witness);
     let mut ports = HashSet::new();
     for family in [Family::V4, Family::V6] {
-        each(family, Protocol::Tcp, Which::Between { first, last }, |some| {
+        tables.each(family, Protocol::Tcp, Which::Between { first, last }, |some| {
             ports.extend(some.drain(..).map(|entry| entry.port));
         })?;
     }
     // In each of these the listeners came first: who began to listen since then was in neither part.
     for family in [Family::V4, Family::V6] {
-        each(family, Protocol::Tcp, Which::Listening, |some| {
+        tables.each(family, Protocol::Tcp, Which::Listening, |some| {
             ports.extend(some.drain(..).map(|entry| entry.port).filter(|port| (first..=last).contains(port)));
         })?;
     }
     Ok(Some(ports))
 }
 
-/// Hands on what each datagram of a dump holds.
-fn each(family: Family, protocol: Protocol, which: Which, mut take: impl FnMut(&mut Vec<Entry>)) -> io::Result<()> {
-    let socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    let kernel = SocketAddr::new(0, 0);
-    socket.send_to(&request(family, protocol, which), &kernel, 0)?;
-    let mut entries = Vec::new();
-    let mut buffer = vec![0_u8; BUFFER_BYTES];
-    loop {
-        let (size, _) = socket.recv_from(&mut &mut buffer[..], 0)?;
-        let is_last = size == 0 || parse_answer(buffer.get(..size).unwrap_or_default(), &mut entries)?;
-        take(&mut entries);
-        if is_last {
-            return Ok(());
+/// The kernel, to be asked for one table after the other.
+struct Tables {
+    socket: Socket,
+    /// Empty but for its room: what no answer fills is never touched.
+    buffer: Vec<u8>,
+}
+
+impl Tables {
+    fn open() -> io::Result<Self> {
+        Ok(Self { socket: Socket::new(NETLINK_SOCK_DIAG)?, buffer: Vec::with_capacity(netlink::BUFFER_BYTES) })
+    }
+
+    fn dump(&mut self, family: Family, protocol: Protocol, which: Which) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        self.each(family, protocol, which, |some| entries.append(some))?;
+        Ok(entries)
+    }
+
+    /// Hands on what each datagram of a dump holds.
+    fn each(
+        &mut self,
+        family: Family,
+        protocol: Protocol,
+        which: Which,
+        mut take: impl FnMut(&mut Vec<Entry>),
+    ) -> io::Result<()> {
+        self.socket.send_to(&request(family, protocol, which), &SocketAddr::new(0, 0), 0)?;
+        let mut entries = Vec::new();
+        loop {
+            self.buffer.clear();
+            let (size, _) = self.socket.recv_from(&mut self.buffer, nix::libc::MSG_TRUNC)?;
+            // With MSG_TRUNC the size is that of what was sent. A part of it would look like all there is.
+            let answer = self.buffer.get(..size).ok_or_else(|| io::Error::other("an answer does not fit"))?;
+            let is_last = size == 0 || parse_answer(answer, &mut entries)?;
+            take(&mut entries);
+            if is_last {
+                return Ok(());
+            }
         }
     }
 }

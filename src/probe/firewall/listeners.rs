@@ -4,18 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::catalog::parameters::{Port, Protocol};
-use crate::host::sock_diag::{self, Entry, Family, Which};
+use crate::host::sock_diag::{self, Entry, Which};
 
 /// The TCP sockets that listen in the network namespace of the calling thread; `None` when the kernel does not tell.
 pub(super) fn gather() -> Option<Vec<Entry>> {
-    let mut all = sock_diag::dump(Family::V4, Protocol::Tcp, Which::Listening).ok()?;
-    match sock_diag::dump(Family::V6, Protocol::Tcp, Which::Listening) {
-        Ok(entries) => all.extend(entries),
-        // A kernel without IPv6.
-        Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => {}
-        Err(_) => return None,
-    }
-    Some(all)
+    sock_diag::dump_both(Protocol::Tcp, Which::Listening).ok()
 }
 
 /// The addresses that a port is taken at; `None` where nobody waits.

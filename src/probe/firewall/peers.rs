@@ -11,7 +11,7 @@ use crate::catalog::parameters::Protocol;
 use crate::facts::network::Network;
 use crate::firewall::intent::Intent;
 use crate::firewall::packet::Interface;
-use crate::host::sock_diag::{self, Entry, Family, Which};
+use crate::host::sock_diag::{self, Entry, Which};
 use crate::host::{Host, describe, nfnetlink, process, rtnetlink};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,16 +34,7 @@ pub fn look(host: &Host, intent: &Intent) -> Connected {
 }
 
 fn dump(which: Which) -> Result<Vec<Entry>, String> {
-    let mut all = Vec::new();
-    for family in [Family::V4, Family::V6] {
-        match sock_diag::dump(family, Protocol::Tcp, which) {
-            Ok(entries) => all.extend(entries),
-            // A kernel without IPv6.
-            Err(error) if family == Family::V6 && error.raw_os_error() == Some(nix::libc::ENOENT) => {}
-            Err(error) => return Err(format!("sock_diag: {}", describe(&error))),
-        }
-    }
-    Ok(all)
+    sock_diag::dump_both(Protocol::Tcp, which).map_err(|error| format!("sock_diag: {}", describe(&error)))
 }
 
 fn sshd(host: &Host, intent: &Intent) -> Result<BTreeSet<u16>, String> {

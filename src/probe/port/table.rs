@@ -8,7 +8,7 @@ use procfs_core::{ExplicitSystemInfo, FromBufReadSI as _};
 
 use crate::catalog::parameters::Protocol;
 use crate::host::Host;
-use crate::host::sock_diag::{self, Entry, Family, Which};
+use crate::host::sock_diag::{self, Entry, Which};
 
 /// Above this many ports whose holder does not listen, one dump of everything is cheaper than one dump per port.
 const MAX_SINGLE_DUMPS: usize = 8;
@@ -64,9 +64,7 @@ impl Table {
     }
 
     fn dump(&mut self, protocol: Protocol, which: Which) -> io::Result<()> {
-        for family in [Family::V4, Family::V6] {
-            self.entries.extend(sock_diag::dump(family, protocol, which)?.into_iter().map(|entry| (protocol, entry)));
-        }
+        self.entries.extend(sock_diag::dump_both(protocol, which)?.into_iter().map(|entry| (protocol, entry)));
         Ok(())
     }
 

@@ -357,6 +357,11 @@ impl Key {
     pub fn whole(field: Field) -> Self {
         Self { field, mask: u128::MAX }
     }
+
+    /// Whether it depends on the port that a packet was sent to.
+    fn is_port(&self) -> bool {
+        matches!(self.field, Field::DestinationPort | Field::CtOriginalDestinationPort | Field::CtReplySourcePort)
+    }
 }
 
 impl Condition {
@@ -393,7 +398,49 @@ pub fn text(name: &str) -> u128 {
     u128::from_be_bytes(bytes)
 }
 
+/// Which ports the rules tell apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortClasses {
+    /// Ports without one of these, in order, between them fare alike: from it on a rule holds, or no longer.
+    Between(Vec<u128>),
+    /// A rule looks at single bits: any two may fare differently.
+    Single,
+}
+
+impl PortClasses {
+    /// A number that ports of one class have in common.
+    pub fn of(&self, port: u16) -> usize {
+        match self {
+            Self::Between(bounds) => bounds.partition_point(|bound| *bound <= port.into()),
+            Self::Single => port.into(),
+        }
+    }
+}
+
 impl Ruleset {
+    pub fn port_classes(&self) -> PortClasses {
+        const ALL_BITS: u128 = 0xffff;
+        let mut bounds = Vec::new();
+        let chains = self.tables.iter().flat_map(|table| table.chains.values());
+        for step in chains.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps) {
+            let (keys, ranges): (&[Key], Vec<&Range>) = match step {
+                Step::When(Condition::Test(test)) => (&test.keys, test.within.iter().collect()),
+                Step::Map(map) => (&map.keys, map.entries.iter().map(|(range, _)| range).collect()),
+                _ => continue,
+            };
+            for (at, key) in keys.iter().enumerate().filter(|(_, key)| key.is_port()) {
+                if key.mask & ALL_BITS != ALL_BITS {
+                    return PortClasses::Single;
+                }
+                let of_key = ranges.iter().filter_map(|range| range.get(at));
+                bounds.extend(of_key.flat_map(|(low, high)| [*low, high.saturating_add(1)]));
+            }
+        }
+        bounds.sort_unstable();
+        bounds.dedup();
+        PortClasses::Between(bounds)
+    }
+
     pub fn table(&self, family: Family, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.family == family && table.name == name && table.backend == Backend::Nft)
     }

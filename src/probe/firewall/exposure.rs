@@ -1,5 +1,6 @@
 //! Who gets through to the workload's ports, and by which rule.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -13,7 +14,7 @@ use crate::firewall::evaluate::{self, Passage, Prediction, Question};
 use crate::firewall::intent::Intent;
 use crate::firewall::packet::{self, Interface};
 use crate::firewall::region::{self, Ranges};
-use crate::firewall::rules::Ruleset;
+use crate::firewall::rules::{PortClasses, Ruleset};
 use crate::host::sock_diag::Entry;
 use crate::host::{describe, rtnetlink};
 use crate::probe::Context;
@@ -51,6 +52,18 @@ pub(super) struct Ground<'a> {
     /// Sockets that wait on the host's own network; `None` when the kernel does not tell.
     listening: Option<Vec<Entry>>,
     forwarding: [Option<bool>; 2],
+    classes: PortClasses,
+    /// What became of strangers last, by family: of a thousand ports most fare as the one before them.
+    last: [RefCell<Option<(Tried, Verdict)>>; 2],
+}
+
+/// All that decides what becomes of strangers, but for what all ports have in common.
+#[derive(Debug, PartialEq, Eq)]
+struct Tried {
+    addresses: Vec<IpAddr>,
+    protocol: Protocol,
+    class: usize,
+    is_predicted: bool,
 }
 
 pub(super) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result<Ruleset, String>, facts: &mut Facts) {
@@ -85,6 +98,8 @@ pub(super) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
         on_host_network: cx.parameters.text("topology") == Some("host"),
         listening: listeners::gather(),
         forwarding: [forwards("/proc/sys/net/ipv4/ip_forward"), forwards("/proc/sys/net/ipv6/conf/all/forwarding")],
+        classes: rules.port_classes(),
+        last: Default::default(),
     };
     let source = source(rules);
     let not_followed = evaluate::not_followed(rules, &ground.outside).join("; ");
@@ -262,9 +277,24 @@ impl Ground<'_> {
         let verdict = if addresses.iter().all(IpAddr::is_loopback) {
             Verdict::Kept { allowed: false, by: "published on a loopback address".into() }
         } else {
-            self.strangers(&addresses, port, v6, is_predicted)
+            self.strangers_like_last(addresses, port, v6, is_predicted)
         };
         Some((verdict, is_predicted))
+    }
+
+    /// [`Ground::strangers`], asked once for ports in a row that fare alike.
+    fn strangers_like_last(&self, addresses: Vec<IpAddr>, port: &Port, v6: bool, is_predicted: bool) -> Verdict {
+        let class = self.classes.of(port.port);
+        let tried = Tried { addresses, protocol: port.protocol, class, is_predicted };
+        let mut last = self.last[usize::from(v6)].borrow_mut();
+        match &*last {
+            Some((known, verdict)) if *known == tried => verdict.clone(),
+            _ => {
+                let verdict = self.strangers(&tried.addresses, port, v6, is_predicted);
+                *last = Some((tried, verdict.clone()));
+                verdict
+            }
+        }
     }
 
     /// The addresses of the host that a port is published on, and whether that is only foreseen.
@@ -412,6 +442,7 @@ mod tests {
     use crate::catalog::parameters::Setting;
     use crate::firewall::rules::{Condition, Field, Hook, Rule, Step, Verdict as Say};
     use crate::host::Host;
+    use proptest::prelude::*;
 
     /// A host with one interface and these rules on its input.
     fn verdict(policy_drop: bool, rules: Vec<Rule>, change: impl FnOnce(&mut Ground<'_>)) -> Verdict {
@@ -430,6 +461,8 @@ mod tests {
             on_host_network: true,
             listening: None,
             forwarding: [Some(true), Some(true)],
+            classes: rules.port_classes(),
+            last: Default::default(),
         };
         change(&mut ground);
         let port = Port { name: "redis".into(), port: 6379, protocol: Protocol::Tcp, publish: true };
@@ -538,6 +571,8 @@ mod tests {
                 on_host_network: true,
                 listening: None,
                 forwarding: [Some(true), Some(true)],
+                classes: rules.port_classes(),
+                last: Default::default(),
             };
             match open_beside(detours::ways(&ground, &cx, &containers, &[]), SOURCE).state {
                 State::Known(value) => value.to_string(),
@@ -609,5 +644,57 @@ mod tests {
         assert_eq!(word(None, None), "absent");
         let both = worst([("IPv4", kept(false)), ("IPv6", kept(false))], SOURCE);
         assert_eq!(both.note.as_deref(), Some("IPv4 and IPv6 closed: a rule"));
+    }
+
+    /// What a rule asks of the port, in one of the ways in which it may: a range, both ends of it inside, with other keys or
+    /// as a map, and by single bits.
+    fn asks_of_port() -> impl Strategy<Value = Vec<Step>> {
+        use crate::firewall::rules::{Key, Map, Test};
+        let field = prop::sample::select(vec![
+            Field::DestinationPort,
+            Field::CtOriginalDestinationPort,
+            Field::CtReplySourcePort,
+            Field::SourcePort,
+        ]);
+        let drop = || Step::Verdict(Say::Drop);
+        (field, 0..8_u128, 0..4_u128, any::<bool>(), 0..4).prop_map(move |(field, low, more, negated, form)| {
+            let (key, range) = (Key::whole(field), (low, low + more));
+            let protocol = Key::whole(Field::L4Proto);
+            match form {
+                0 => vec![Step::When(Condition::within(field, [range], negated)), drop()],
+                1 => vec![Step::When(Condition::masked(Key { field, mask: 1 }, [(1, 1)], negated)), drop()],
+                2 => {
+                    let within = vec![Box::from([(6, 6), range])].into();
+                    let test = Test { keys: vec![protocol, key], within, negated, set: None };
+                    vec![Step::When(Condition::Test(test)), drop()]
+                }
+                _ => {
+                    let entries = vec![(Box::from([range]), Say::Drop)];
+                    vec![Step::Map(Map { keys: vec![key], entries, otherwise: None, uncertain: false })]
+                }
+            }
+        })
+    }
+
+    proptest! {
+        /// Seen failing with each of the three fields left out of `Key::is_port`, without maps in `port_classes`, with
+        /// `high` for `high + 1`, and with no look at the mask.
+        #[test]
+        fn ports_that_share_a_verdict_fare_alike(rules in prop::collection::vec(asks_of_port(), 0..4)) {
+            let rules: Vec<Rule> = rules.into_iter().map(rule).collect();
+            let anywhere = || vec!["0.0.0.0".parse().unwrap()];
+            let of = |port| Port { name: "redis".into(), port, protocol: Protocol::Tcp, publish: true };
+            let mut pairs = Vec::new();
+            verdict(false, rules, |ground| {
+                for port in (0..14).map(of) {
+                    let alone = ground.strangers(&anywhere(), &port, false, true);
+                    let shared = ground.strangers_like_last(anywhere(), &port, false, true);
+                    pairs.push((format!("{} {alone:?}", port.port), format!("{} {shared:?}", port.port)));
+                }
+            });
+            for (alone, shared) in pairs {
+                prop_assert_eq!(alone, shared);
+            }
+        }
     }
 }

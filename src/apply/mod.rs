@@ -180,8 +180,7 @@ pub struct Machine {
     lock: LockPlace,
     clock: SystemClock,
     timer: HostTimer,
-    who: Who,
-    is_live: bool,
+    host: Host,
 }
 
 impl Machine {
@@ -205,14 +204,21 @@ impl Machine {
             lock,
             clock: SystemClock::new(host),
             timer: HostTimer::new(host, state_dir),
-            who: Who::this_process(host),
-            is_live: host.is_live(),
+            host: host.clone(),
         })
     }
 
     /// The knobs of this machine.
     pub fn knobs(&self) -> HostKnobs<'_> {
-        HostKnobs::new(&self.tree, self.is_live)
+        HostKnobs::new(&self.tree, self.host.is_live())
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn clock(&self) -> &dyn Clock {
+        &self.clock
     }
 
     pub fn env<'a>(&'a self, knobs: &'a dyn Knobs, boot: &'a dyn BootTruth, watch: &'a dyn Watch) -> Env<'a> {
@@ -224,7 +230,8 @@ impl Machine {
             clock: &self.clock,
             boot,
             watch,
-            who: self.who.clone(),
+            // Found by walking through the process table, which whoever only looks has no need of.
+            who: Who::this_process(&self.host),
         }
     }
 }

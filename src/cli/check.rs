@@ -41,7 +41,7 @@ fn judge_host(args: &CheckArgs, selection: &Selection) -> Result<Report, Stop> {
     let waivers = waivers(args, &catalogue)?;
     let started = Instant::now();
     loop {
-        let snapshot = source::gather(&host, &catalogue, selection);
+        let snapshot = source::gather(&host, &catalogue, selection).snapshot;
         let report = judge(&catalogue, &snapshot, &waivers, selection);
         let left = args.wait.map(|wait| wait.saturating_sub(started.elapsed())).filter(|left| !left.is_zero());
         match left {

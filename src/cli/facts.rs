@@ -11,7 +11,7 @@ pub(super) fn run(args: &FactsArgs) -> Result<ExitCode, Stop> {
     let catalogue = source::catalogue(&host, args.profile.of_host(), &args.profile.set)?;
     let selection = Selection::new(&args.profile, args.deep);
     selection.validate(&catalogue)?;
-    let snapshot = source::gather(&host, &catalogue, &selection);
+    let snapshot = source::gather(&host, &catalogue, &selection).snapshot;
     let mut text = serde_json::to_string_pretty(&snapshot).map_err(|error| Stop::Internal(error.into()))?;
     text.push('\n');
     let text = escape::json(&text);

@@ -10,9 +10,8 @@ use super::Stop;
 use super::select::Selection;
 use crate::catalog::library::Library;
 use crate::catalog::{self, Catalogue};
-use crate::facts::snapshot::Snapshot;
 use crate::host::{self, Host, input};
-use crate::probe;
+use crate::probe::gather::{self, Gathered};
 
 /// The running host, or the directory given with `--root`.
 pub(crate) fn host(root: Option<&Path>) -> Result<Host, Stop> {
@@ -75,7 +74,7 @@ pub(crate) fn output_file(given: Option<&Path>) -> Option<&Path> {
 }
 
 /// Gathers the facts that the selected checks need.
-pub(crate) fn gather(host: &Host, catalogue: &Catalogue, selection: &Selection) -> Snapshot {
+pub(crate) fn gather(host: &Host, catalogue: &Catalogue, selection: &Selection) -> Gathered {
     let wants = |id: &str, check: &str| selection.wants(id, check);
-    probe::gather::gather(host, catalogue, &wants, selection.deep())
+    gather::gather(host, catalogue, &wants, selection.deep())
 }

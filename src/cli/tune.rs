@@ -24,7 +24,8 @@ use crate::plan::render::{self, Head, Look, WhyOf};
 use crate::plan::truth::{HostTruth, Rehearsal};
 use crate::plan::{Kind, Plan, unfinished};
 use crate::probe::firewall::peers;
-use crate::probe::{gather, tuned, units};
+use crate::probe::gather::{self, Gathered};
+use crate::probe::{tuned, units};
 use crate::report::terminal::DEFAULT_WIDTH;
 
 pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
@@ -36,9 +37,10 @@ pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
     if args.apply {
         clear(args, &host)?;
     }
-    let snapshot = source::gather(&host, &catalogue, &selection);
+    let Gathered { snapshot, boot_sources } = source::gather(&host, &catalogue, &selection);
     let os = gather::os_of(&snapshot.facts);
-    let mut plan = plan(args, &host, &catalogue, &snapshot, os, &selection);
+    let rehearsal = Rehearsal::new(&host, os, boot_sources);
+    let mut plan = plan(args, &host, &catalogue, &snapshot, &rehearsal, &selection);
     plan.unfinished = unfinished::look(&host, args.state.state_dir.as_deref());
     emit_compose(args, &plan)?;
     let why = Reasons(&catalogue);
@@ -74,12 +76,12 @@ fn plan(
     host: &Host,
     catalogue: &Catalogue,
     snapshot: &Snapshot,
-    os: &OsProfile,
+    rehearsal: &Rehearsal<'_>,
     selection: &Selection,
 ) -> Plan {
+    let os = rehearsal.os;
     let wishes = wish::wishes(catalogue, snapshot, os, &|id, check| selection.wants(id, check));
     let existing = existing(host, &catalogue.parameters, &snapshot.facts);
-    let rehearsal = Rehearsal::new(host, os);
     let ground = Ground {
         facts: &snapshot.facts,
         parameters: &catalogue.parameters,

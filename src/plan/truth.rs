@@ -2,42 +2,56 @@
 //! after it, with the files as they are.
 
 use std::cell::RefCell;
+use std::mem;
 
 use crate::apply::journal::Step;
 use crate::apply::{Behind, BootTruth, Overridden, Untold};
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::{Facts, Layer, State};
-use crate::host::Host;
+use crate::host::{Host, ReadError};
 use crate::probe::sysctl::boot::Sources;
 use crate::probe::{Context, Want, service, sysctl, thp};
 
 use super::{behind, files, guarded};
 
-/// The next boot with a drop-in of ours that is not written yet. A plan asks for each of its lines; what the host has is
-/// read for the first.
+/// The next boot with a drop-in of ours that is not written yet.
 #[derive(Debug)]
 pub struct Rehearsal<'a> {
+    pub os: &'a OsProfile,
     host: &'a Host,
-    os: &'a OsProfile,
-    /// The text that was asked about, and all sources with it; none where they cannot be read.
-    known: RefCell<Option<(String, Option<Sources>)>>,
+    known: RefCell<Known>,
+}
+
+/// What the host has.
+#[derive(Debug)]
+enum Known {
+    /// As the probes read it, if they did. A plan goes on from there: read once more, it might be another.
+    Gathered(Option<Result<Sources, ReadError>>),
+    /// The text of ours that was asked about, and all sources with it; none where they cannot be read.
+    With(String, Option<Sources>),
 }
 
 impl<'a> Rehearsal<'a> {
-    pub fn new(host: &'a Host, os: &'a OsProfile) -> Self {
-        Self { host, os, known: RefCell::default() }
+    pub fn new(host: &'a Host, os: &'a OsProfile, gathered: Option<Result<Sources, ReadError>>) -> Self {
+        Self { os, host, known: RefCell::new(Known::Gathered(gathered)) }
     }
 
     /// Whether our drop-in with this text would decide a setting; if not, the value then and who gives it.
     pub fn would_lose(&self, text: &str, name: &str) -> Option<(String, String)> {
         let mut known = self.known.borrow_mut();
-        if known.as_ref().is_none_or(|(asked, _)| asked != text) {
-            let sources = sysctl::sources(self.host, sysctl::loader(self.host, self.os.sysctl_loader)).ok();
-            *known = Some((text.to_owned(), sources.map(|sources| sysctl::with_file(sources, files::SYSCTL, text))));
+        if !matches!(&*known, Known::With(asked, _) if asked == text) {
+            let sources = match mem::replace(&mut *known, Known::Gathered(None)) {
+                Known::Gathered(Some(read)) => read.ok(),
+                Known::Gathered(None) => self.read().ok(),
+                // A text of ours takes the place of the one before it.
+                Known::With(_, sources) => sources,
+            };
+            let sources = sources.map(|sources| sysctl::with_file(sources, files::SYSCTL, text));
+            *known = Known::With(text.to_owned(), sources);
         }
-        let (_, sources) = known.as_ref()?;
-        let fact = sysctl::boot::decide(sources.as_ref()?, name, None);
+        let Known::With(_, Some(sources)) = &*known else { return None };
+        let fact = sysctl::boot::decide(sources, name, None);
         match &fact.state {
             State::Known(value) if !fact.source.starts_with(files::SYSCTL) => {
                 let ours = files::parse_sysctl(text).remove(name)?.value;
@@ -46,6 +60,10 @@ impl<'a> Rehearsal<'a> {
             }
             _ => None,
         }
+    }
+
+    fn read(&self) -> Result<Sources, ReadError> {
+        sysctl::sources(self.host, sysctl::loader(self.host, self.os.sysctl_loader))
     }
 }
 
@@ -136,7 +154,11 @@ impl HostTruth<'_> {
 #[expect(clippy::disallowed_methods, reason = "the test builds the root it reads")]
 mod tests {
     use super::*;
-    use crate::catalog::library;
+    use std::collections::BTreeMap;
+
+    use crate::catalog::library::{self, Library};
+    use crate::catalog::load;
+    use crate::probe::gather::{self, Gathered};
 
     /// A plan asks for every line of our file, of one reading. Seen failing with the files read for each question.
     #[test]
@@ -149,10 +171,31 @@ mod tests {
         let os = library::os_profile("debian", &[]);
         let ours = "vm.swappiness = 10\nvm.overcommit_memory = 1\n";
         let lost = |value: &str, line| Some((value.to_owned(), format!("/etc/sysctl.d/99-zzz.conf:{line}")));
-        let rehearsal = Rehearsal::new(&host, os);
+        let rehearsal = Rehearsal::new(&host, os, None);
         assert_eq!(rehearsal.would_lose(ours, "vm.swappiness"), lost("5", 1));
         std::fs::remove_file(&later).unwrap();
         assert_eq!(rehearsal.would_lose(ours, "vm.overcommit_memory"), lost("0", 2));
-        assert_eq!(Rehearsal::new(&host, os).would_lose(ours, "vm.swappiness"), None, "another plan looks anew");
+        let another = "vm.overcommit_memory = 2\n";
+        assert_eq!(rehearsal.would_lose(another, "vm.overcommit_memory"), lost("0", 2));
+        let anew = Rehearsal::new(&host, os, None);
+        assert_eq!(anew.would_lose(ours, "vm.swappiness"), None, "another plan looks anew");
+    }
+
+    /// Seen failing with `None` handed on for what was gathered: the file was gone by then.
+    #[test]
+    fn a_plan_goes_on_from_what_the_facts_are_of() {
+        let root = tempfile::tempdir().unwrap();
+        let later = root.path().join("etc/sysctl.d/99-zzz.conf");
+        std::fs::create_dir_all(later.parent().unwrap()).unwrap();
+        std::fs::write(&later, "vm.swappiness = 5\n").unwrap();
+        let host = Host::at_root(root.path());
+        let catalogue = load::load(&Library::default(), "redis-sentinel", &BTreeMap::new()).unwrap();
+        let Gathered { snapshot, boot_sources } = gather::gather(&host, &catalogue, &|_, _| true, false);
+        std::fs::remove_file(&later).unwrap();
+        let rehearsal = Rehearsal::new(&host, gather::os_of(&snapshot.facts), boot_sources);
+        let lost = Some(("5".to_owned(), "/etc/sysctl.d/99-zzz.conf:1".to_owned()));
+        assert_eq!(rehearsal.would_lose("vm.swappiness = 10\n", "vm.swappiness"), lost);
+        let firewall = gather::gather(&host, &catalogue, &|id, _| id.starts_with("firewall."), false);
+        assert!(firewall.boot_sources.is_none(), "nobody asked for a setting");
     }
 }

@@ -6,7 +6,7 @@ use super::model::Unfinished;
 use crate::apply::clock::micros;
 use crate::apply::progress::Progress;
 use crate::apply::store::StoreError;
-use crate::apply::{Machine, NoBootTruth, State, TxId, Unwatched};
+use crate::apply::{Machine, State, TxId};
 use crate::host::Host;
 
 /// Looks at preflight's own records, and at a journal only where one is open. Where they cannot be read that is said too.
@@ -16,13 +16,12 @@ pub fn look(host: &Host, state_dir: Option<&Path>) -> Vec<Unfinished> {
 
 fn all(host: &Host, state_dir: Option<&Path>) -> Result<Vec<Unfinished>, StoreError> {
     let machine = Machine::open(host, state_dir)?;
-    let knobs = machine.knobs();
-    let env = machine.env(&knobs, &NoBootTruth, &Unwatched);
+    let (store, clock) = (machine.store(), machine.clock());
     let mut found = Vec::new();
-    for tx in env.store.unfinished()? {
-        match env.store.read(&tx) {
+    for tx in store.unfinished()? {
+        match store.read(&tx) {
             Ok(journal) => found.extend(journal.as_ref().and_then(Progress::of).and_then(|progress| {
-                let (boot_id, now_us) = (env.clock.boot_id(), micros(env.clock.boottime()));
+                let (boot_id, now_us) = (clock.boot_id(), micros(clock.boottime()));
                 open(&progress, &boot_id, now_us)
             })),
             Err(error) => found.push(damaged(&tx, &error)),

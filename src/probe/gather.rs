@@ -6,6 +6,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::containers::Containers;
 use super::docker::{self, Docker};
+use super::sysctl::boot::Sources;
 use super::{
     Context, Probe, Want, clocksource, conntrack, cpu, deep, disk, docker_boot, firewall, host_container, identity,
     kernel, memory, os_release, pam_limits, port, service, sysctl, thp, time, tools,
@@ -16,7 +17,7 @@ use crate::catalog::predicate::{Literal, Predicate};
 use crate::catalog::{Catalogue, library};
 use crate::facts::snapshot::{self, Snapshot};
 use crate::facts::{Fact, Facts, Value, derived};
-use crate::host::Host;
+use crate::host::{Host, ReadError};
 use crate::judge;
 
 /// Facts that every snapshot holds: the OS profile is chosen by them.
@@ -25,12 +26,20 @@ const ALWAYS: [&str; 4] = ["os.id", "os.like", "os.name", "os.version"];
 /// The family of facts that take time to measure.
 const DEEP: &str = "deep.";
 
+/// What one look at a host brings.
+#[derive(Debug)]
+pub struct Gathered {
+    pub snapshot: Snapshot,
+    /// What the settings of the next boot come from, as the facts of the snapshot do; `None` where none of them was wanted.
+    pub boot_sources: Option<Result<Sources, ReadError>>,
+}
+
 /// Gathers what the selected checks need and nothing else.
-pub fn gather(host: &Host, catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool, deep: bool) -> Snapshot {
+pub fn gather(host: &Host, catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool, deep: bool) -> Gathered {
     let want = wanted(catalogue, select);
     let taken_at = now();
-    let facts = facts(host, catalogue, &want, deep);
-    Snapshot {
+    let (facts, boot_sources) = facts(host, catalogue, &want, deep);
+    let snapshot = Snapshot {
         schema: snapshot::SCHEMA.to_owned(),
         preflight: env!("CARGO_PKG_VERSION").to_owned(),
         taken_at,
@@ -39,7 +48,8 @@ pub fn gather(host: &Host, catalogue: &Catalogue, select: &dyn Fn(&str, &str) ->
         set: catalogue.set.clone(),
         sources: catalogue.sources.clone(),
         facts,
-    }
+    };
+    Gathered { snapshot, boot_sources }
 }
 
 /// The probes that read the host by themselves, in no particular order.
@@ -62,7 +72,7 @@ const PROBES: &[Probe] = &[
     time::probe,
 ];
 
-fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> Facts {
+fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> (Facts, Option<Result<Sources, ReadError>>) {
     let mut facts = Facts::default();
     // The OS comes first: its profile tells the others how this family does things.
     os_release::probe(host, want, &mut facts);
@@ -89,7 +99,7 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> Facts {
     if let Containers::Known(list) = &containers {
         docker::container_layer(&cx, list, &mut facts);
     }
-    facts
+    (facts, cx.into_boot_sources())
 }
 
 /// Now, in UTC, to the second.

@@ -39,6 +39,7 @@ pub mod units;
 use std::cell::OnceCell;
 
 use self::mounts::Mount;
+use self::sysctl::boot::Sources;
 use self::tuned::Tuned;
 use self::units::BootFolders;
 use crate::catalog::os::OsProfile;
@@ -90,6 +91,7 @@ pub struct Context<'a> {
     boot_folders: OnceCell<BootFolders>,
     membership: OnceCell<Result<Option<String>, ReadError>>,
     command_line: OnceCell<String>,
+    boot_sources: OnceCell<Result<Sources, ReadError>>,
 }
 
 impl<'a> Context<'a> {
@@ -104,6 +106,7 @@ impl<'a> Context<'a> {
             boot_folders: OnceCell::new(),
             membership: OnceCell::new(),
             command_line: OnceCell::new(),
+            boot_sources: OnceCell::new(),
         }
     }
 
@@ -134,6 +137,16 @@ impl<'a> Context<'a> {
             Ok(text) => Ok(text.as_deref()),
             Err(error) => Err(error.clone()),
         }
+    }
+
+    /// What the settings of the next boot come from.
+    pub fn boot_sources(&self) -> &Result<Sources, ReadError> {
+        self.boot_sources.get_or_init(|| sysctl::sources_of_run(self))
+    }
+
+    /// The same, for whoever goes on where the probes end; `None` where none of them asked.
+    pub fn into_boot_sources(self) -> Option<Result<Sources, ReadError>> {
+        self.boot_sources.into_inner()
     }
 
     /// The kernel's command line; empty where it cannot be read.

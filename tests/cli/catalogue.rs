@@ -186,7 +186,7 @@ fn every_registered_fact_is_gathered() {
     let want = gather::wanted(&catalogue, &|_, _| true);
     let folder = tempfile::tempdir().unwrap();
     for host in [Host::live(), Host::at_root(folder.path())] {
-        let facts = gather::gather(&host, &catalogue, &|_, _| true, false).facts;
+        let facts = gather::gather(&host, &catalogue, &|_, _| true, false).snapshot.facts;
         let missing: Vec<&str> = want.iter().filter(|id| facts.layers(id).is_none()).collect();
         assert!(missing.is_empty(), "nobody gathers {missing:?} (live: {})", host.is_live());
     }

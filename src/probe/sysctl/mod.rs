@@ -28,17 +28,12 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
         return;
     }
     let started = Instant::now();
-    let sources = sources_with(
-        cx.host,
-        loader(cx.host, cx.os.sysctl_loader),
-        cx.tuned().map(Option::<&Tuned>::cloned),
-        cx.command_line().to_owned(),
-    );
+    let sources = cx.boot_sources();
     let reading = started.elapsed();
     for key in cx.want.family(FAMILY) {
         let id = format!("{FAMILY}{key}");
         let now = live::read(cx.host, key);
-        let boot = match (&sources, &now.state) {
+        let boot = match (sources, &now.state) {
             // What the kernel does not have, no file gives it.
             (_, State::Absent(why)) if cx.host.is_live() => Fact::absent(why.clone(), now.source.clone()),
             (Ok(sources), _) => boot::decide(sources, key, now.value()),
@@ -107,6 +102,12 @@ fn sysctl_conf(host: &Host) -> Option<ConfFile> {
 /// Reads everything that has a say about the boot values.
 pub fn sources(host: &Host, loader: SysctlLoader) -> Result<Sources, ReadError> {
     sources_with(host, loader, tuned::load_alone(host), super::command_line(host))
+}
+
+/// The same of what this run has read already, for [`Context::boot_sources`].
+pub(super) fn sources_of_run(cx: &Context<'_>) -> Result<Sources, ReadError> {
+    let tuned = cx.tuned().map(Option::<&Tuned>::cloned);
+    sources_with(cx.host, loader(cx.host, cx.os.sysctl_loader), tuned, cx.command_line().to_owned())
 }
 
 fn sources_with(

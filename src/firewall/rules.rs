@@ -423,17 +423,25 @@ impl Ruleset {
         let mut bounds = Vec::new();
         let chains = self.tables.iter().flat_map(|table| table.chains.values());
         for step in chains.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps) {
-            let (keys, ranges): (&[Key], Vec<&Range>) = match step {
-                Step::When(Condition::Test(test)) => (&test.keys, test.within.iter().collect()),
-                Step::Map(map) => (&map.keys, map.entries.iter().map(|(range, _)| range).collect()),
+            let keys = match step {
+                Step::When(Condition::Test(test)) => &test.keys,
+                Step::Map(map) => &map.keys,
                 _ => continue,
             };
+            // Only then are the ranges looked at: a set may hold a hundred thousand addresses.
             for (at, key) in keys.iter().enumerate().filter(|(_, key)| key.is_port()) {
                 if key.mask & ALL_BITS != ALL_BITS {
                     return PortClasses::Single;
                 }
-                let of_key = ranges.iter().filter_map(|range| range.get(at));
-                bounds.extend(of_key.flat_map(|(low, high)| [*low, high.saturating_add(1)]));
+                let mut add = |range: &Range| {
+                    let of_key = range.get(at).into_iter();
+                    bounds.extend(of_key.flat_map(|(low, high)| [*low, high.saturating_add(1)]));
+                };
+                match step {
+                    Step::When(Condition::Test(test)) => test.within.iter().for_each(&mut add),
+                    Step::Map(map) => map.entries.iter().for_each(|(range, _)| add(range)),
+                    _ => {}
+                }
             }
         }
         bounds.sort_unstable();

@@ -32,7 +32,7 @@ const FIRST_CONTAINER: [IpAddr; 2] = [
 ];
 
 /// What became of the strangers who try one port over one family.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
     Open(String),
     Kept { allowed: bool, by: String },
@@ -103,6 +103,16 @@ pub(super) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
     };
     let source = source(rules);
     let not_followed = evaluate::not_followed(rules, &ground.outside).join("; ");
+    let told = |judged: [Judged; 2]| {
+        let mut fact = worst(["IPv4", "IPv6"].into_iter().zip(judged), &source);
+        if !not_followed.is_empty() {
+            let told = fact.note.take().map(|note| format!("{note}; ")).unwrap_or_default();
+            fact = fact.note(format!("{told}not looked at: {not_followed}"));
+        }
+        fact
+    };
+    // Of a thousand ports most are told of in the words of the one before them.
+    let mut last: Option<([Judged; 2], Fact)> = None;
     let mut more_open = None;
     let mut doubts = None;
     for port in cx.parameters.ports() {
@@ -118,11 +128,11 @@ pub(super) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
         }
         let id = format!("{EXPOSURE}{}", port.instance());
         if cx.want.has(&id) {
-            let mut fact = worst([("IPv4", v4), ("IPv6", v6)], &source);
-            if !not_followed.is_empty() {
-                let told = fact.note.take().map(|note| format!("{note}; ")).unwrap_or_default();
-                fact = fact.note(format!("{told}not looked at: {not_followed}"));
-            }
+            let judged = [v4, v6];
+            let fact = match &last {
+                Some((same, fact)) if *same == judged => fact.clone(),
+                _ => last.insert((judged.clone(), told(judged))).1.clone(),
+            };
             facts.live(id, fact.took(started.elapsed()));
         }
     }

@@ -117,7 +117,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE", help_heading = "What is looked at", conflicts_with = "wait")]
     pub snapshot: Option<PathBuf>,
 
-    /// Also what takes time to measure: clock source cost, CPU steal
+    /// Also what takes time to measure: clock source cost, CPU steal, how soon writes reach the disk
     #[arg(long, help_heading = "What is looked at")]
     pub deep: bool,
 

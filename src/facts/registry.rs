@@ -115,6 +115,7 @@ pub const FACTS: &[Spec] = facts! {
     "time.max-error" Duration Live "the kernel's bound on the clock error" "adjtimex(2) maxerror";
     "clocksource.current" Text Live "the clock source in use" "/sys/devices/system/clocksource/clocksource0/current_clocksource";
     "deep.clocksource-system-time" Percent Live "percent of CPU time a clock_gettime loop spends in the kernel; slow clock sources are above 10 (with --deep)" "clock_gettime(2), getrusage(2)";
+    "deep.data-fsync" Duration Live "how long 99 of 100 writes of 4 KiB take until they are on the disk of the data directory, each waited for (with --deep)" "open(2) O_TMPFILE, fdatasync(2)";
     "deep.cpu-steal" Percent Live "percent of CPU time the hypervisor took within one second (with --deep)" "/proc/stat steal";
 
     "derived.os.support" Text Live "`supported`, `end-of-life`, `too-old`, `unknown-release` or `unknown-os`, by the OS profile and the day of the snapshot" "os.id, os.version, profiles/os";

@@ -1,5 +1,9 @@
 //! What only a sample over time can tell. Gathered only when asked for by id, that is with `--deep`.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,11 +13,13 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::Context;
 use crate::facts::{Fact, Facts, Value};
-use crate::host::Host;
+use crate::host::{Host, describe, space};
 
 const CLOCK: &str = "deep.clocksource-system-time";
 const STEAL: &str = "deep.cpu-steal";
+const FSYNC: &str = "deep.data-fsync";
 const STAT: &str = "/proc/stat";
+const FSYNC_SOURCE: &str = "open(2) O_TMPFILE, fdatasync(2)";
 
 /// As Redis measures in `src/syscheck.c`: five ticks of a 100 Hz kernel.
 const CLOCK_LOOP: Duration = Duration::from_millis(50);
@@ -23,11 +29,18 @@ const CALLS_PER_LOOK: usize = 1000;
 
 const STEAL_SAMPLE: Duration = Duration::from_secs(1);
 
-/// Inserts `deep.clocksource-system-time` and `deep.cpu-steal`; both share the second that the latter takes.
+/// As much as Redis appends at once with small values, as often as 99 % can be told of.
+const WRITE_BYTES: usize = 4096;
+const WRITES: usize = 64;
+
+/// A disk that needs longer for them is slow, however long it would need.
+const FSYNC_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Inserts `deep.clocksource-system-time`, `deep.data-fsync` and `deep.cpu-steal`; they share the second that the last takes.
 pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     let started = Instant::now();
     if !cx.host.is_live() {
-        for (id, source) in [(CLOCK, "clock_gettime(2)"), (STEAL, STAT)] {
+        for (id, source) in [(CLOCK, "clock_gettime(2)"), (FSYNC, FSYNC_SOURCE), (STEAL, STAT)] {
             if cx.want.has(id) {
                 facts.live(id, Fact::not_running(source));
             }
@@ -37,6 +50,10 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     let before = cx.want.has(STEAL).then(|| cpu_times(cx.host));
     if cx.want.has(CLOCK) {
         facts.live(CLOCK, clock_loop().took(started.elapsed()));
+    }
+    if cx.want.has(FSYNC) {
+        let writing = Instant::now();
+        facts.live(FSYNC, data_fsync(cx.parameters.text("data_dir")).took(writing.elapsed()));
     }
     if let Some(before) = before {
         thread::sleep(STEAL_SAMPLE.saturating_sub(started.elapsed()));
@@ -72,6 +89,65 @@ fn clock_loop() -> Fact {
         Ok(_) => Fact::unknown("no CPU time was counted", Some("try again on a less busy host"), source),
         Err(fact) => fact,
     }
+}
+
+/// Writes where the data directory is or will be, and waits for the disk each time.
+fn data_fsync(data_dir: Option<&str>) -> Fact {
+    let Some(data_dir) = data_dir else {
+        return Fact::absent("the profile has no parameter `data_dir`", "data_dir");
+    };
+    if !Path::new(data_dir).is_absolute() {
+        return Fact::unknown(format!("`{data_dir}` is not an absolute path"), Some("set data_dir"), "data_dir");
+    }
+    let failed = |error: &io::Error, place: &Path| {
+        let help = match error.kind() {
+            io::ErrorKind::PermissionDenied => Some("run as root"),
+            io::ErrorKind::ReadOnlyFilesystem => Some("mount it for writing"),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("make room there"),
+            // NFS and old overlays know no file without a name; one with a name could be left behind.
+            _ => Some("measure with fio or ioping where the data will lie"),
+        };
+        Fact::unknown(
+            format!("nothing could be written to {}: {}", place.display(), describe(error)),
+            help,
+            FSYNC_SOURCE,
+        )
+    };
+    let place = match space::nearest(Path::new(data_dir)) {
+        Ok(place) => place,
+        Err(error) => return failed(&error, Path::new(data_dir)),
+    };
+    match sample_fsync(&place.path) {
+        Ok(times) => match slowest_but_one_in_a_hundred(times) {
+            Some(time) => Fact::known(Value::Duration(time), format!("{FSYNC_SOURCE} in {}", place.path.display())),
+            None => Fact::unknown("nothing was measured", None, FSYNC_SOURCE),
+        },
+        Err(error) => failed(&error, &place.path),
+    }
+}
+
+/// How long each write took, of an unnamed file: a kill leaves nothing behind.
+fn sample_fsync(folder: &Path) -> io::Result<Vec<Duration>> {
+    let file = fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_TMPFILE).mode(0o600).open(folder)?;
+    let block = [0x5a; WRITE_BYTES];
+    let started = Instant::now();
+    let mut times = Vec::with_capacity(WRITES);
+    for at in 0..WRITES {
+        let before = Instant::now();
+        file.write_all_at(&block, u64::try_from(at * WRITE_BYTES).map_err(io::Error::other)?)?;
+        file.sync_data()?;
+        times.push(before.elapsed());
+        if started.elapsed() > FSYNC_PATIENCE {
+            break;
+        }
+    }
+    Ok(times)
+}
+
+/// The time that 99 % of them took at most, by the nearest rank; the longest of fewer than a hundred.
+fn slowest_but_one_in_a_hundred(mut times: Vec<Duration>) -> Option<Duration> {
+    times.sort_unstable();
+    times.get((times.len() * 99).div_ceil(100).checked_sub(1)?).copied()
 }
 
 /// CPU time since boot, in ticks.
@@ -117,6 +193,33 @@ mod tests {
         assert_eq!(steal(before, after).value(), Some(&Value::Percent(30)));
         assert!(matches!(steal(before, before).state, State::Unknown { .. }));
         assert_eq!(parse("cpu  1 2 3\n"), None);
+    }
+
+    #[test]
+    fn one_in_a_hundred_may_be_slower() {
+        let of = |count: u64| slowest_but_one_in_a_hundred((1..=count).rev().map(Duration::from_millis).collect());
+        assert_eq!((of(0), of(1), of(64)), (None, Some(Duration::from_millis(1)), Some(Duration::from_millis(64))));
+        assert_eq!((of(100), of(200)), (Some(Duration::from_millis(99)), Some(Duration::from_millis(198))));
+    }
+
+    /// Seen failing with a file that has a name.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test looks at its own folder")]
+    fn a_write_is_measured_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = fs::metadata(folder.path()).unwrap().modified().unwrap();
+        let fact = data_fsync(folder.path().join("redis/data").to_str());
+        assert!(matches!(fact.value(), Some(Value::Duration(time)) if !time.is_zero()), "{fact:?}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(fs::metadata(folder.path()).unwrap().modified().unwrap(), before, "not even for a moment");
+        assert!(matches!(data_fsync(None).state, State::Absent(_)));
+    }
+
+    /// Where no file without a name is to be had nothing is written, and that is no pass.
+    #[test]
+    fn where_nothing_can_be_written_it_is_unknown() {
+        let fact = data_fsync(Some("/proc/self"));
+        assert!(matches!(&fact.state, State::Unknown { error, help: Some(_) } if error.contains("/proc/")), "{fact:?}");
     }
 
     #[test]

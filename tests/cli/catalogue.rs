@@ -132,6 +132,7 @@ fn the_ids_of_the_catalogue() {
     resource.data-inodes required
     resource.data-fs required
     resource.data-rotational info
+    resource.data-fsync recommended
     kernel.overcommit required
     kernel.thp required
     kernel.thp-sizes recommended

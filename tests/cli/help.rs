@@ -132,7 +132,8 @@ fn help_of_every_subcommand() {
               none is given; `-` reads standard input
 
           --deep
-              Also what takes time to measure: clock source cost, CPU steal
+              Also what takes time to measure: clock source cost, CPU steal, how
+              soon writes reach the disk
 
           --wait <DURATION>
               Look again until the host is ready or the time is over: `--wait 30s`

@@ -406,3 +406,22 @@ fn the_clock_error_is_what_adjtimex_says() {
     assert!((before.min(after)..=before.max(after)).contains(&ours), "{before} {ours} {after}");
     assert_eq!(facts.value("time.synchronized"), Some(&Value::Bool(ours < 16_000_000)));
 }
+
+/// A disk made slow by strace, which lets each wait for it return later: 64 waits of 40 ms, and as many of 250 ms as
+/// preflight has patience for.
+#[test]
+fn a_slow_disk_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    for (delay_us, expected) in [(0, "pass"), (40_000, "warn"), (250_000, "fail")] {
+        let inject = format!("inject=fdatasync:delay_exit={delay_us}");
+        let strace = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", inject.as_str()];
+        let data_dir = format!("data_dir={}", folder.path().join("data").display());
+        let check =
+            ["check", "--deep", "--only", "resource.data-fsync", "--format", "json", "--set", data_dir.as_str()];
+        let output =
+            Command::new("strace").args(strace).arg(env!("CARGO_BIN_EXE_preflight")).args(check).output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["findings"][0]["result"], expected, "{report:#}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}

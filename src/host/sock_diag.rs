@@ -32,7 +32,7 @@ const TIME_WAIT: u8 = 6;
 
 /// Which address family to dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
+enum Family {
     V4,
     V6,
 }
@@ -68,16 +68,11 @@ pub struct Entry {
     pub time_wait: bool,
 }
 
-/// Dumps the sockets of one family in the calling thread's network namespace.
-pub fn dump(family: Family, protocol: Protocol, which: Which) -> io::Result<Vec<Entry>> {
-    Tables::open()?.dump(family, protocol, which)
-}
-
 /// Dumps the sockets of both families in the calling thread's network namespace. A kernel without IPv6 has none of it.
 pub fn dump_both(protocol: Protocol, which: Which) -> io::Result<Vec<Entry>> {
     let mut tables = Tables::open()?;
     if protocol == Protocol::Tcp {
-        // One walk through the table for both.
+        // One walk through the table for both; a kernel that refuses it is asked for one after the other.
         let mut all = Vec::new();
         if tables.each_of(&request_of_both(which), |some| all.append(some)).is_ok() {
             return Ok(all);
@@ -100,8 +95,10 @@ pub fn dump_both(protocol: Protocol, which: Which) -> io::Result<Vec<Entry>> {
 pub fn used_ports(first: u16, last: u16) -> io::Result<Option<HashSet<u16>>> {
     let witness = socket::bound_only()?;
     let mut tables = Tables::open()?;
-    let just_it = Which::Between { first: witness.port, last: witness.port };
-    let known = tables.dump(Family::V6, Protocol::Tcp, just_it)?;
+    // In the words in which the others are asked for.
+    let just_it = request_of_both(Which::Between { first: witness.port, last: witness.port });
+    let mut known = Vec::new();
+    tables.each_of(&just_it, |some| known.append(some))?;
     if !known.iter().any(|entry| entry.port == witness.port) {
         return Ok(None);
     }
@@ -292,6 +289,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    fn dump(family: Family, protocol: Protocol, which: Which) -> io::Result<Vec<Entry>> {
+        Tables::open()?.dump(family, protocol, which)
+    }
 
     fn find(family: Family, protocol: Protocol, which: Which, port: u16) -> Vec<Entry> {
         let entries = dump(family, protocol, which).unwrap();

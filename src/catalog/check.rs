@@ -5,7 +5,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::day;
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
+use super::kept::Kept;
 use super::predicate::{self, Predicate, Term};
 use super::reader::{Fields, Placed, Text};
 use super::tree::Node;
@@ -64,7 +66,7 @@ pub struct Condition {
 /// `[[check.case]]`: what holds instead when its conditions do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
-    pub when: Vec<Condition>,
+    pub when: Kept<[Condition]>,
     pub pass: Option<Predicate>,
     pub warn: Option<Predicate>,
     pub severity: Option<Severity>,
@@ -102,17 +104,17 @@ pub struct Check {
     pub remedy: Option<Text>,
     /// What the fix costs.
     pub impact: Option<Text>,
-    pub sources: Vec<Text>,
+    pub sources: Kept<[Text]>,
     pub dated: Text,
-    pub needs: Vec<Placed<Text>>,
+    pub needs: Kept<[Placed<Text>]>,
     pub absent: Absent,
-    pub when: Vec<Condition>,
+    pub when: Kept<[Condition]>,
     /// A list parameter: one finding per instance.
     pub for_each: Option<Text>,
-    pub tune: Option<Box<Tune>>,
+    pub tune: Option<Kept<Tune>>,
     /// Sizes are nominal: a "4 GiB" machine shows less, so 93 % of the literal suffices.
     pub nominal: bool,
-    pub cases: Vec<Case>,
+    pub cases: Kept<[Case]>,
     pub place: Place,
 }
 
@@ -147,7 +149,7 @@ pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostic
         fields.proses("sources", d).unwrap_or_default().into_iter().map(|text| text.value).collect();
     let dated = fields.prose("dated", d);
     if let Some(day) = &dated
-        && !super::waiver::is_day(&day.value)
+        && !day::is_day(&day.value)
     {
         d.report(Code::WrongType, day.place.clone(), format!("`{}` is not a day like 2026-11-22", day.value));
     }
@@ -211,15 +213,15 @@ pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostic
         fix,
         remedy,
         impact,
-        sources,
+        sources: sources.into(),
         dated: dated.map(|day| day.value).unwrap_or_default(),
-        needs,
+        needs: needs.into(),
         absent,
         when,
         for_each,
-        tune: tune.map(Box::new),
+        tune: tune.map(Kept::from),
         nominal,
-        cases,
+        cases: cases.into(),
         place: id.place,
     })
 }
@@ -299,7 +301,7 @@ fn severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Severity {
 }
 
 /// `when = {…}` or `when = [{…}, {…}]`; a list is AND.
-fn conditions(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Vec<Condition> {
+fn conditions(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Kept<[Condition]> {
     let when = fields.tables("when", d);
     if let Some(empty) = fields.take("when").filter(|value| value.as_array().is_some_and(<[Node]>::is_empty)) {
         let place = Place { source: fields.source(), span: empty.span() };
@@ -315,7 +317,7 @@ fn conditions(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Vec<Condition> {
         condition.finish(d);
         Some(Condition { fact: fact.value, predicate: predicate?, place })
     }));
-    conditions
+    conditions.into()
 }
 
 /// `tune = { to = …, accept = {…} }`, in a check or an override.
@@ -343,14 +345,14 @@ pub fn optional_severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Option
 }
 
 /// The `[[check]]` of a file.
-pub fn read_all(fields: &mut Fields<'_>, section: &Text, d: &mut Diagnostics, checks: &mut Vec<Check>) {
+pub fn read_all(fields: &mut Fields<'_>, section: &Text, d: &mut Diagnostics, checks: &mut Vec<Kept<Check>>) {
     let tables = fields.tables("check", d);
     checks.reserve(tables.len());
-    checks.extend(tables.into_iter().filter_map(|table| read(table, section, d)));
+    checks.extend(tables.into_iter().filter_map(|table| read(table, section, d).map(Kept::from)));
 }
 
 /// A whole file of checks: `section = "…"` and `[[check]]`.
-pub fn read_file(source: usize, tree: &Node, d: &mut Diagnostics, checks: &mut Vec<Check>) {
+pub fn read_file(source: usize, tree: &Node, d: &mut Diagnostics, checks: &mut Vec<Kept<Check>>) {
     let place = Place { source, span: 0..1 };
     let mut fields = Fields::new(tree.as_table().unwrap_or_default(), "file of checks", place);
     let section = fields.required_prose("section", d).value;

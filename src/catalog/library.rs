@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::check::Check;
 use super::diagnostic::{Diagnostics, Source};
 use super::embedded;
 use super::os::{self, OsProfile};
@@ -82,7 +83,7 @@ impl Library {
         let local = self.profiles.iter().find(|(known, _)| known == name).map(|(_, source)| source.clone());
         local.or_else(|| {
             let file = embedded::PROFILES.iter().find(|file| file.name == name)?;
-            Some(Source::embedded(file))
+            Some(file.source())
         })
     }
 
@@ -93,11 +94,9 @@ impl Library {
         names
     }
 
-    /// All files of checks, embedded ones first.
-    pub fn check_files(&self) -> impl Iterator<Item = Source> {
-        let kept = embedded::CHECKS.iter().filter(|file| !self.replaced.iter().any(|name| name == file.name));
-        let embedded = kept.map(Source::embedded);
-        embedded.chain(self.checks.iter().cloned())
+    /// Whether the checks of an embedded file belong to the catalogue.
+    pub fn keeps(&self, file: &embedded::File<[Check]>) -> bool {
+        !self.replaced.iter().any(|name| name == file.name)
     }
 }
 
@@ -120,7 +119,7 @@ fn embedded_os_profile(name: &str) -> &'static OsProfile {
     let profile = known.find(|(file, _)| file.name == name).and_then(|(file, read)| {
         if read.get().is_none() {
             let mut diagnostics = Diagnostics::default();
-            let (source, tree) = diagnostics.open(Source::embedded(file));
+            let (source, tree) = diagnostics.open(file.source());
             read.set(os::read(source, &tree, &mut diagnostics)?).ok();
         }
         read.get()

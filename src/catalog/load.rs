@@ -5,11 +5,12 @@ use std::mem;
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use super::check::{self, Check};
+use super::check::{self, Case, Check};
 use super::definition::Definition;
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
-use super::embedded::EMBEDDED;
+use super::embedded::{self, EMBEDDED};
 use super::glob;
+use super::kept::Kept;
 use super::library::{self, Library};
 use super::lint;
 use super::os;
@@ -30,7 +31,7 @@ pub struct Catalogue {
     pub title: String,
     pub about: String,
     /// The included checks, overrides applied, in the order of the files.
-    pub checks: Vec<Check>,
+    pub checks: Vec<Kept<Check>>,
     pub definitions: Vec<Definition>,
     pub parameters: Parameters,
     /// Parameters given with `--set`, as given.
@@ -82,21 +83,24 @@ fn assemble(
     trusting: bool,
     d: &mut Diagnostics,
 ) -> Result<Catalogue, LoadError> {
-    // All at once: grown file by file, it would be copied again and again.
-    let mut all = Vec::with_capacity(library.check_files().map(|file| file.checks()).sum());
+    let mut all: Vec<Kept<Check>> = Vec::with_capacity(embedded::CHECKS.iter().map(|file| file.content.len()).sum());
+    for file in embedded::CHECKS {
+        // Also where another one stands for it: the places of all embedded checks count on it.
+        d.add(file.source());
+        if library.keeps(file) {
+            all.extend(file.content.iter().map(Kept::Constant));
+        }
+    }
     // For each check whether every profile has it: those of the host's own files and of the chain itself.
-    let mut local = Vec::new();
+    let mut local = vec![false; all.len()];
     let mut sources = Vec::new();
-    for file in library.check_files() {
-        let embedded = file.path.starts_with(EMBEDDED);
+    for file in &library.checks {
         let (source, tree) = d.open(file.clone());
         check::read_file(source, &tree, d, &mut all);
-        if !embedded {
-            let text = file.text.into_owned();
-            sources.push(SourceText { role: SourceRole::Checks, path: file.path, text });
-        }
-        local.resize(all.len(), !embedded);
+        let (path, text) = (file.path.clone(), file.text.clone().into_owned());
+        sources.push(SourceText { role: SourceRole::Checks, path, text });
     }
+    local.resize(all.len(), true);
     let mut chain = Vec::new();
     descend(library, profile, None, &all, &mut Vec::new(), &mut chain, &mut sources, d)?;
     for profile in &mut chain {
@@ -157,7 +161,7 @@ fn descend(
     library: &Library,
     name: &str,
     asked_at: Option<Place>,
-    checks: &[Check],
+    checks: &[Kept<Check>],
     visiting: &mut Vec<String>,
     chain: &mut Vec<Profile>,
     sources: &mut Vec<SourceText>,
@@ -197,7 +201,7 @@ fn descend(
     Ok(())
 }
 
-fn unique(checks: &[Check], d: &mut Diagnostics) {
+fn unique(checks: &[Kept<Check>], d: &mut Diagnostics) {
     let mut seen: FxHashMap<&str, &Check> = FxHashMap::with_capacity_and_hasher(checks.len(), FxBuildHasher);
     for check in checks {
         if let Some(first) = seen.insert(&check.id, check) {
@@ -209,7 +213,7 @@ fn unique(checks: &[Check], d: &mut Diagnostics) {
 }
 
 /// For each check whether the chain includes it, beginning with those that are included anyway. Every glob must match something.
-fn include(all: &[Check], chain: &[Profile], mut included: Vec<bool>, d: &mut Diagnostics) -> Vec<bool> {
+fn include(all: &[Kept<Check>], chain: &[Profile], mut included: Vec<bool>, d: &mut Diagnostics) -> Vec<bool> {
     for profile in chain {
         for glob in &profile.include {
             let (pattern, wanted) = match glob.value.strip_prefix('!') {
@@ -238,13 +242,13 @@ fn include(all: &[Check], chain: &[Profile], mut included: Vec<bool>, d: &mut Di
     included
 }
 
-fn dead_include(glob: &Placed<String>, pattern: &str, all: &[Check], d: &mut Diagnostics) {
+fn dead_include(glob: &Placed<String>, pattern: &str, all: &[Kept<Check>], d: &mut Diagnostics) {
     let near = suggest(pattern, all.iter().map(|check| &*check.id));
     d.report(Code::DeadInclude, glob.place.clone(), format!("`{pattern}` matches no check")).hint =
         near.map(|near| format!("did you mean `{near}`?"));
 }
 
-fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics) {
+fn apply_overrides(checks: &mut [Kept<Check>], profile: &Profile, d: &mut Diagnostics) {
     for entry in &profile.overrides {
         let (mut matched, mut changed) = (false, false);
         for check in checks.iter_mut().filter(|check| glob::matches(&entry.id.value, &check.id)) {
@@ -252,24 +256,31 @@ fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics)
             changed |= entry.pass.is_some() || entry.warn.is_some() || entry.tune.is_some();
             if let Some(severity) = entry.severity {
                 // Asked for by name, it counts in every case.
-                let cases = check.cases.iter_mut().filter_map(|case| case.severity.take());
+                let cases = check.cases.iter().filter_map(|case| case.severity);
                 changed |= cases.filter(|known| *known != severity).count() > 0 || check.severity != severity;
+                let everywhere = |case: &Case| Case { severity: None, ..case.clone() };
+                let cases: Vec<Case> = check.cases.iter().map(everywhere).collect();
+                let check = check.to_mut();
+                check.cases = cases.into();
                 check.severity = severity;
             }
             if let Some(pass) = &entry.pass {
+                let check = check.to_mut();
                 // A stricter or laxer pass makes the catalogue's warn meaningless unless it is given anew.
                 check.pass = Some(pass.clone());
                 check.warn.clone_from(&entry.warn);
-                check.cases.retain(|case| case.pass.is_none() && case.warn.is_none());
+                let others = |case: &&Case| case.pass.is_none() && case.warn.is_none();
+                let cases: Vec<Case> = check.cases.iter().filter(others).cloned().collect();
+                check.cases = cases.into();
             } else if let Some(warn) = &entry.warn {
-                check.warn = Some(warn.clone());
+                check.to_mut().warn = Some(warn.clone());
             }
             if let Some(tune) = &entry.tune {
-                check.tune = Some(Box::new(tune.clone()));
+                check.to_mut().tune = Some(tune.clone().into());
             }
             if let Some(why) = &entry.why {
                 changed |= check.why != *why;
-                check.why = why.clone().into();
+                check.to_mut().why = why.clone().into();
             }
         }
         if matched && !changed && (entry.severity.is_some() || entry.why.is_some()) {

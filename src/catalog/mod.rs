@@ -1,10 +1,12 @@
 //! What is asked: checks, profiles, parameters and OS profiles, read from TOML with places and validated.
 
 pub mod check;
+mod day;
 pub mod definition;
 pub mod diagnostic;
 pub mod embedded;
 pub mod glob;
+pub mod kept;
 pub mod library;
 pub mod lint;
 pub mod load;
@@ -13,6 +15,7 @@ pub mod parameters;
 pub mod predicate;
 pub mod profile;
 pub mod reader;
+mod show;
 pub mod tree;
 pub mod waiver;
 

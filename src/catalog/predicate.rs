@@ -1,8 +1,12 @@
 //! The grammar of predicates: what a fact is compared with, and how.
 
+use std::fmt;
+use std::ops::Deref;
 use std::slice;
+use std::sync::LazyLock;
 
 use super::diagnostic::{Code, Diagnostics, Place};
+use super::kept::Kept;
 use super::reader::{Fields, Text, wrong_type};
 use super::tree::{Kind as Tree, Node};
 use crate::facts::{Kind, Value};
@@ -10,11 +14,42 @@ use crate::facts::{Kind, Value};
 /// Something to compare a fact with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Literal {
-    Value(Value),
+    Value(Written),
     /// `{ param = "tcp_backlog" }`
     Parameter(Text),
     /// `{ fact = "derived.memory.needed" }`
     Fact(Text),
+}
+
+/// A plain value as a file has it.
+#[derive(Debug, Clone)]
+pub enum Written {
+    Read(Value),
+    /// Of an embedded check, where it cannot be a constant since it allocates: made when it is first asked for.
+    Embedded(&'static LazyLock<Value>),
+}
+
+impl Deref for Written {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        match self {
+            Self::Read(value) => value,
+            Self::Embedded(value) => value,
+        }
+    }
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl PartialEq for Written {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
 }
 
 /// A literal where it was written.
@@ -30,9 +65,9 @@ pub enum Predicate {
     AtLeast(Term),
     AtMost(Term),
     Equals(Term),
-    OneOf(Vec<Term>),
+    OneOf(Kept<[Term]>),
     /// Both ends belong to the range.
-    Range(Box<[Term; 2]>),
+    Range(Kept<[Term; 2]>),
     /// All of these words are in the set.
     Includes(Term),
 }
@@ -46,7 +81,7 @@ impl Predicate {
                 slice::from_ref(term)
             }
             Self::OneOf(terms) => terms,
-            Self::Range(ends) => &**ends,
+            Self::Range(ends) => &ends[..],
         }
     }
 }
@@ -116,7 +151,7 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
                 diagnostics.report(Code::BadPredicate, place, "`one_of` is empty: no value can match");
                 return None;
             }
-            Some(Predicate::OneOf(terms))
+            Some(Predicate::OneOf(terms.into()))
         }
         _ => {
             let terms = list(value)?;
@@ -130,7 +165,7 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
                 diagnostics.report(Code::EmptyRange, place, format!("no value lies between {low} and {high}"));
                 return None;
             }
-            Some(Predicate::Range(ends))
+            Some(Predicate::Range(Kept::Own(ends)))
         }
     };
     predicate.filter(|predicate| is_ordered(predicate, kind, diagnostics))
@@ -141,7 +176,10 @@ fn is_ordered(predicate: &Predicate, kind: Kind, d: &mut Diagnostics) -> bool {
     if kind != Kind::Sysctl || matches!(predicate, Predicate::Equals(_) | Predicate::OneOf(_)) {
         return true;
     }
-    let text = predicate.terms().iter().find(|term| matches!(term.literal, Literal::Value(Value::Text(_))));
+    let text = predicate
+        .terms()
+        .iter()
+        .find(|term| matches!(&term.literal, Literal::Value(value) if matches!(**value, Value::Text(_))));
     if let Some(term) = text {
         let message = "text has no order: no value could ever be told to be more or less";
         d.report(Code::WrongType, term.place.clone(), message).hint = Some("write a number without quotes".to_owned());
@@ -168,7 +206,7 @@ pub fn term(value: &Node, kind: Kind, source: usize, diagnostics: &mut Diagnosti
         };
     }
     let value = literal(value, kind, &place, diagnostics)?;
-    Some(Term { literal: Literal::Value(value), place })
+    Some(Term { literal: Literal::Value(Written::Read(value)), place })
 }
 
 /// Reads a plain value of a kind. A number for a size, or a size for a number, is the wrong unit.

@@ -1,11 +1,14 @@
 //! A profile as its file says it: parameters, the checks it includes, overrides, checks of its own.
 
+use std::ops::Deref;
+
 use rustc_hash::FxHashSet;
 
 use super::check::{self, Check, Severity, Tune};
 use super::definition::{self, Definition};
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::glob;
+use super::kept::Kept;
 use super::parameters::Setting;
 use super::predicate::{self, Predicate};
 use super::reader::{Fields, Placed, Text};
@@ -36,19 +39,19 @@ pub struct Profile {
     pub set: Vec<(Placed<String>, Setting)>,
     pub overrides: Vec<Override>,
     /// Checks declared in the profile itself; they belong to it without being listed.
-    pub checks: Vec<Check>,
+    pub checks: Vec<Kept<Check>>,
 }
 
 /// What an entry of a profile may refer to: the checks of the catalogue and what the extended profiles declare.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
-    pub checks: &'a [Check],
+    pub checks: &'a [Kept<Check>],
     pub parents: &'a [Profile],
 }
 
 impl Known<'_> {
     fn checks(&self) -> impl Iterator<Item = &Check> + Clone {
-        self.checks.iter().chain(self.parents.iter().flat_map(|parent| &parent.checks))
+        self.checks.iter().chain(self.parents.iter().flat_map(|parent| &parent.checks)).map(Deref::deref)
     }
 
     fn definitions(&self) -> impl Iterator<Item = &Definition> + Clone {
@@ -108,7 +111,7 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
     let overrides: Vec<Override> = fields
         .tables("override", d)
         .into_iter()
-        .filter_map(|entry| read_override(entry, known.checks().chain(&checks), d))
+        .filter_map(|entry| read_override(entry, known.checks().chain(checks.iter().map(Deref::deref)), d))
         .collect();
     let mut seen: FxHashSet<&str> = FxHashSet::default();
     for entry in overrides.iter().filter(|entry: &&Override| !seen.insert(&entry.id.value)) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::day::is_day;
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::glob;
 use super::reader::Fields;
@@ -54,21 +55,6 @@ fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Waiver {
     }
     fields.finish(d);
     Waiver { id: id.value, owner, reason, expires: expires.value, place: id.place }
-}
-
-/// Days are compared as text, so only one way to write them is accepted.
-pub(super) fn is_day(text: &str) -> bool {
-    let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = text.as_bytes() else { return false };
-    let number = |digits: &[&u8]| {
-        digits
-            .iter()
-            .try_fold(0_i16, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i16::from(**digit - b'0')))
-    };
-    let (Some(year), Some(month), Some(day)) = (number(&[y0, y1, y2, y3]), number(&[m0, m1]), number(&[d0, d1])) else {
-        return false;
-    };
-    let small = |number: i16| i8::try_from(number).unwrap_or(0);
-    jiff::civil::Date::new(year, small(month), small(day)).is_ok()
 }
 
 /// A waiver for an id that no check has would be dead, or worse, a typing mistake.

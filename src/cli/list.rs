@@ -5,7 +5,9 @@ use std::io::IsTerminal as _;
 
 use super::args::{ListArgs, Listing};
 use super::{ExitCode, Stop, explain, show, source};
-use crate::catalog::diagnostic::{Diagnostics, Source};
+use crate::catalog::check::Check;
+use crate::catalog::diagnostic::Diagnostics;
+use crate::catalog::kept::Kept;
 use crate::catalog::library::Library;
 use crate::catalog::parameters::Setting;
 use crate::catalog::{Catalogue, embedded, os};
@@ -73,9 +75,7 @@ fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> String {
 }
 
 fn checks(catalogue: &Catalogue) -> Vec<Row> {
-    let row = |check: &crate::catalog::check::Check| {
-        vec![check.id.to_string(), check.severity.to_string(), check.title.to_string()]
-    };
+    let row = |check: &Kept<Check>| vec![check.id.to_string(), check.severity.to_string(), check.title.to_string()];
     catalogue.checks.iter().map(row).collect()
 }
 
@@ -122,7 +122,7 @@ fn profiles() -> Result<Vec<Row>, Stop> {
 fn os_profiles() -> Vec<Row> {
     let mut diagnostics = Diagnostics::default();
     let read = embedded::OS_PROFILES.iter().filter_map(|file| {
-        let (source, tree) = diagnostics.open(Source::embedded(file));
+        let (source, tree) = diagnostics.open(file.source());
         os::read(source, &tree, &mut diagnostics)
     });
     read.map(|profile| {

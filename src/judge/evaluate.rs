@@ -96,7 +96,7 @@ impl Resolver<'_> {
     /// The value a literal stands for.
     pub(super) fn literal(&self, term: &Term) -> Result<Value, String> {
         match &term.literal {
-            Literal::Value(value) => Ok(value.clone()),
+            Literal::Value(value) => Ok(Value::clone(value)),
             Literal::Parameter(name) => {
                 self.parameters.value(name).cloned().ok_or_else(|| format!("the profile has no parameter `{name}`"))
             }

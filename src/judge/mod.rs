@@ -221,7 +221,7 @@ impl<'a> Judge<'a> {
             today: day_of(snapshot),
             derived: RefCell::default(),
         };
-        let by_id = catalogue.checks.iter().map(|check| (&*check.id, check)).collect();
+        let by_id = catalogue.checks.iter().map(|check| (&*check.id, &**check)).collect();
         Self { by_id, resolver, needs: RefCell::default() }
     }
 

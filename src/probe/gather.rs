@@ -132,7 +132,7 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
     // As they come, most of them more than once: all are put in their place at the end.
     let mut ids: Vec<Cow<'_, str>> = ALWAYS.map(Cow::Borrowed).into();
     let mut needed: FxHashSet<&str> = FxHashSet::default();
-    let by_id: FxHashMap<&str, &Check> = catalogue.checks.iter().map(|check| (&*check.id, check)).collect();
+    let by_id: FxHashMap<&str, &Check> = catalogue.checks.iter().map(|check| (&*check.id, &**check)).collect();
     while let Some(check) = pending.pop() {
         for need in &check.needs {
             if let Some(parent) = by_id.get(&*need.value).copied()

@@ -1,5 +1,6 @@
 //! The typed value of a fact or a literal, and the units that people write.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -131,6 +132,18 @@ impl Value {
             Self::Text(_) => Kind::Text,
             Self::Version(_) => Kind::Version,
             Self::Set(_) => Kind::Set,
+        }
+    }
+}
+
+impl Value {
+    /// The value as people read it, borrowed where it is text.
+    pub fn words(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Cow::Borrowed(text),
+            Self::Bool(true) => Cow::Borrowed("yes"),
+            Self::Bool(false) => Cow::Borrowed("no"),
+            _ => Cow::Owned(self.to_string()),
         }
     }
 }

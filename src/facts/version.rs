@@ -55,6 +55,11 @@ impl Version {
         }
         Ok(Self(Box::new(Parts { raw: raw.to_owned(), comparable })))
     }
+
+    /// Whether it is this release or a later one; a pre-release of it is earlier.
+    pub fn is_at_least(&self, major: u64, minor: u64) -> bool {
+        self.0.comparable >= semver::Version::new(major, minor, 0)
+    }
 }
 
 /// `-rc.1+build` and `~beta2` are pre-releases; `-1~debian.12`, `-desktop.1` and `.el8` are not.

@@ -1,5 +1,6 @@
 //! One predicate against one value, with every literal resolved.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::Resolver;
@@ -18,8 +19,9 @@ pub(super) fn holds(
 ) -> Result<bool, String> {
     let order = |term: &Term| {
         let literal = resolver.literal(term)?;
-        let literal = if nominal { shrink(literal) } else { literal };
-        compare::order(value, &literal).ok_or_else(|| incomparable(value, &literal))
+        let shown = nominal.then(|| shrink(&literal)).flatten();
+        let literal = shown.as_ref().unwrap_or(&literal);
+        compare::order(value, literal).ok_or_else(|| incomparable(value, literal))
     };
     match predicate {
         Predicate::AtLeast(term) => Ok(order(term)? != Ordering::Less),
@@ -43,7 +45,7 @@ pub(super) fn holds(
         }
         Predicate::Includes(term) => {
             let literal = resolver.literal(term)?;
-            match (value, &literal) {
+            match (value, &*literal) {
                 (Value::Set(present), Value::Set(wanted)) => Ok(wanted.is_subset(present)),
                 _ => Err(incomparable(value, &literal)),
             }
@@ -51,14 +53,11 @@ pub(super) fn holds(
     }
 }
 
-/// What a machine sold with that size shows.
-fn shrink(literal: Value) -> Value {
-    match literal {
-        Value::Bytes(bytes) => {
-            Value::Bytes(u64::try_from(u128::from(bytes) * u128::from(NOMINAL_PERCENT) / 100).unwrap_or(u64::MAX))
-        }
-        other => other,
-    }
+/// What a machine sold with that size shows; `None` of what is no size.
+fn shrink(literal: &Value) -> Option<Value> {
+    let Value::Bytes(bytes) = literal else { return None };
+    let shown = u128::from(*bytes) * u128::from(NOMINAL_PERCENT) / 100;
+    Some(Value::Bytes(u64::try_from(shown).unwrap_or(u64::MAX)))
 }
 
 fn incomparable(value: &Value, literal: &Value) -> String {
@@ -68,7 +67,7 @@ fn incomparable(value: &Value, literal: &Value) -> String {
 /// The predicate in words, literals resolved: `at least 4 GiB`. What cannot be resolved is named.
 pub(super) fn words(predicate: &Predicate, nominal: bool, resolver: &Resolver<'_>) -> String {
     let one = |term: &Term| match resolver.literal(term) {
-        Ok(value) => value.to_string(),
+        Ok(value) => value.words().into_owned(),
         Err(_) => match &term.literal {
             Literal::Parameter(name) => format!("the parameter {name}"),
             Literal::Fact(id) => id.to_string(),
@@ -77,11 +76,11 @@ pub(super) fn words(predicate: &Predicate, nominal: bool, resolver: &Resolver<'_
     };
     let suffix = if nominal { " (nominal)" } else { "" };
     match predicate {
-        Predicate::AtLeast(term) => format!("at least {}{suffix}", one(term)),
-        Predicate::AtMost(term) => format!("at most {}{suffix}", one(term)),
+        Predicate::AtLeast(term) => ["at least ", &one(term), suffix].concat(),
+        Predicate::AtMost(term) => ["at most ", &one(term), suffix].concat(),
         Predicate::Equals(term) => one(term),
-        Predicate::Includes(term) => format!("includes {}", one(term)),
-        Predicate::Range(ends) => format!("{} to {}", one(&ends[0]), one(&ends[1])),
+        Predicate::Includes(term) => ["includes ", &one(term)].concat(),
+        Predicate::Range(ends) => [&*one(&ends[0]), " to ", &one(&ends[1])].concat(),
         Predicate::OneOf(terms) => {
             let words: Vec<String> = terms.iter().map(one).collect();
             match words.split_last() {
@@ -94,14 +93,15 @@ pub(super) fn words(predicate: &Predicate, nominal: bool, resolver: &Resolver<'_
 
 impl Resolver<'_> {
     /// The value a literal stands for.
-    pub(super) fn literal(&self, term: &Term) -> Result<Value, String> {
+    pub(super) fn literal<'t>(&'t self, term: &'t Term) -> Result<Cow<'t, Value>, String> {
         match &term.literal {
-            Literal::Value(value) => Ok(Value::clone(value)),
+            Literal::Value(value) => Ok(Cow::Borrowed(value)),
             Literal::Parameter(name) => {
-                self.parameters.value(name).cloned().ok_or_else(|| format!("the profile has no parameter `{name}`"))
+                let value = self.parameters.value(name).map(Cow::Borrowed);
+                value.ok_or_else(|| format!("the profile has no parameter `{name}`"))
             }
             Literal::Fact(id) => match self.find(id).get(Layer::Live).map(|fact| &fact.state) {
-                Some(State::Known(value)) => Ok(value.clone()),
+                Some(State::Known(value)) => Ok(Cow::Owned(value.clone())),
                 Some(State::Absent(why)) => Err(format!("{id} is absent: {why}")),
                 Some(State::Unknown { error, .. }) => Err(format!("{id} is unknown: {error}")),
                 None => Err(format!("{id} was not gathered")),

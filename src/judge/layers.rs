@@ -131,7 +131,7 @@ fn outcome(
 
 fn view(fact: &Fact, result: Outcome, decides: bool) -> LayerView {
     let (value, text) = match &fact.state {
-        State::Known(value) => (Some(value.clone()), value.to_string()),
+        State::Known(value) => (Some(value.clone()), value.words().into_owned()),
         State::Absent(why) => (None, why.clone()),
         State::Unknown { error, .. } => (None, error.clone()),
     };

@@ -200,10 +200,11 @@ impl<'c> Question<'c> {
     }
 }
 
-/// Whether something holds, or why that cannot be told.
-enum Holds {
+/// Whether conditions hold, or why that cannot be told.
+enum Holds<'c> {
     Yes,
-    No(String),
+    /// The first that does not.
+    No(&'c Condition),
     CannotTell { error: String, help: Option<String> },
 }
 
@@ -245,8 +246,8 @@ impl<'a> Judge<'a> {
         }
         match self.all(&check.when) {
             Holds::Yes => {}
-            Holds::No(reason) => {
-                finding.notes.push(reason);
+            Holds::No(condition) => {
+                finding.notes.push(self.unmet(condition));
                 return finding;
             }
             Holds::CannotTell { error, help } => {
@@ -331,7 +332,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether all conditions hold.
-    fn all(&self, conditions: &[Condition]) -> Holds {
+    fn all<'c>(&self, conditions: &'c [Condition]) -> Holds<'c> {
         for condition in conditions {
             match self.one(condition) {
                 Holds::Yes => {}
@@ -341,25 +342,38 @@ impl<'a> Judge<'a> {
         Holds::Yes
     }
 
-    fn one(&self, condition: &Condition) -> Holds {
-        let wanted = || evaluate::words(&condition.predicate, false, &self.resolver);
+    fn one<'c>(&self, condition: &'c Condition) -> Holds<'c> {
         let found = self.resolver.find(&condition.fact);
-        // Conditions ask what the workload sees.
-        let layer = layers::deciding(&condition.fact, self.resolver.parameters)[0];
-        let Some(fact) = found.get(layer) else {
+        let Some(fact) = found.get(self.seen(condition)) else {
             return Holds::CannotTell { error: format!("{} was not gathered", condition.fact), help: None };
         };
         match &fact.state {
             State::Known(value) => match evaluate::holds(&condition.predicate, value, false, &self.resolver) {
                 Ok(true) => Holds::Yes,
-                Ok(false) => Holds::No(format!("applies when {} is {}, here it is {value}", condition.fact, wanted())),
+                Ok(false) => Holds::No(condition),
                 Err(error) => Holds::CannotTell { error, help: None },
             },
-            State::Absent(why) => Holds::No(format!("applies when {} is {}: {why}", condition.fact, wanted())),
+            State::Absent(_) => Holds::No(condition),
             State::Unknown { error, help } => {
                 Holds::CannotTell { error: format!("{}: {error}", condition.fact), help: help.clone() }
             }
         }
+    }
+
+    /// The layer that a condition asks: what the workload sees.
+    fn seen(&self, condition: &Condition) -> Layer {
+        layers::deciding(&condition.fact, self.resolver.parameters)[0]
+    }
+
+    /// A condition that does not hold, in words.
+    fn unmet(&self, condition: &Condition) -> String {
+        let wanted = evaluate::words(&condition.predicate, false, &self.resolver);
+        let here = match self.resolver.find(&condition.fact).get(self.seen(condition)).map(|fact| &fact.state) {
+            Some(State::Known(value)) => format!(", here it is {value}"),
+            Some(State::Absent(why)) => format!(": {why}"),
+            Some(State::Unknown { .. }) | None => String::new(),
+        };
+        format!("applies when {} is {wanted}{here}", condition.fact)
     }
 
     /// The check's question with the first case that holds laid over it.

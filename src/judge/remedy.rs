@@ -44,7 +44,7 @@ fn tuned_first(finding: &Finding, commands: &[Text]) -> Option<String> {
 fn setting(check: &Check, finding: &Finding, resolver: &Resolver<'_>) -> Option<Vec<String>> {
     let name = check.fact.strip_prefix("sysctl.")?;
     let target = resolver.literal(&check.tune.as_ref()?.to).ok()?;
-    let text = match &target {
+    let text = match &*target {
         Value::Set(words) => words.iter().cloned().collect::<Vec<_>>().join(","),
         other => other.to_string(),
     };

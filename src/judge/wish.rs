@@ -66,7 +66,7 @@ pub fn wishes(
 impl Resolver<'_> {
     /// `None` when the target itself depends on something unknown: then the finding is unknown too, and says why.
     fn wish(&self, tune: &Tune, fact: String, finding: Finding) -> Option<Wish> {
-        let to = self.literal(&tune.to).ok()?;
+        let to = self.literal(&tune.to).ok()?.into_owned();
         let equals = Predicate::Equals(tune.to.clone());
         let accept = tune.accept.as_ref().unwrap_or(&equals);
         let found = self.find(&fact);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use crate::host::{Host, ReadError};
 
@@ -22,7 +23,7 @@ pub struct ConfFile {
 /// The directories, most important first, as absolute paths: `/etc/sysctl.d`, `/run/sysctl.d`, ….
 pub fn directories(host: &Host, name: &str) -> Vec<String> {
     let mut found: Vec<String> =
-        ["/etc", "/run", "/usr/local/lib", "/usr/lib"].map(|top| format!("{top}/{name}")).into();
+        ["/etc", "/run", "/usr/local/lib", "/usr/lib"].map(|top| [top, "/", name].concat()).into();
     // Where /lib is a link to usr/lib, its names are known already.
     if host.link_target("/lib").is_none() {
         found.push(format!("/lib/{name}"));
@@ -55,10 +56,13 @@ pub fn order(listings: &[Vec<OsString>], hidden: Hidden) -> Vec<(usize, &OsStr)>
 pub fn read(host: &Host, directories: &[String], hidden: Hidden) -> Result<Vec<ConfFile>, ReadError> {
     let listings = directories.iter().map(|directory| host.list(directory)).collect::<Result<Vec<_>, _>>()?;
     let files = order(&listings, hidden).into_iter().filter_map(|(index, name)| {
-        let path = format!("{}/{}", directories.get(index)?, name.to_string_lossy());
-        let real = std::path::Path::new(directories.get(index)?).join(name);
-        let text = silence(host.read_text(real));
-        Some(ConfFile { path, text })
+        let directory = directories.get(index)?;
+        let path = [directory, "/", &name.to_string_lossy()].concat();
+        let text = match name.to_str() {
+            Some(_) => host.read_text(&path),
+            None => host.read_text(Path::new(directory).join(name)),
+        };
+        Some(ConfFile { path, text: silence(text) })
     });
     Ok(files.collect())
 }

@@ -1,12 +1,14 @@
 //! Room for the data directory, on the mount where it lies or will lie.
 
+use std::cell::OnceCell;
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
 use super::Context;
 use super::mounts::{self, Mount};
 use crate::facts::{Fact, Facts, Value};
-use crate::host::space::{self, Place};
+use crate::host::space::{self, Place, Space};
 use crate::host::{Host, describe};
 
 const STATVFS: &str = "statvfs(3)";
@@ -41,6 +43,7 @@ struct Found {
     data_dir: String,
     place: Place,
     mount: Option<Mount>,
+    space: OnceCell<io::Result<Space>>,
 }
 
 fn find(cx: &Context<'_>) -> Result<Found, Fact> {
@@ -63,7 +66,7 @@ fn find(cx: &Context<'_>) -> Result<Found, Fact> {
         return Err(Fact::unknown(error, Some("run as root"), data_dir));
     }
     let mount = mounts::holding(mounts, &place.path, space::mount_id(&place.path)).cloned();
-    Ok(Found { data_dir: data_dir.to_owned(), place, mount })
+    Ok(Found { data_dir: data_dir.to_owned(), place, mount, space: OnceCell::new() })
 }
 
 /// Mount points are listed even where they cannot be reached: then the nearest visible ancestor is the wrong one.
@@ -88,13 +91,13 @@ impl Found {
         }
     }
 
-    fn space(&self, of: impl Fn(space::Space) -> Fact) -> Fact {
-        match space::available(&self.place.path) {
+    fn space(&self, of: impl Fn(&Space) -> Fact) -> Fact {
+        match self.space.get_or_init(|| space::available(&self.place.path)) {
             Ok(space) if space.read_only => of(space).note(format!("{}; mounted read-only", self.note())),
             Ok(space) => of(space).note(self.note()),
             Err(error) => {
                 let path = self.place.path.display().to_string();
-                Fact::unknown(format!("cannot ask for the room at {path}: {}", describe(&error)), None, path)
+                Fact::unknown(format!("cannot ask for the room at {path}: {}", describe(error)), None, path)
             }
         }
     }

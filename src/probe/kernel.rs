@@ -38,6 +38,14 @@ pub fn release(host: &Host) -> Result<(String, &'static str), Fact> {
     Err(Fact::absent("no kernel runs or is installed here", OSRELEASE))
 }
 
+/// The release string of the kernel that runs: this one, or the one whose `/proc` is under a root.
+pub fn running(host: &Host) -> Option<String> {
+    if host.is_live() {
+        return System::kernel_version().ok();
+    }
+    host.read_text(OSRELEASE).ok().map(|text| text.trim().to_owned())
+}
+
 /// Inserts `kernel.release` and `kernel.version`.
 pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     if !cx.want.any("kernel.") {

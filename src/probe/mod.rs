@@ -42,7 +42,7 @@ use self::mounts::Mount;
 use self::sysctl::boot::Sources;
 use self::tuned::Tuned;
 use self::units::BootFolders;
-use crate::catalog::os::OsProfile;
+use crate::catalog::os::{OsProfile, SysctlLoader};
 use crate::catalog::parameters::Parameters;
 use crate::facts::Facts;
 use crate::host::{Host, ReadError};
@@ -92,6 +92,7 @@ pub struct Context<'a> {
     membership: OnceCell<Result<Option<String>, ReadError>>,
     command_line: OnceCell<String>,
     boot_sources: OnceCell<Result<Sources, ReadError>>,
+    sysctl_loader: OnceCell<SysctlLoader>,
 }
 
 impl<'a> Context<'a> {
@@ -107,6 +108,7 @@ impl<'a> Context<'a> {
             membership: OnceCell::new(),
             command_line: OnceCell::new(),
             boot_sources: OnceCell::new(),
+            sysctl_loader: OnceCell::new(),
         }
     }
 
@@ -124,6 +126,11 @@ impl<'a> Context<'a> {
             Ok(tuned) => Ok(tuned.as_ref()),
             Err(error) => Err(error.clone()),
         }
+    }
+
+    /// What applies the files of `sysctl.d` and `tmpfiles.d` at boot.
+    pub fn sysctl_loader(&self) -> SysctlLoader {
+        *self.sysctl_loader.get_or_init(|| sysctl::loader(self.host, self.os.sysctl_loader))
     }
 
     /// Where it stands what the service manager starts at boot.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::tmpfiles::{self, TmpfilesFile};
 use super::tuned::{Tune, Tuned};
-use super::{Context, sysctl};
+use super::{Context, kernel, sysctl};
 use crate::catalog::os::SysctlLoader;
 use crate::facts::{Fact, Facts, Layer, State, Value};
 use crate::host::{Host, ReadError};
@@ -29,7 +29,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
         return;
     }
     let started = Instant::now();
-    let systemd = sysctl::loader(cx.host, cx.os.sysctl_loader) == SysctlLoader::Systemd;
+    let systemd = cx.sysctl_loader() == SysctlLoader::Systemd;
     let boot = Boot::read(cx, systemd);
     let reading = started.elapsed();
     let names = if wanted.contains(&SIZES) { cx.host.list(FOLDER) } else { Ok(Vec::new()) };
@@ -90,7 +90,7 @@ fn always_sizes(host: &Host, names: &Names, choice: impl Fn(&Host, &str) -> Resu
     let mut sizes = BTreeSet::new();
     let mut seen = false;
     for size in names.iter().filter_map(|name| name.to_str()?.strip_prefix("hugepages-")) {
-        match choice(host, &format!("{FOLDER}/hugepages-{size}/enabled")) {
+        match choice(host, &[FOLDER, "/hugepages-", size, "/enabled"].concat()) {
             Ok(word) => {
                 seen = true;
                 if word.as_deref() == Some("always") {
@@ -213,10 +213,8 @@ fn by_tuned(tuned: &Tuned, tunes: &[Tune], name: &str, early: Fact) -> Fact {
 
 /// `CONFIG_TRANSPARENT_HUGEPAGE_*` of the kernel that boots.
 fn build_default(host: &Host) -> Fact {
-    let release = host.read_text("/proc/sys/kernel/osrelease").map_or_else(
-        |_| sysctl::kernel_version(host).map(|version| version.to_string()).unwrap_or_default(),
-        |text| text.trim().to_owned(),
-    );
+    let installed = || sysctl::kernel_version(host).map(|version| version.to_string());
+    let release = kernel::running(host).or_else(installed).unwrap_or_default();
     let nowhere = Fact::absent("nothing sets it and the kernel's build default is not known", "/boot/config-*");
     if release.is_empty() {
         return nowhere;

@@ -77,7 +77,7 @@ const NO_BREAK_END: u8 = 0xA0;
 /// A short value stays in one piece: `3.8 GiB` is not torn apart at the end of a line.
 fn whole(value: &str) -> String {
     const SHORT: usize = 16;
-    if value.chars().count() <= SHORT { value.replace(' ', &NO_BREAK.to_string()) } else { value.to_owned() }
+    if value.chars().count() <= SHORT { value.replace(' ', "\u{a0}") } else { value.to_owned() }
 }
 
 /// The ids of findings. Of those that follow one of the same check only the instance is told: `port.free.6379, .6380`.
@@ -150,13 +150,13 @@ impl Terminal<'_> {
     fn finding(&mut self, finding: &Finding, alike: &[&Finding]) -> io::Result<()> {
         let (mark, paint) = self.mark(finding);
         let quiet = finding.result == Outcome::Pass || finding.result == Outcome::NotApplicable;
-        let more = if alike.len() < 2 { String::new() } else { format!(" and {} more", alike.len() - 1) };
+        let more = if alike.len() < 2 { String::new() } else { [" and ", &(alike.len() - 1).to_string(), " more"].concat() };
         let line = if finding.observed.is_empty() || denies(finding) {
             [&finding.title, more.as_str()].concat()
         } else {
-            format!("{}{more}: {}", finding.title, whole(&finding.observed))
+            [&finding.title, more.as_str(), ": ", &whole(&finding.observed)].concat()
         };
-        self.paragraph(&format!("  {mark} "), self.indent(), &line, paint)?;
+        self.paragraph(&["  ", mark, " "].concat(), self.indent(), &line, paint)?;
         if self.style.detail == Detail::Verbose {
             return self.evidence(finding);
         }
@@ -189,11 +189,11 @@ impl Terminal<'_> {
     /// The id, for `--only`, `explain` and waivers, and what would have passed.
     fn asked(&mut self, finding: &Finding, alike: &[&Finding]) -> io::Result<()> {
         let mut wanted =
-            if finding.expected.is_empty() { String::new() } else { format!(", wanted: {}", finding.expected) };
+            if finding.expected.is_empty() { String::new() } else { [", wanted: ", &finding.expected].concat() };
         if denies(finding) {
             wanted.extend([", found: ", &finding.observed]);
         }
-        self.detail(&format!("{} ({}){wanted}", ids(alike), finding.severity))
+        self.detail(&[&ids(alike), " (", finding.severity.name(), ")", &wanted].concat())
     }
 
     fn layers(&mut self, finding: &Finding, wanted: impl Fn(&LayerView) -> bool) -> io::Result<()> {
@@ -206,8 +206,8 @@ impl Terminal<'_> {
             let Some(view) = view.filter(|view| wanted(view)) else { continue };
             let aside = if view.decides { "" } else { ", does not decide" };
             let note = view.note.as_ref().filter(|note| !finding.notes.contains(note));
-            let note = note.map(|note| format!("; {note}")).unwrap_or_default();
-            self.detail(&format!("{name}: {} ({}{aside}){note}", view.text, view.source))?;
+            let note = note.map(|note| ["; ", note].concat()).unwrap_or_default();
+            self.detail(&[name, ": ", &view.text, " (", &view.source, aside, ")", &note].concat())?;
         }
         Ok(())
     }
@@ -279,13 +279,13 @@ impl Terminal<'_> {
         for (number, (finding, more)) in steps.into_iter().enumerate() {
             let Some(remedy) = &finding.remedy else { continue };
             let others = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-            let line = format!("{}{others}: {}", finding.id, remedy.text);
+            let line = [&finding.id, &others, ": ", &remedy.text].concat();
             self.paragraph(&format!("{:>3}. ", number + 1), "     ", &line, Paint::new())?;
             for command in &remedy.commands {
                 self.line("       ", &escape::text(command), Paint::new().cyan())?;
             }
             if let Some(impact) = &remedy.impact {
-                self.paragraph("     ", "     ", &format!("costs: {impact}"), Paint::new().dimmed())?;
+                self.paragraph("     ", "     ", &["costs: ", impact].concat(), Paint::new().dimmed())?;
             }
         }
         Ok(())
@@ -386,6 +386,10 @@ fn plain_lines(text: &str, width: usize) -> Option<Vec<&str>> {
     if text.starts_with(' ') || text.ends_with(' ') || !text.bytes().all(is_plain) || !(text.is_ascii() || is_paired())
     {
         return None;
+    }
+    // Fits, however many columns its bytes take.
+    if text.len() <= width {
+        return Some(vec![text]);
     }
     let mut lines = Vec::with_capacity(1 + text.len() / width);
     // The line so far, its columns, and the columns of what comes after it: blanks, then a word.

@@ -98,7 +98,7 @@ fn lines_of_systemd(text: &str) -> impl Iterator<Item = (usize, &str)> {
         let current = rest.take()?;
         number += 1;
         let is_end = |c: char| matches!(c, '\n' | '\r' | '\0');
-        let Some(end) = current.find(is_end) else { return Some((number, current)) };
+        let Some(end) = current.bytes().position(|byte| is_end(byte.into())) else { return Some((number, current)) };
         let mut after = end;
         for c in current[end..].chars() {
             if !is_end(c) || current[end..after].contains(c) {

@@ -96,8 +96,8 @@ pub fn default(key: &str, kernel: Option<&Version>, tcp_ehash_entries: Option<&s
     let defaults = setting(key)?.defaults;
     let value = match kernel {
         Some(kernel) => {
-            let since = |(major, minor): (u64, u64)| Version::parse(&format!("{major}.{minor}")).ok();
-            defaults.iter().find(|(from, _)| since(*from).is_some_and(|from| *kernel >= from)).or(defaults.last())?.1
+            let since = |((major, minor), _): &&((u64, u64), _)| kernel.is_at_least(*major, *minor);
+            defaults.iter().find(since).or(defaults.last())?.1
         }
         // Without a version only what never changed is known.
         None if defaults.iter().all(|(_, value)| *value == defaults[0].1) => defaults[0].1,

@@ -74,7 +74,7 @@ pub fn loader(host: &Host, otherwise: SysctlLoader) -> SysctlLoader {
 
 /// The kernel that runs, or under a root the newest one installed there.
 pub fn kernel_version(host: &Host) -> Option<Version> {
-    if let Ok(release) = host.read_text("/proc/sys/kernel/osrelease") {
+    if let Some(release) = super::kernel::running(host) {
         return Version::parse(&release).ok();
     }
     let releases = host.list("/lib/modules").unwrap_or_default();
@@ -107,7 +107,7 @@ pub fn sources(host: &Host, loader: SysctlLoader) -> Result<Sources, ReadError> 
 /// The same of what this run has read already, for [`Context::boot_sources`].
 pub(super) fn sources_of_run(cx: &Context<'_>) -> Result<Sources, ReadError> {
     let tuned = cx.tuned().map(Option::<&Tuned>::cloned);
-    sources_with(cx.host, loader(cx.host, cx.os.sysctl_loader), tuned, cx.command_line().to_owned())
+    sources_with(cx.host, cx.sysctl_loader(), tuned, cx.command_line().to_owned())
 }
 
 fn sources_with(

@@ -7,7 +7,7 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::parameters::{Port, Protocol, Setting};
 use super::predicate;
-use super::reader::{Fields, Placed, wrong_type};
+use super::reader::{Fields, Placed, Text, wrong_type};
 use super::tree::{Kind as Tree, Node};
 use crate::facts::network::{Allowed, DOCKER_NETWORKS};
 use crate::facts::{Kind, Value, service};
@@ -75,20 +75,20 @@ impl ParameterKind {
 /// One declared parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
-    pub name: String,
+    pub name: Text,
     pub kind: ParameterKind,
     pub default: Setting,
     pub min: Option<Value>,
     pub max: Option<Value>,
     pub one_of: Vec<String>,
-    pub about: String,
+    pub about: Text,
     pub place: Place,
 }
 
 /// Reads one `[[parameter]]`.
 pub fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Option<Definition> {
-    let name = fields.required_text("name", d);
-    let kind = fields.required_text("kind", d);
+    let name = fields.required_prose("name", d);
+    let kind = fields.required_prose("kind", d);
     let names = ParameterKind::NAMES.map(|(name, _)| name);
     let found = ParameterKind::NAMES.iter().find(|(name, _)| *name == kind.value).map(|(_, kind)| *kind);
     if found.is_none() && !kind.value.is_empty() {
@@ -96,7 +96,7 @@ pub fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Option<Definition> {
         d.report(Code::WrongType, kind.place, format!("`{}` is no kind of parameter", kind.value)).hint =
             Some(near.unwrap_or_else(|| format!("one of {}", names.join(", "))));
     }
-    let about = fields.required_text("about", d).value;
+    let about = fields.required_prose("about", d).value;
     let default = fields.take("default");
     let (min, max) = (fields.take("min"), fields.take("max"));
     let one_of = fields.texts("one_of", d).unwrap_or_default().into_iter().map(|text| text.value).collect();

@@ -61,7 +61,7 @@ pub fn references(checks: &[Kept<Check>], definitions: &[Definition], d: &mut Di
 
 /// The commands that a check names must be there. One OS profile stands for all: a test asserts that they have the same.
 pub fn recipes(checks: &[Kept<Check>], os: &OsProfile, d: &mut Diagnostics) {
-    let names = || os.remedies.keys().map(String::as_str);
+    let names = || os.remedies.keys().map(|name| &**name);
     for check in checks {
         for name in check.remedy.iter().chain(check.cases.iter().filter_map(|case| case.remedy.as_ref())) {
             if !os.remedies.contains_key(&**name) {
@@ -138,7 +138,7 @@ fn term(term: &Term, kind: Kind, definitions: &[Definition], d: &mut Diagnostics
 }
 
 fn unknown_parameter(name: &str, place: &super::diagnostic::Place, definitions: &[Definition], d: &mut Diagnostics) {
-    let near = suggest(name, definitions.iter().map(|definition| definition.name.as_str()));
+    let near = suggest(name, definitions.iter().map(|definition| &*definition.name));
     d.report(Code::UnknownParameter, place.clone(), format!("the profile declares no parameter `{name}`")).hint =
         near.map(|near| format!("did you mean `{near}`?"));
 }

@@ -124,16 +124,16 @@ fn assemble(
     let definitions = definitions(&mut chain);
     let mut parameters = Parameters::default();
     for definition in &definitions {
-        parameters.insert(&definition.name, definition.default.clone());
+        parameters.insert(&*definition.name, definition.default.clone());
     }
     for profile in &chain {
         for (name, setting) in &profile.set {
-            parameters.insert(&name.value, setting.clone());
+            parameters.insert(&*name.value, setting.clone());
         }
     }
     for (name, text) in set {
         let Some(definition) = definitions.iter().find(|definition| definition.name == *name) else {
-            let names = definitions.iter().map(|definition| definition.name.as_str());
+            let names = definitions.iter().map(|definition| &*definition.name);
             let hint = match suggest(name, names.clone()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the profile's parameters are {}", names.collect::<Vec<_>>().join(", ")),

@@ -55,7 +55,7 @@ pub struct OsProfile {
     /// The firewall manager that the family installs: `ufw`, `firewalld`, `nftables`.
     pub firewall: String,
     /// Exact commands by recipe name: `start-docker`, `install-git`.
-    pub remedies: BTreeMap<String, Vec<Text>>,
+    pub remedies: BTreeMap<Text, Vec<Text>>,
 }
 
 /// The profile of a host that no other profile answers for.
@@ -95,8 +95,7 @@ pub fn read(source: usize, tree: &Node, d: &mut Diagnostics) -> Option<OsProfile
     let firewall = fields.required_text("firewall", d).value;
     let mut remedies = BTreeMap::new();
     for entry in fields.tables("remedy", d) {
-        let names: Vec<Placed<String>> = entry.entries().map(|(name, _)| name).collect();
-        for (name, value) in names.into_iter().zip(entry.entries().map(|(_, value)| value)) {
+        for (name, value) in entry.entries() {
             let Some(items) = value.as_array() else {
                 reader::wrong_type(d, name.place, "remedy", "a list of commands", value);
                 continue;

@@ -36,7 +36,7 @@ pub struct Profile {
     /// Globs over check ids; `!glob` leaves out what was included before.
     pub include: Vec<Placed<String>>,
     pub parameters: Vec<Definition>,
-    pub set: Vec<(Placed<String>, Setting)>,
+    pub set: Vec<(Placed<Text>, Setting)>,
     pub overrides: Vec<Override>,
     /// Checks declared in the profile itself; they belong to it without being listed.
     pub checks: Vec<Kept<Check>>,
@@ -94,7 +94,7 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
         for (name, value) in entry.entries() {
             let mut declared = known.definitions().chain(&parameters);
             let Some(definition) = declared.find(|definition| definition.name == name.value) else {
-                let names = known.definitions().chain(&parameters).map(|definition| definition.name.as_str());
+                let names = known.definitions().chain(&parameters).map(|definition| &*definition.name);
                 let hint = suggest(&name.value, names).map(|near| format!("did you mean `{near}`?"));
                 let message = format!("no profile of this chain declares a parameter `{}`", name.value);
                 d.report(Code::UnknownParameter, name.place, message).hint = hint;

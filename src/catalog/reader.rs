@@ -211,11 +211,11 @@ impl<'a> Fields<'a> {
     }
 
     /// All entries of a table whose keys are free names, such as `[set]` and `[remedy]`.
-    pub fn entries(&self) -> impl Iterator<Item = (Placed<String>, &'a Node)> {
-        let source = self.place.source;
-        self.table.iter().map(move |entry| {
+    pub fn entries(&self) -> impl Iterator<Item = (Placed<Text>, &'a Node)> + use<'a> {
+        let (source, table) = (self.place.source, self.table);
+        table.iter().map(move |entry| {
             let place = Place { source, span: entry.span() };
-            (Placed { value: entry.key.to_string(), place }, &entry.node)
+            (Placed { value: entry.key.clone(), place }, &entry.node)
         })
     }
 

@@ -103,7 +103,7 @@ fn parameters(catalogue: &Catalogue) -> Vec<Row> {
                 }
                 None => String::new(),
             };
-            vec![definition.name.clone(), definition.kind.name().to_owned(), value, definition.about.clone()]
+            vec![definition.name.to_string(), definition.kind.name().to_owned(), value, definition.about.to_string()]
         })
         .collect()
 }

@@ -143,6 +143,8 @@ impl Value {
             Self::Text(text) if !text.is_empty() => Cow::Borrowed(text),
             Self::Bool(true) => Cow::Borrowed("yes"),
             Self::Bool(false) => Cow::Borrowed("no"),
+            Self::Int(number) => Cow::Owned(number.to_string()),
+            Self::Bytes(bytes) => Cow::Owned(human_bytes(*bytes)),
             _ => Cow::Owned(self.to_string()),
         }
     }

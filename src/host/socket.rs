@@ -44,13 +44,10 @@ pub fn bound_only() -> Result<BoundOnly, Errno> {
     Ok(BoundOnly { port, _fd: fd })
 }
 
-/// What `IPV6_V6ONLY` is on a new socket: `net.ipv6.bindv6only`, asked once. `None`: it cannot be told.
-fn v6_only_by_default() -> Option<bool> {
+/// What `IPV6_V6ONLY` is on a new socket: `net.ipv6.bindv6only`, asked of the first. `None`: it cannot be told.
+fn v6_only_by_default(new: &OwnedFd) -> Option<bool> {
     static DEFAULT: OnceLock<Option<bool>> = OnceLock::new();
-    *DEFAULT.get_or_init(|| {
-        let fd = socket(AddressFamily::Inet6, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
-        getsockopt(&fd, sockopt::Ipv6V6Only).ok()
-    })
+    *DEFAULT.get_or_init(|| getsockopt(new, sockopt::Ipv6V6Only).ok())
 }
 
 fn ask(address: SocketAddr, protocol: Protocol, v6_only: bool) -> Result<(), Errno> {
@@ -70,7 +67,7 @@ fn bound(address: SocketAddr, protocol: Protocol, v6_only: bool) -> Result<Owned
     match address {
         SocketAddr::V4(address) => bind(fd.as_raw_fd(), &SockaddrIn::from(address))?,
         SocketAddr::V6(address) => {
-            if v6_only_by_default() != Some(v6_only) {
+            if v6_only_by_default(&fd) != Some(v6_only) {
                 setsockopt(&fd, sockopt::Ipv6V6Only, &v6_only)?;
             }
             bind(fd.as_raw_fd(), &SockaddrIn6::from(address))?;

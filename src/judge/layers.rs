@@ -81,7 +81,7 @@ pub(super) fn judge(
         _ => view.text.clone(),
     };
     finding.notes.extend(view.note.clone());
-    finding.source.clone_from(&view.source);
+    finding.source = view.source.clone();
     finding.observed = observed;
     if let Some(State::Unknown { help, .. }) = found.get(layer).map(|fact| &fact.state) {
         finding.help.clone_from(help);

@@ -162,7 +162,7 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
     }
     ids.sort_unstable();
     ids.dedup();
-    Want::new(ids.into_iter().map(Cow::into_owned))
+    Want::of_sorted(ids.into_iter().map(Cow::into_owned).collect())
 }
 
 /// Adds an id; a derived fact adds what it is computed from.

@@ -59,6 +59,12 @@ impl Want {
         Self(ids)
     }
 
+    /// [`Want::new`] of ids that are in order, each once.
+    pub fn of_sorted(ids: Vec<String>) -> Self {
+        debug_assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
+        Self(ids)
+    }
+
     pub fn has(&self, id: &str) -> bool {
         self.0.binary_search_by(|known| known.as_str().cmp(id)).is_ok()
     }

@@ -34,21 +34,21 @@ pub fn parse(text: &str) -> Vec<Mount> {
 }
 
 fn mount(line: &str) -> Option<Mount> {
-    let (head, tail) = line.split_once(" - ")?;
-    let mut head = head.split(' ');
-    let id = head.next()?.parse().ok()?;
-    let device = head.nth(1)?.to_owned();
-    let root = unescape(head.next()?);
-    let mount_point = unescape(head.next()?).into();
-    let mut tail = tail.split(' ');
-    let filesystem = tail.next()?.to_owned();
-    let super_options = tail.nth(1).unwrap_or_default().to_owned();
+    let mut fields = line.split(' ');
+    let id = fields.next()?.parse().ok()?;
+    let device = fields.nth(1)?.to_owned();
+    let root = unescape(fields.next()?);
+    let mount_point = unescape(fields.next()?).into();
+    // Its options, then fields of which there may be any number, up to a lone hyphen.
+    fields.by_ref().skip(1).find(|field| *field == "-")?;
+    let filesystem = fields.next()?.to_owned();
+    let super_options = fields.nth(1).unwrap_or_default().to_owned();
     Some(Mount { id, device, root, mount_point, filesystem, super_options })
 }
 
 /// Blanks, newlines and backslashes in paths are printed as `\040` and so on (`mangle_path` in `fs/seq_file.c`).
 fn unescape(text: &str) -> String {
-    if !text.contains('\\') {
+    if !text.as_bytes().contains(&b'\\') {
         return text.to_owned();
     }
     let mut bytes = Vec::with_capacity(text.len());

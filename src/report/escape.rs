@@ -6,6 +6,10 @@ use std::fmt::Write as _;
 /// Characters that steer a terminal or reorder a line: C0 and C1 controls, DEL, bidirectional marks and overrides,
 /// zero-width and line-separating characters.
 fn is_hostile(c: char) -> bool {
+    // Nearly every character.
+    if matches!(c, ' '..='~') {
+        return false;
+    }
     c.is_control()
         || matches!(
             c,
@@ -51,6 +55,9 @@ pub fn plain(text: Cow<'_, str>, unicode: bool) -> Cow<'_, str> {
         return text;
     }
     let sign = |c: char| SIGNS.iter().find(|(sign, _)| *sign == c).map(|(_, words)| *words);
+    if !text.chars().any(|c| !c.is_ascii() && sign(c).is_some()) {
+        return text;
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match sign(c) {

@@ -79,7 +79,7 @@ fn the_ids_of_the_os_profiles_are_those_of_the_files() {
             (*name, *name, ids.to_vec())
         );
         // Every OS knows the same recipes, or a remedy would be empty on one of them.
-        let own: BTreeSet<String> = profile.remedies.keys().cloned().collect();
+        let own: BTreeSet<String> = profile.remedies.keys().map(ToString::to_string).collect();
         let first = recipes.get_or_insert_with(|| own.clone());
         assert_eq!(*first, own, "{name}");
     }

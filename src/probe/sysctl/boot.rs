@@ -140,8 +140,13 @@ impl Boot<'_> {
     }
 
     fn command_line(&self) -> Option<Step> {
+        const PREFIX: &str = "sysctl.";
+        // Looked at for every setting, and nearly always without any.
+        if !self.sources.command_line.contains(PREFIX) {
+            return None;
+        }
         let words = self.sources.command_line.split_ascii_whitespace();
-        let settings = words.filter_map(|word| word.strip_prefix("sysctl.")?.split_once('='));
+        let settings = words.filter_map(|word| word.strip_prefix(PREFIX)?.split_once('='));
         let mut mine = settings.filter(|(name, _)| self.paths.contains(&name.replace('.', "/").as_str()));
         let (_, value) = mine.rfind(|(_, value)| kernel::accepts(self.key, value))?;
         let source = "/proc/cmdline".to_owned();

@@ -12,6 +12,10 @@ pub fn matches(pattern: &str, text: &str) -> bool {
         } else if p < pattern.len() && pattern[p] == b'*' {
             star = Some((p, t));
             p += 1;
+            // Whatever is left.
+            if p == pattern.len() {
+                return true;
+            }
         } else if let Some((at, from)) = star {
             star = Some((at, from + 1));
             p = at + 1;

@@ -14,8 +14,9 @@ pub mod version;
 
 use std::collections::BTreeMap;
 
+use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use value::{Kind, Value};
 pub use version::Version;
@@ -164,10 +165,19 @@ impl Layers {
     }
 }
 
-/// All facts of one run, by id. Ordered, so that two snapshots of one host differ only where the host does.
+/// All facts of one run, by id. Written and gone through in the order of the ids, so that two snapshots of one host differ
+/// only where the host does.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Facts(BTreeMap<String, Layers>);
+pub struct Facts(
+    #[serde(serialize_with = "in_order")]
+    #[schemars(with = "BTreeMap<String, Layers>")]
+    FxHashMap<String, Box<Layers>>,
+);
+
+fn in_order<S: Serializer>(facts: &FxHashMap<String, Box<Layers>>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(facts.iter().collect::<BTreeMap<_, _>>())
+}
 
 impl Facts {
     pub fn insert(&mut self, id: impl Into<String>, layer: Layer, fact: Fact) {
@@ -185,7 +195,7 @@ impl Facts {
     }
 
     pub fn layers(&self, id: &str) -> Option<&Layers> {
-        self.0.get(id)
+        self.0.get(id).map(|layers| &**layers)
     }
 
     pub fn get(&self, id: &str, layer: Layer) -> Option<&Fact> {
@@ -198,7 +208,8 @@ impl Facts {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Layers)> {
-        self.0.iter().map(|(id, layers)| (id.as_str(), layers))
+        let ordered: BTreeMap<&str, &Layers> = self.0.iter().map(|(id, layers)| (id.as_str(), &**layers)).collect();
+        ordered.into_iter()
     }
 
     pub fn len(&self) -> usize {

@@ -205,7 +205,10 @@ enum Holds<'c> {
     Yes,
     /// The first that does not.
     No(&'c Condition),
-    CannotTell { error: String, help: Option<String> },
+    CannotTell {
+        error: String,
+        help: Option<String>,
+    },
 }
 
 /// The day that dates are judged by: the snapshot's, so that judging it later gives the same.

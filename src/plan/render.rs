@@ -1,5 +1,6 @@
 //! A plan for people, as Markdown, and as a script that does the same.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
@@ -11,7 +12,7 @@ use super::model::{Change, Kind, Plan, Unfinished};
 use crate::apply::State;
 use crate::firewall::boot;
 use crate::firewall::writer::Writer;
-use crate::report::escape;
+use crate::report::{escape, wrap};
 
 /// Says what the plan is for, above everything else.
 #[derive(Debug, Clone)]
@@ -114,7 +115,7 @@ impl Page<'_> {
         }
         if change.is_text() {
             for line in diff(change).lines() {
-                let line = line.replace('\t', "    ");
+                let line = if line.contains('\t') { line.replace('\t', "    ").into() } else { Cow::Borrowed(line) };
                 let line = escape::text(&line);
                 match line.as_bytes().first() {
                     Some(b'+') => writeln!(self.out, "       {}", line.green())?,
@@ -141,12 +142,11 @@ impl Page<'_> {
 /// Words in the width of the terminal.
 pub fn wrapped(look: Look, first: &str, rest: &str, text: &str, out: &mut dyn Write) -> io::Result<()> {
     let safe = escape::plain(escape::lines(text), look.unicode);
-    let options = textwrap::Options::new(look.width.saturating_sub(rest.len()).max(20))
-        .word_separator(textwrap::WordSeparator::AsciiSpace)
-        .word_splitter(textwrap::WordSplitter::NoHyphenation)
-        .break_words(false);
-    for (index, line) in textwrap::wrap(&safe, options).iter().enumerate() {
-        writeln!(out, "{}{line}", if index == 0 { first } else { rest })?;
+    let width = look.width.saturating_sub(rest.len()).max(20);
+    for (index, line) in wrap::lines(&safe, width).iter().enumerate() {
+        out.write_all(if index == 0 { first } else { rest }.as_bytes())?;
+        out.write_all(line.as_bytes())?;
+        out.write_all(b"\n")?;
     }
     Ok(())
 }
@@ -199,7 +199,9 @@ fn diff(change: &Change) -> String {
     let mut text = String::new();
     let mut add = |mark: char, lines: &[&str]| {
         for line in lines {
-            text.push_str(&format!("{mark}{}\n", line.trim_end_matches('\n')));
+            text.push(mark);
+            text.push_str(line.trim_end_matches('\n'));
+            text.push('\n');
         }
     };
     for op in group_diff_ops(capture.into_inner().into_ops(), CONTEXT_LINES).iter().flatten() {

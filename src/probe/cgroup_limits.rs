@@ -77,6 +77,10 @@ fn v2_memory(host: &Host, group: &Group) -> Result<Option<MemoryLimit>, ReadErro
 fn v1_memory(host: &Host, groups: &[Group], limits: &mut Vec<MemoryLimit>) -> Result<(), ReadError> {
     let Some(own) = groups.first() else { return Ok(()) };
     let effective = statistic(host, own, "hierarchical_memory_limit")?;
+    // Then no limit on the way binds.
+    if effective.is_some_and(|effective| effective >= V1_UNLIMITED) {
+        return Ok(());
+    }
     let mut tightest = V1_UNLIMITED;
     for group in groups {
         let file = group.dir.join("memory.limit_in_bytes");

@@ -36,9 +36,9 @@ impl BootFolders {
 
     /// Whether systemd starts a unit at boot: a service, or a socket behind which one waits.
     pub fn start_unit(&self, host: &Host, unit: &str) -> bool {
-        let is_masked = ["/etc/systemd/system", "/run/systemd/system"]
-            .iter()
-            .any(|folder| host.link_target([folder, "/", unit].concat()).is_some_and(|to| to == Path::new("/dev/null")));
+        let is_masked = ["/etc/systemd/system", "/run/systemd/system"].iter().any(|folder| {
+            host.link_target([folder, "/", unit].concat()).is_some_and(|to| to == Path::new("/dev/null"))
+        });
         !is_masked && has_entry(host, &self.systemd, unit)
     }
 }

@@ -54,7 +54,9 @@ fn main() {
 fn checks() -> String {
     let mut out = Constants::default();
     let mut diagnostics = Diagnostics::default();
-    println!("cargo::rerun-if-changed=checks");
+    let mut listed = CHECKS.map(|name| format!("{name}.toml"));
+    listed.sort_unstable();
+    assert_eq!(names("checks"), listed, "the files of checks/ are not those of CHECKS in build.rs");
     for name in CHECKS {
         let path = format!("checks/{name}.toml");
         let text = fs::read_to_string(&path).expect("an embedded file");
@@ -73,14 +75,7 @@ fn checks() -> String {
 fn trees() -> String {
     let mut out = Constants::default();
     for folder in ["profiles", "profiles/os"] {
-        println!("cargo::rerun-if-changed={folder}");
-        let mut names: Vec<String> = fs::read_dir(folder)
-            .expect("the folder of embedded files")
-            .filter_map(|entry| entry.expect("an entry").file_name().into_string().ok())
-            .filter(|name| Path::new(name).extension().is_some_and(|ending| ending == "toml"))
-            .collect();
-        names.sort();
-        for name in names {
+        for name in names(folder) {
             let path = format!("{folder}/{name}");
             let text = fs::read_to_string(&path).expect("an embedded file");
             let (root, errors) = tree::parse(&text);
@@ -90,6 +85,17 @@ fn trees() -> String {
         }
     }
     out.text
+}
+
+/// The TOML files of a folder, in an order of their own, so that the same files give the same constants.
+fn names(folder: &str) -> Vec<String> {
+    println!("cargo::rerun-if-changed={folder}");
+    let entries = fs::read_dir(folder).expect("the folder of embedded files");
+    let names = entries.filter_map(|entry| entry.expect("an entry").file_name().into_string().ok());
+    let mut names: Vec<String> =
+        names.filter(|name| Path::new(name).extension().is_some_and(|ending| ending == "toml")).collect();
+    names.sort_unstable();
+    names
 }
 
 /// `CHECKS_HOST` for `checks/host.toml`.

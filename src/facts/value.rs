@@ -152,7 +152,12 @@ impl Value {
 
 /// What the kernel prints for a setting: runs of blanks folded, a whole number as a number.
 pub fn sysctl_value(text: &str) -> Value {
-    let folded = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = text.trim();
+    let folded = if text.contains(char::is_whitespace) {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    } else {
+        text.to_owned()
+    };
     folded.parse().map_or(Value::Text(folded), Value::Int)
 }
 

@@ -44,7 +44,9 @@ pub fn path_of(name: &str) -> String {
         '/' => '.',
         other => other,
     };
-    name.chars().map(swap).collect()
+    let mut path = String::with_capacity(name.len());
+    path.extend(name.chars().map(swap));
+    path
 }
 
 /// Without empty and `.` components (`path_simplify` in systemd; what the kernel does with procps' paths).

@@ -69,6 +69,7 @@ pub const FACTS: &[Spec] = facts! {
     "docker.warnings" Set Live "what the engine itself warns of, verbatim" "GET /info Warnings";
     "docker.networks" Set Live "subnets of Docker's bridge networks on this host" "GET /networks";
     "docker.networks-auto" Set Live "those of them that Docker took from its own pools, as far as it tells: made anew, a network may get another" "GET /networks IPAM";
+    "docker.subnet-clash" Set Live "`SUBNET of NETWORK, and ROUTE by DEVICE`: subnets of Docker's bridge networks that the main routing table of this host also leads elsewhere; the default route does not count" "GET /networks, /proc/net/route, /proc/net/ipv6_route";
     "docker.workload-outside" Set Live "`CONTAINER on NETWORK (macvlan)`: containers of the workload with an address of their own in the outer network, whose packets no rule of the host sees" "GET /networks, /containers/json";
     "docker.workload-routes" Set Live "`SUBNET tcp/PORT`: ports of the workload's containers that a packet routed to the container's own address reaches past every published port; none from engine 28 on, which drops that" "GET /version, /networks, /containers/json";
     "docker.root-space.*" Bytes Live "what an unprivileged writer has left under the root of the instance: `docker` (DockerRootDir) or `containerd`" "statvfs(3)";

@@ -130,6 +130,7 @@ fn the_ids_of_the_catalogue() {
     docker.firewall-backend required
     docker.ip-forward blocker
     docker.open-tcp blocker
+    docker.subnet-clash recommended
     docker.warnings recommended
     port.free blocker
     port.ephemeral-overlap recommended

@@ -29,7 +29,7 @@ fn acme_linux() {
     fail kernel.conntrack: 93 %
     fail limits.nr-open: 32768 | boot 32768 @ /etc/sysctl.d/60-acme.conf:5
     fail limits.pam-lockout: /etc/security/limits.conf:9 65535
-    not applicable: 54
+    not applicable: 55
     ");
 }
 
@@ -60,7 +60,7 @@ fn alpine_3_22() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 53
+    not applicable: 54
     ");
 }
 
@@ -91,7 +91,7 @@ fn amazon_2023() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 53
+    not applicable: 54
     ");
 }
 
@@ -121,7 +121,7 @@ fn arch() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 54
+    not applicable: 55
     ");
 }
 
@@ -151,7 +151,7 @@ fn debian_12() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 54
+    not applicable: 55
     ");
 }
 
@@ -182,7 +182,7 @@ fn debian_13() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 53
+    not applicable: 54
     ");
 }
 
@@ -211,7 +211,7 @@ fn fedora_43() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 55
+    not applicable: 56
     ");
 }
 
@@ -236,7 +236,7 @@ fn mystery_os() {
     pass kernel.zone-reclaim: 0 after the next boot | boot 0 by default
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 59
+    not applicable: 60
     ");
 }
 
@@ -266,7 +266,7 @@ fn opensuse_leap_15_6() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 54
+    not applicable: 55
     ");
 }
 
@@ -296,7 +296,7 @@ fn rhel_9() {
     pass kernel.clocksource: kvm-clock
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 54
+    not applicable: 55
     ");
 }
 
@@ -326,7 +326,7 @@ fn rocky_8() {
     pass kernel.clocksource: tsc
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 54
+    not applicable: 55
     ");
 }
 
@@ -357,6 +357,6 @@ fn ubuntu_22_04() {
     pass kernel.conntrack: 1 %
     pass limits.nr-open: 1048576 | boot 1048576 by default
     pass limits.pam-lockout: none
-    not applicable: 53
+    not applicable: 54
     ");
 }

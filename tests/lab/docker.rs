@@ -428,6 +428,33 @@ fn an_engine_of_debian_13_and_its_compose_plugin_are_read() {
     assert_eq!(said.trim().trim_start_matches('v'), found.shown("docker.compose"));
 }
 
+/// Docker made its network first; the other way came later, as a VPN does. Seen failing with the route of the bridge itself
+/// counted, and with the answer left empty.
+#[test]
+fn a_subnet_that_the_host_reaches_another_way_is_named() {
+    let engine = Engine::start(&Options::default());
+    assert_eq!(from(&engine, &[]).shown("docker.subnet-clash"), "none");
+    let networks = engine.get("/networks");
+    let bridge = networks.as_array().unwrap().iter().find(|network| network["Name"] == "bridge").unwrap();
+    let subnet = bridge["IPAM"]["Config"][0]["Subnet"].as_str().unwrap();
+    let inside = subnet.replace(".0.0/16", ".9.0/24");
+    assert_ne!(inside, subnet);
+    let ip = |arguments: &str| {
+        let argv: Vec<String> = engine
+            .enter()
+            .into_iter()
+            .chain(["ip"].into_iter().chain(arguments.split(' ')).map(str::to_owned))
+            .collect();
+        run(&argv.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    ip("link add away type dummy");
+    ip("link set away up");
+    ip(&format!("route add {inside} dev away"));
+    // What leads nowhere on purpose takes nothing from anybody.
+    ip(&format!("route add unreachable {}", subnet.replace(".0.0/16", ".10.0/24")));
+    assert_eq!(from(&engine, &[]).shown("docker.subnet-clash"), format!("{subnet} of bridge, and {inside} by away"));
+}
+
 /// Seen to run the planted plugin with the trust check taken out of `compose::ask`.
 #[test]
 fn a_plugin_that_others_can_write_is_reported_and_not_run_as_root() {
@@ -546,6 +573,8 @@ fn podman_is_podman() {
     let found = gather(podman.folder.path(), &podman.enter(), &[("DOCKER_HOST", &endpoint)]);
     assert_eq!(found.shown("docker.state"), "running");
     assert_eq!(found.shown("docker.kind"), "podman");
+    let no_bridges = "absent: the bridges of podman are not known as devices of this host";
+    assert_eq!(found.shown("docker.subnet-clash"), no_bridges);
     let version = run(&["podman", "--version"]);
     let number = version.trim().rsplit(' ').next().unwrap();
     assert_eq!(found.shown("docker.version"), format!("absent: the engine is Podman {number}, not Docker"));

@@ -6,6 +6,8 @@
 #[cfg(feature = "docker")]
 pub mod answers;
 #[cfg(feature = "docker")]
+mod clash;
+#[cfg(feature = "docker")]
 pub mod client;
 #[cfg(feature = "docker")]
 pub mod compose;

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bollard::models::Network as Listed;
 
 use super::answers::{Engine, failed};
+use super::clash::{self, CLASH};
 use super::client::{Answer, Answers};
-use super::{NETWORKS, OUTSIDE, ROUTES};
+use super::{NETWORKS, OUTSIDE, ROUTES, Request};
 use crate::catalog::parameters::Protocol;
 use crate::facts::network::Network;
 use crate::facts::{Fact, Facts, Value, Version};
@@ -70,12 +71,13 @@ pub fn listed(network: Listed) -> DockerNetwork {
     }
 }
 
-pub(super) fn insert(answers: &Answers, engine: &Engine<'_>, images: &[String], facts: &mut Facts) {
+pub(super) fn insert(answers: &Answers, engine: &Engine<'_>, request: &Request, facts: &mut Facts) {
+    let images = &request.workload_images;
     let Answer { result, took } = &answers.networks;
     let networks = match result {
         Ok(networks) => networks,
         Err(failure) => {
-            for id in [NETWORKS, AUTO, ROUTES, OUTSIDE] {
+            for id in [NETWORKS, AUTO, ROUTES, OUTSIDE, CLASH] {
                 facts.live(id, failed(failure, SOURCE, *took));
             }
             return;
@@ -96,6 +98,9 @@ pub(super) fn insert(answers: &Answers, engine: &Engine<'_>, images: &[String], 
     facts.live(AUTO, Fact::known(subnets(true), SOURCE).took(*took));
     facts.live(ROUTES, routes(answers, engine, networks, images).took(*took));
     facts.live(OUTSIDE, without_a_bridge(answers, networks, images).took(*took));
+    if request.wants(CLASH) {
+        facts.live(CLASH, clash::fact(&request.host, engine.kind(), networks).took(*took));
+    }
 }
 
 /// `CONTAINER on NETWORK (macvlan)` for every container of the workload whose packets do not pass the host's rules.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::answers::{self, Engine};
+use super::clash::CLASH;
 use super::client::{self, Answer, Answers, Failure, Questions};
 use super::compose::{self, Compose};
 use super::daemon::{self, Daemon};
@@ -225,7 +226,7 @@ fn converse(request: &Request, listener: &Listener) -> Docker {
             || roots,
         info: configured || roots || wants(answers::FROM_INFO),
         containers: request.containers,
-        networks: wants(&[NETWORKS, networks::AUTO, ROUTES, OUTSIDE]),
+        networks: wants(&[NETWORKS, networks::AUTO, ROUTES, OUTSIDE, CLASH]),
         workload_images: request.workload_images.clone(),
     };
     let started = Instant::now();
@@ -273,7 +274,7 @@ fn assemble(
     let mut facts = Facts::default();
     facts.live("docker.endpoint", endpoint_fact(&listener.endpoint, Some(listener.uid), request));
     answers::insert(&engine, &configuration, &mut facts);
-    networks::insert(answers, &engine, &request.workload_images, &mut facts);
+    networks::insert(answers, &engine, request, &mut facts);
     store::insert(request, &engine, &configuration, &mut facts);
     if request.wants(NOFILE) {
         let ground = Ground { host: &request.host, answered: answers.ping.result.is_ok(), kind, listener: pid };

@@ -328,7 +328,9 @@ fn connect(host: &Holder, client: &Holder) {
     lab::run(&[
         "ip", "link", "add", "up0", "netns", &at_host, "type", "veth", "peer", "name", "cl0", "netns", &at_client,
     ]);
-    let up = "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+    // The kernel answers what is rejected a number of times a second and no more: a probe beyond it would be taken for
+    // one that nobody answers.
+    let up = "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0
         ip addr add 10.77.0.1/24 dev up0; ip addr add fd77::1/64 dev up0 nodad; ip link set up0 up";
     shell(host, up);
     let script = "ip addr add 10.77.0.9/24 dev cl0; ip addr add 10.77.0.50/24 dev cl0

@@ -173,7 +173,8 @@ fn memory_is_limited_by_the_own_group() {
     assert!(note(&facts, "memory.total").contains("/inner; the host has"));
 }
 
-/// Without reading the page cache as reclaimable this sees less than half of what is left.
+/// Without reading the page cache as reclaimable this sees the 192 MiB that the file leaves. As a rule 501 MiB are left; what the
+/// kernel counts as inactive at that moment is its own affair, and 399 MiB were seen once.
 #[test]
 fn file_cache_of_the_group_counts_as_available() {
     let group = Group::new("memory", "cache");
@@ -188,7 +189,7 @@ fn file_cache_of_the_group_counts_as_available() {
     );
     let (facts, _) = facts_after(&setup, MEMORY, "/");
     let left = bytes(&facts, "memory.available");
-    assert!(left > 400 * MIB, "only {} MiB of 512 left after writing a file of 320", left / MIB);
+    assert!(left > 320 * MIB, "only {} MiB of 512 left after writing a file of 320", left / MIB);
 }
 
 /// In a cgroup namespace the own group is `/` and the limiting ancestor has no files: the kernel's own answer in

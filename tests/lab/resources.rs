@@ -173,23 +173,33 @@ fn memory_is_limited_by_the_own_group() {
     assert!(note(&facts, "memory.total").contains("/inner; the host has"));
 }
 
-/// Without reading the page cache as reclaimable this sees the 192 MiB that the file leaves. As a rule 501 MiB are left; what the
-/// kernel counts as inactive at that moment is its own affair, and 399 MiB were seen once.
+/// Without reading the page cache as reclaimable this sees the 192 MiB that the file leaves. Which of the file's pages the kernel
+/// takes for active is its own affair, mostly none of them: then 501 MiB are left, but less than 320 were seen, too. So the
+/// file is written until most of them are inactive.
 #[test]
 fn file_cache_of_the_group_counts_as_available() {
     let group = Group::new("memory", "cache");
     limit_memory(&group, false, 512 * MIB);
     let file = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
     let setup = format!(
-        "{}\nhead -c {} /dev/zero > {}\nsync {}",
-        group.enter(),
-        320 * MIB,
-        file.path().display(),
-        file.path().display()
+        "{enter}
+        for attempt in 1 2 3 4 5 6 7 8; do
+          head -c {size} /dev/zero >{file}
+          sync {file}
+          inactive=$(sed -n 's/^{key} //p' {dir}/inner/memory.stat)
+          [ \"$inactive\" -lt {enough} ] || break
+          sleep 0.2
+        done",
+        enter = group.enter(),
+        size = 320 * MIB,
+        file = file.path().display(),
+        key = if group.unified { "inactive_file" } else { "total_inactive_file" },
+        dir = group.dir.display(),
+        enough = 240 * MIB,
     );
     let (facts, _) = facts_after(&setup, MEMORY, "/");
     let left = bytes(&facts, "memory.available");
-    assert!(left > 320 * MIB, "only {} MiB of 512 left after writing a file of 320", left / MIB);
+    assert!(left > 400 * MIB, "only {} MiB of 512 left after writing a file of 320", left / MIB);
 }
 
 /// In a cgroup namespace the own group is `/` and the limiting ancestor has no files: the kernel's own answer in

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::slice;
 
-/// A constant, or an owned value of the same type. As large as a reference.
+/// A constant, or an owned value of the same type.
 pub enum Kept<T: ?Sized + 'static> {
     Constant(&'static T),
     Own(Box<T>),
@@ -70,12 +70,6 @@ impl<T> From<T> for Kept<T> {
 impl<T> From<Vec<T>> for Kept<[T]> {
     fn from(values: Vec<T>) -> Self {
         if values.is_empty() { Self::Constant(&[]) } else { Self::Own(values.into_boxed_slice()) }
-    }
-}
-
-impl<T> Default for Kept<[T]> {
-    fn default() -> Self {
-        Self::Constant(&[])
     }
 }
 

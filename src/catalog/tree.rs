@@ -1,7 +1,8 @@
 //! A parsed TOML file as a tree with places: the one form that everything above reads.
 //!
-//! Files of users are parsed at run time. Embedded files are parsed by `build.rs`, which writes their trees as constants,
-//! since parsing 70 KB of TOML costs as much as spawning a process. A test proves that both give the same tree.
+//! Files of users are parsed at run time. Embedded files are parsed by `build.rs`, since parsing 70 KB of TOML costs as much as
+//! spawning a process: it writes the trees of profiles as constants, and of files of checks the checks themselves. A test
+//! proves that both give the same tree.
 
 use std::borrow::Cow;
 use std::ops::Range;

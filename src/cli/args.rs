@@ -69,6 +69,9 @@ pub enum Command {
     Lint(LintArgs),
     /// Print shell completions, man pages, JSON Schemas, reference pages
     Generate(GenerateArgs),
+    /// End in an internal error, to see what one looks like in this very binary
+    #[command(hide = true)]
+    Panic,
 }
 
 // No documentation comments on flattened arguments: clap would take them for that of a deferred subcommand.

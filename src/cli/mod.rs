@@ -8,6 +8,7 @@ mod facts;
 mod generate;
 mod lint;
 mod list;
+mod panic;
 mod reference;
 mod report;
 mod select;
@@ -92,8 +93,13 @@ fn parse() -> Result<Cli, clap::Error> {
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
+/// The whole program: a panic in it ends with the exit code of an internal error, not with Rust's 101.
+pub fn main() -> ExitCode {
+    panic::guard(run)
+}
+
 /// Runs the program with the arguments of the process.
-pub fn run() -> ExitCode {
+fn run() -> ExitCode {
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -127,6 +133,8 @@ pub fn run() -> ExitCode {
         Command::List(args) => list::run(args),
         Command::Lint(args) => lint::run(args),
         Command::Generate(args) => generate::run(args),
+        #[expect(clippy::panic, reason = "it is what the command is for")]
+        Command::Panic => panic!("asked for by `preflight panic`"),
     };
     result.unwrap_or_else(|stop| report_stop(&stop))
 }

@@ -3,12 +3,10 @@
 use std::fmt::Write as _;
 use std::process::Command;
 
-use crate::support::{Lab, check, json, profile};
-
-const BIN: &str = env!("CARGO_BIN_EXE_preflight");
+use crate::support::{Lab, check, json, profile, program};
 
 fn shell(script: &str) -> (i32, String) {
-    let output = Command::new("bash").arg("-c").arg(script).env("PREFLIGHT", BIN).output().unwrap();
+    let output = Command::new("bash").arg("-c").arg(script).env("PREFLIGHT", program()).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
@@ -263,7 +261,7 @@ fn a_reader_who_left_before_the_end_changes_no_exit_code() {
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let ended = Command::new(BIN).args(&args).stdout(writer).status().unwrap();
+        let ended = Command::new(program()).args(&args).stdout(writer).status().unwrap();
         assert_eq!(ended.code(), Some(code), "{args:?}");
     }
 }

@@ -5,7 +5,7 @@ use preflight::catalog::library::Library;
 use preflight::catalog::{check, diagnostic, load, os, waiver};
 use proptest::prelude::*;
 
-use crate::support::{Lab, check as a_check, profile};
+use crate::support::{Lab, check as a_check, profile, program};
 
 /// Names of a host end in titles, sources and notes; a terminal escape in one must never arrive.
 #[test]
@@ -50,10 +50,7 @@ fn escapes_in_a_profile_never_reach_the_error() {
 fn a_closed_pipe_is_no_error() {
     let output = std::process::Command::new("/bin/sh")
         .arg("-c")
-        .arg(format!(
-            "'{}' list facts | head -n 1; '{0}' check --fail-on never | head -n 1",
-            env!("CARGO_BIN_EXE_preflight")
-        ))
+        .arg(format!("'{}' list facts | head -n 1; '{0}' check --fail-on never | head -n 1", program()))
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");

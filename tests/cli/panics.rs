@@ -1,60 +1,47 @@
-//! A panic ends with the exit code of an internal error, also in a release, which does not unwind.
+//! A panic says what went wrong, where, and how to report it, and ends with the exit code of an internal error.
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use super::support::repository;
+use super::support::program;
 
-/// No way to make preflight panic is known, so the library is a stand-in that does; the program is the real `src/main.rs`,
-/// built as a release is (`panic = "abort"` in Cargo.toml).
-const LIBRARY: &str = "
-    pub mod cli {
-        pub enum ExitCode { Internal = 70 }
-        impl From<ExitCode> for std::process::ExitCode {
-            fn from(code: ExitCode) -> Self { (code as u8).into() }
-        }
-        pub fn run() -> ExitCode {
-            if std::env::args().count() > 1 {
-                let _ = std::thread::spawn(|| panic!(\"in a thread\")).join();
-                std::process::exit(0);
-            }
-            panic!(\"in the main thread\")
-        }
-    }";
-
-fn rustc(folder: &Path, strategy: &str, arguments: &[&str]) {
-    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let mut command = Command::new(compiler);
-    command.current_dir(folder).args(["--edition=2024", "-C", &format!("panic={strategy}"), "-L", "."]);
-    let built = command.args(arguments).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+fn panic(backtrace: Option<&str>) -> (Option<i32>, String) {
+    let mut command = Command::new(program());
+    command.arg("panic").env_clear();
+    if let Some(value) = backtrace {
+        command.env("RUST_BACKTRACE", value);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-fn build(strategy: &str) -> impl Fn(&[&str]) -> Output {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("lib.rs"), LIBRARY).unwrap();
-    rustc(folder.path(), strategy, &["--crate-type=rlib", "--crate-name=preflight", "lib.rs"]);
-    let main = repository().join("src/main.rs");
-    let with = ["--crate-name=program", "--extern=preflight=libpreflight.rlib", main.to_str().unwrap()];
-    rustc(folder.path(), strategy, &with);
-    move |arguments| Command::new(folder.path().join("program")).args(arguments).output().unwrap()
-}
-
-/// Seen failing without the hook of `main`: the process is ended by SIGABRT and has no exit code.
+/// Seen failing without the hook (nothing of how to report it), without `catch_unwind` (101), and with `panic = "abort"` in the
+/// profile (no exit code: SIGABRT).
 #[test]
-fn a_panic_of_a_release_is_an_internal_error() {
-    let program = build("abort");
-    for (arguments, said) in [(&[][..], "in the main thread"), (&["x"], "in a thread")] {
-        let output = program(arguments);
-        assert_eq!(output.status.code(), Some(70), "{said}: {output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
+fn a_panic_is_an_internal_error_that_can_be_reported() {
+    for backtrace in [None, Some("0")] {
+        let (code, said) = panic(backtrace);
+        assert_eq!(code, Some(70), "{said}");
+        for part in [
+            "internal error: asked for by `preflight panic`",
+            "at src/cli/mod.rs:",
+            "thread `main`",
+            "report these lines",
+        ] {
+            assert!(said.contains(part), "no `{part}` in\n{said}");
+        }
+        assert!(said.contains("RUST_BACKTRACE=1") && !said.contains("backtrace, the program"), "{said}");
     }
 }
 
-/// Seen failing with `catch_unwind` left out of `main`: 101. Whoever waits for a thread hears of its panic and goes on.
+/// Seen failing with the tables for unwinding left out by the linker: SIGABRT, and nothing was said.
 #[test]
-fn a_panic_of_a_build_that_unwinds_is_one_too() {
-    let program = build("unwind");
-    assert_eq!(program(&[]).status.code(), Some(70));
-    assert_eq!(program(&["x"]).status.code(), Some(0));
+fn a_panic_with_a_backtrace_says_where_the_program_was_loaded() {
+    for backtrace in ["1", "full"] {
+        let (code, said) = panic(Some(backtrace));
+        assert_eq!(code, Some(70), "{said}");
+        assert!(said.contains("backtrace, the program loaded at 0x"), "{said}");
+        let frames = said.lines().filter(|line| line.contains(" - ") && line.contains("0x")).count();
+        assert!(frames >= 5, "{said}");
+    }
 }

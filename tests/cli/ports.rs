@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::json;
+use crate::support::{json, program};
 
 /// The findings of a run without root's rights, without what tells how they came about.
 fn findings(ports: &str) -> Vec<Value> {
-    let preflight = env!("CARGO_BIN_EXE_preflight");
+    let preflight = program();
     let mut command = Command::new(preflight);
     if nix::unistd::geteuid().is_root() {
         command = Command::new("setpriv");

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// A folder of the test with files in it, and runs of preflight beside it.
 pub(crate) struct Lab {
@@ -44,7 +45,7 @@ impl Lab {
         args: impl IntoIterator<Item = S>,
         input: &str,
     ) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_preflight"))
+        let mut child = Command::new(program())
             .args(args)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -92,4 +93,12 @@ pub(crate) fn json(text: &str) -> serde_json::Value {
 
 pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The program under test: the one that cargo built, or the one that `tests/run release` installed from the archive.
+pub(crate) fn program() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        std::env::var("PREFLIGHT_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_preflight").to_owned())
+    })
 }

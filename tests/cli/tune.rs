@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
-use crate::support::{Lab, Ran, json, repository};
+use crate::support::{Lab, Ran, json, program, repository};
 
 const DROP_IN: &str = "etc/sysctl.d/99-zz-preflight.conf";
 
@@ -748,10 +748,10 @@ proptest! {
 fn without_root_an_apply_is_refused_and_a_plan_is_shown() {
     let lab = Lab::new();
     let run = |args: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_preflight"));
+        let mut command = Command::new(program());
         if nix::unistd::geteuid().is_root() {
             command = Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_preflight")]);
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", program()]);
         }
         let output = command.args(args).current_dir("/").stdin(Stdio::null()).output().unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())

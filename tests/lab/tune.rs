@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use place::{BACKLOG, Place, RESERVED, SOMAXCONN, TUNE, eventually};
+use place::{BACKLOG, Place, RESERVED, SOMAXCONN, TUNE, eventually, program};
 
 /// G2, G6 and verify, in the life of one transaction. Seen failing with `Knob::undo` not looking at the current value
 /// (777 was overwritten), and with the value of an empty set printed as `(empty)` (the ports were never planned).
@@ -197,8 +197,7 @@ fn the_window_survives_the_end_of_the_terminal() {
     for end in ["SIGHUP", "SIGKILL", "the whole session", "closed output"] {
         let place = Place::new();
         let before = place.state();
-        let line: Vec<String> =
-            [env!("CARGO_BIN_EXE_preflight")].iter().chain(&TUNE).map(|word| format!("'{word}'")).collect();
+        let line: Vec<String> = [program()].iter().chain(&TUNE).map(|word| format!("'{word}'")).collect();
         let line = format!("{} --apply --yes --settle 0 --confirm-within 4s", line.join(" "));
         // A real terminal; `script` is its master, and the end of `script` is the end of the terminal.
         let mut script = place.command("script");
@@ -237,8 +236,7 @@ fn the_window_survives_the_end_of_a_tmux() {
     for end in ["the pane's shell", "the server"] {
         let place = Place::new();
         let before = place.state();
-        let line: Vec<String> =
-            [env!("CARGO_BIN_EXE_preflight")].iter().chain(&TUNE).map(|word| format!("'{word}'")).collect();
+        let line: Vec<String> = [program()].iter().chain(&TUNE).map(|word| format!("'{word}'")).collect();
         let line = format!("{} --apply --yes --settle 0 --confirm-within 4s", line.join(" "));
         let tmux = |args: &[&str]| {
             let mut command = place.command("tmux");
@@ -341,7 +339,7 @@ fn progress_is_for_terminals() {
     let piped = place.tune(&["--apply", "--settle", "300ms", "--format", "json"]);
     assert_eq!((piped.code, piped.stderr.as_str()), (0, ""));
     assert_eq!(place.run(&["rollback"]).code, 0);
-    let line: Vec<String> = [env!("CARGO_BIN_EXE_preflight")].iter().chain(&TUNE).map(|it| format!("'{it}'")).collect();
+    let line: Vec<String> = [program()].iter().chain(&TUNE).map(|it| format!("'{it}'")).collect();
     let mut script = place.command("script");
     let line = format!("{} --apply --yes --settle 300ms", line.join(" "));
     let mut child =
@@ -370,7 +368,7 @@ fn a_kill_leaves_all_old_or_all_new() {
     let old = place.state();
     let strace = |options: &[&str]| {
         let mut command = place.command("strace");
-        command.args(["-f", "-qq", "-o", "/run/trace"]).args(options).arg(env!("CARGO_BIN_EXE_preflight"));
+        command.args(["-f", "-qq", "-o", "/run/trace"]).args(options).arg(program());
         let code = command.args(TUNE).args(["--apply", "--settle", "0"]).output().unwrap().status.code();
         (code, place.shell("cat /run/trace"))
     };

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub(crate) const SOMAXCONN: &str = "net/core/somaxconn";
@@ -92,7 +93,7 @@ impl Place {
     }
 
     pub(crate) fn preflight(&self) -> Command {
-        self.command(env!("CARGO_BIN_EXE_preflight"))
+        self.command(program())
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
@@ -163,4 +164,12 @@ pub(crate) fn eventually(patience: Duration, what: impl Fn() -> bool) {
         assert!(started.elapsed() < patience, "it did not come to pass in {patience:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// The program under test: the one that cargo built, or the one that `tests/run release` installed from the archive.
+pub(crate) fn program() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        std::env::var("PREFLIGHT_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_preflight").to_owned())
+    })
 }

@@ -4,7 +4,7 @@
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use super::place::{DROP_IN, Place, Ran, eventually, ran};
+use super::place::{DROP_IN, Place, Ran, eventually, program, ran};
 
 /// The calls by which a host is read.
 const READS: &str =
@@ -70,7 +70,7 @@ fn an_error_at_the_reads_of_processes_is_never_a_clean_verdict() {
 fn sweep(place: &Place, name: &str, filter: &[&str], every: usize, wrong: &mut Vec<String>) -> usize {
     let strace = |options: &[&str]| {
         let mut command = place.command("strace");
-        command.args(["-f", "-qq", "-o", "/run/trace"]).args(filter).args(options).arg(env!("CARGO_BIN_EXE_preflight"));
+        command.args(["-f", "-qq", "-o", "/run/trace"]).args(filter).args(options).arg(program());
         ran(command.args(["verify", "--color", "never"]).output().unwrap())
     };
     let is_clean = |ran: &Ran| ran.code == 0 && !ran.stdout.contains("perhaps restart");

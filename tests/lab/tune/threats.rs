@@ -6,7 +6,7 @@ use std::time::Duration;
 use preflight::apply::journal::{Event, line, parse};
 use preflight::facts::Layer;
 
-use super::place::{self, DROP_IN, Place, TUNE, eventually};
+use super::place::{self, DROP_IN, Place, TUNE, eventually, program};
 
 /// Row 1, seen failing with `trust::only_root_writes` not asked in `library::read`: a profile, or a folder above it, that others can write decides nothing for root.
 #[test]
@@ -73,7 +73,7 @@ fn nothing_of_the_callers_surroundings_is_run() {
         // By `env` inside: PATH also decides where the programs of this test are found.
         let mut command = place.command("env");
         command.args(["PATH=/run/bin:/usr/bin:/bin", "PYTHONPATH=/run/bin", "HOME=/run/bin", "DOCKER_CONFIG=/run/bin"]);
-        command.args(["BASH_ENV=/run/bin/sh", "ENV=/run/bin/sh", "--chdir=/run/bin", env!("CARGO_BIN_EXE_preflight")]);
+        command.args(["BASH_ENV=/run/bin/sh", "ENV=/run/bin/sh", "--chdir=/run/bin", program()]);
         command.args(args);
         place::ran(command.output().unwrap())
     };
@@ -142,7 +142,7 @@ fn only_root_confirms_and_takes_back() {
     let state = place.state();
     let nobody = |args: &[&str]| {
         let mut command = place.command("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_preflight")]);
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", program()]);
         place::ran(command.args(args).output().unwrap())
     };
     for args in [

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::place::{Place, Ran, eventually, ran};
+use super::place::{Place, Ran, eventually, program, ran};
 
 const FOLDER: &str = "/sys/kernel/mm/transparent_hugepage";
 
@@ -134,7 +134,7 @@ fn a_kill_leaves_tuned_a_profile_that_exists() {
                 }
                 let mut strace = place.command("strace");
                 let inject = format!("inject={call}:signal=SIGKILL:when={when}");
-                strace.args(["-f", "-qq", "-o", "/run/trace", "-e", &inject, env!("CARGO_BIN_EXE_preflight")]);
+                strace.args(["-f", "-qq", "-o", "/run/trace", "-e", &inject, program()]);
                 let code = strace.args(verb).output().unwrap().status.code();
                 let active = place.shell("cat /etc/tuned/active_profile");
                 let exists = place

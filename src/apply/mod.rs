@@ -42,6 +42,8 @@ mod engine_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod old_journals_tests;
+#[cfg(test)]
 mod world;
 
 use std::fmt::Debug;

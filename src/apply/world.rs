@@ -33,6 +33,8 @@ pub(super) struct World {
     pub(super) live: RefCell<BTreeMap<String, String>>,
     now: Cell<Duration>,
     boot: Cell<u32>,
+    /// The boot as a journal of another machine names it.
+    boot_name: RefCell<Option<String>>,
     /// The process ends at the n-th step from now.
     pub(super) kill_in: Cell<Option<u32>>,
     /// The n-th write to a knob from now fails.
@@ -69,6 +71,7 @@ impl World {
             ),
             now: Cell::new(Duration::from_secs(1000)),
             boot: Cell::new(0),
+            boot_name: RefCell::new(None),
             kill_in: Cell::new(None),
             fail_in: Cell::new(None),
             is_interrupted: Cell::new(false),
@@ -134,10 +137,24 @@ impl World {
         }
     }
 
+    /// Gives a knob a value, or takes away its file.
+    pub(super) fn edit_if(&self, target: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.edit(target, value),
+            None => assert_eq!(self.value(target), None, "only what is there from the start would have to go"),
+        }
+    }
+
     pub(super) fn reboot(&self) {
         self.boot.set(self.boot.get() + 1);
         self.now.set(Duration::from_secs(5));
         self.live.borrow_mut().values_mut().for_each(|value| "d".clone_into(value));
+    }
+
+    /// The boot and the time of a journal that another machine wrote.
+    pub(super) fn as_of(&self, boot_id: &str, now: Duration) {
+        *self.boot_name.borrow_mut() = Some(boot_id.to_owned());
+        self.now.set(now);
     }
 
     pub(super) fn advance(&self, time: Duration) {
@@ -187,7 +204,7 @@ impl World {
 
 impl Clock for World {
     fn boot_id(&self) -> String {
-        format!("boot-{}", self.boot.get())
+        self.boot_name.borrow().clone().unwrap_or_else(|| format!("boot-{}", self.boot.get()))
     }
 
     fn boottime(&self) -> Duration {

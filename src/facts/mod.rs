@@ -141,7 +141,6 @@ impl Fact {
     }
 }
 
-// Most facts have a live layer alone, and pay for no other.
 /// All layers of one fact. `None` = nobody looked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

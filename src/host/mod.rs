@@ -221,18 +221,12 @@ impl Host {
     pub fn has_entry(&self, path: impl AsRef<Path>) -> bool {
         let path = path.as_ref();
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
-        if self.root.is_none() {
-            return fs::symlink_metadata(path).is_ok();
-        }
         self.resolve(folder).and_then(|folder| fs::symlink_metadata(folder.join(name))).is_ok()
     }
 
     /// Where the last component points, if it is a symbolic link. The target is as written in the link.
     pub fn link_target(&self, path: impl AsRef<Path>) -> Option<PathBuf> {
         let path = path.as_ref();
-        if self.root.is_none() {
-            return fs::read_link(path).ok();
-        }
         let parent = self.resolve(path.parent()?).ok()?;
         fs::read_link(parent.join(path.file_name()?)).ok()
     }

@@ -163,7 +163,7 @@ impl Layers {
     }
 }
 
-/// All facts of one run, in the order of their ids, so that two snapshots of one host differ
+/// All facts of one run, by id. Written and gone through in the order of the ids, so that two snapshots of one host differ
 /// only where the host does.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]

@@ -14,9 +14,8 @@ pub mod version;
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 pub use value::{Kind, Value};
 pub use version::Version;
@@ -142,7 +141,6 @@ impl Fact {
     }
 }
 
-// Most facts have a live layer alone, and pay for no other.
 /// All layers of one fact. `None` = nobody looked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -150,17 +148,17 @@ pub struct Layers {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Fact>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<Box<Fact>>,
+    pub boot: Option<Fact>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<Box<Fact>>,
+    pub container: Option<Fact>,
 }
 
 impl Layers {
     pub fn get(&self, layer: Layer) -> Option<&Fact> {
         match layer {
             Layer::Live => self.live.as_ref(),
-            Layer::Boot => self.boot.as_deref(),
-            Layer::Container => self.container.as_deref(),
+            Layer::Boot => self.boot.as_ref(),
+            Layer::Container => self.container.as_ref(),
         }
     }
 }
@@ -169,23 +167,15 @@ impl Layers {
 /// only where the host does.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Facts(
-    #[serde(serialize_with = "in_order")]
-    #[schemars(with = "BTreeMap<String, Layers>")]
-    FxHashMap<String, Box<Layers>>,
-);
-
-fn in_order<S: Serializer>(facts: &FxHashMap<String, Box<Layers>>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(facts.iter().collect::<BTreeMap<_, _>>())
-}
+pub struct Facts(BTreeMap<String, Layers>);
 
 impl Facts {
     pub fn insert(&mut self, id: impl Into<String>, layer: Layer, fact: Fact) {
         let layers = self.0.entry(id.into()).or_default();
         match layer {
             Layer::Live => layers.live = Some(fact),
-            Layer::Boot => layers.boot = Some(Box::new(fact)),
-            Layer::Container => layers.container = Some(Box::new(fact)),
+            Layer::Boot => layers.boot = Some(fact),
+            Layer::Container => layers.container = Some(fact),
         }
     }
 
@@ -195,7 +185,7 @@ impl Facts {
     }
 
     pub fn layers(&self, id: &str) -> Option<&Layers> {
-        self.0.get(id).map(|layers| &**layers)
+        self.0.get(id)
     }
 
     pub fn get(&self, id: &str, layer: Layer) -> Option<&Fact> {
@@ -208,8 +198,7 @@ impl Facts {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Layers)> {
-        let ordered: BTreeMap<&str, &Layers> = self.0.iter().map(|(id, layers)| (id.as_str(), &**layers)).collect();
-        ordered.into_iter()
+        self.0.iter().map(|(id, layers)| (id.as_str(), layers))
     }
 
     pub fn len(&self) -> usize {

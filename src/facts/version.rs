@@ -7,13 +7,9 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A version: what was printed, and the part of it that is compared. Apart from the value that holds it, which is one of many
-/// kinds: none of them is to take the room of a version.
+/// A version: what was printed, and the part of it that is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Version(Box<Parts>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Parts {
+pub struct Version {
     raw: String,
     comparable: semver::Version,
 }
@@ -53,12 +49,12 @@ impl Version {
         if let Some(pre) = pre_release(rest) {
             comparable.pre = semver::Prerelease::new(&pre).map_err(|_| fail())?;
         }
-        Ok(Self(Box::new(Parts { raw: raw.to_owned(), comparable })))
+        Ok(Self { raw: raw.to_owned(), comparable })
     }
 
     /// Whether it is this release or a later one; a pre-release of it is earlier.
     pub fn is_at_least(&self, major: u64, minor: u64) -> bool {
-        self.0.comparable >= semver::Version::new(major, minor, 0)
+        self.comparable >= semver::Version::new(major, minor, 0)
     }
 }
 
@@ -90,13 +86,13 @@ fn pre_release(rest: &str) -> Option<String> {
 
 impl PartialOrd for Version {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.0.comparable.cmp(&other.0.comparable))
+        Some(self.comparable.cmp(&other.comparable))
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.raw)
+        f.write_str(&self.raw)
     }
 }
 

@@ -26,29 +26,19 @@ pub mod unix;
 pub mod xtables;
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// No file that preflight reads is larger; a larger one is refused instead of filling the memory of a small host.
 /// `/proc/net/tcp` of a host with 50,000 sockets is about 8 MiB.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What one read(2) can take at first. Without room to begin with, the standard library reads 32 bytes at a time, and
+/// What the first read(2) offers room for. Without room to begin with, the standard library reads 32 bytes at a time, and
 /// a sysctl handler such as `proc_do_large_bitmap()` (`kernel/sysctl.c`) answers a second read with the end of the file:
 /// the list would be cut off silently.
 const FIRST_READ_BYTES: usize = 8192;
-
-/// The unit in which the kernel caches files: a disk that fails in the middle of one ends a read at such a border.
-const PAGE_BYTES: usize = 4096;
-
-thread_local! {
-    /// Where a first read goes. What is kept takes no more room than it needs: a run reads a hundred small files.
-    static ROOM: RefCell<[u8; FIRST_READ_BYTES]> = const { RefCell::new([0; FIRST_READ_BYTES]) };
-}
 
 /// As many symbolic links as the kernel follows in one path (`MAXSYMLINKS` in `include/linux/namei.h`).
 const MAX_LINKS: usize = 40;
@@ -146,12 +136,9 @@ impl Host {
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>, ReadError> {
         let path = path.as_ref();
         let wrap = |source| ReadError { path: path.to_owned(), source };
-        let mut file = self.open(path).map_err(wrap)?;
-        let mut bytes = ROOM.with_borrow_mut(|room| first_read(&mut file, room)).map_err(wrap)?;
-        if !ends_with(path, bytes.len()) {
-            bytes.reserve(FIRST_READ_BYTES);
-            file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(wrap)?;
-        }
+        let file = self.open(path).map_err(wrap)?;
+        let mut bytes = Vec::with_capacity(FIRST_READ_BYTES);
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(wrap)?;
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(wrap(io::Error::other(format!("larger than {} MiB", MAX_FILE_BYTES >> 20))));
         }
@@ -234,18 +221,12 @@ impl Host {
     pub fn has_entry(&self, path: impl AsRef<Path>) -> bool {
         let path = path.as_ref();
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
-        if self.root.is_none() {
-            return fs::symlink_metadata(path).is_ok();
-        }
         self.resolve(folder).and_then(|folder| fs::symlink_metadata(folder.join(name))).is_ok()
     }
 
     /// Where the last component points, if it is a symbolic link. The target is as written in the link.
     pub fn link_target(&self, path: impl AsRef<Path>) -> Option<PathBuf> {
         let path = path.as_ref();
-        if self.root.is_none() {
-            return fs::read_link(path).ok();
-        }
         let parent = self.resolve(path.parent()?).ok()?;
         fs::read_link(parent.join(path.file_name()?)).ok()
     }
@@ -298,25 +279,6 @@ impl Host {
     }
 }
 
-fn first_read(file: &mut File, room: &mut [u8]) -> io::Result<Vec<u8>> {
-    loop {
-        match file.read(room) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return Ok(room[..read?].to_vec()),
-        }
-    }
-}
-
-/// Whether a file whose first read gave so many bytes, less than there was room for, ends there, so that no second read
-/// must say so. Files of /proc are written record by record, and a record that no longer fits into the kernel's buffer waits
-/// for the next read (`seq_read_iter()` in `fs/seq_file.c`); so are lists of control groups. A setting in /proc/sys or
-/// /sys is written in one piece, and a file on a disk ends early only at a page that cannot be read.
-fn ends_with(path: &Path, read: usize) -> bool {
-    let path = path.as_os_str().as_bytes();
-    let in_records = (path.starts_with(b"/proc/") && !path.starts_with(b"/proc/sys/")) || path.starts_with(b"/sys/fs/");
-    read == 0 || (read < FIRST_READ_BYTES && !read.is_multiple_of(PAGE_BYTES) && !in_records)
-}
-
 /// Pushes the components of a path so that popping yields them first to last.
 fn push_components(pending: &mut Vec<OsString>, path: &Path) {
     for component in path.components().rev() {
@@ -331,6 +293,7 @@ fn push_components(pending: &mut Vec<OsString>, path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -351,39 +314,31 @@ mod tests {
         assert_eq!(host.read_text("/etc/loop").unwrap_err().source.raw_os_error(), Some(nix::libc::ELOOP));
     }
 
-    /// Where one read is taken for all of the file. Seen failing without each condition of `ends_with` but that of a full
-    /// buffer, which is a whole number of pages anyway.
+    /// A pipe whose reader loses what one read(2) has no room for (`O_DIRECT` in pipe(2)), like a sysctl handler. Seen failing
+    /// with `Vec::new()` in `Host::read`: 32 bytes were left.
     #[test]
-    fn only_where_it_must_be_all_of_a_file_is_one_read_enough() {
-        for (path, read, is_all) in [
-            ("/etc/os-release", 0, true),
-            ("/etc/os-release", 267, true),
-            ("/etc/os-release", PAGE_BYTES, false),
-            ("/etc/os-release", FIRST_READ_BYTES, false),
-            ("/proc/sys/vm/swappiness", 3, true),
-            ("/sys/kernel/mm/transparent_hugepage/enabled", 23, true),
-            ("/proc/self/mountinfo", 3, false),
-            ("/proc/cmdline", 3, false),
-            ("/sys/fs/cgroup/cgroup.procs", 3, false),
-            ("/proc/self/mountinfo", 0, true),
-        ] {
-            assert_eq!(ends_with(Path::new(path), read), is_all, "{path} after {read} bytes");
-        }
+    fn the_first_read_has_room_for_what_the_kernel_hands_out_once() {
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_DIRECT | nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let handed_out = [b'x'; 4096];
+        assert_eq!(nix::unistd::write(&writer, &handed_out).unwrap(), handed_out.len());
+        // The end of the file comes where nobody can write any more.
+        drop(writer);
+        let read = Host::live().read(format!("/proc/self/fd/{}", reader.as_raw_fd())).unwrap();
+        assert_eq!(read.len(), handed_out.len());
     }
 
-    /// The kernel hands these out in pieces, the first of them short. Seen failing with files of /proc taken to end there.
+    /// The kernel hands `/proc/kallsyms` out in pieces, the first of them short. Seen failing with one read(2) in `Host::read`.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the test reads as nobody else does")]
     fn a_file_that_comes_in_pieces_is_read_whole() {
         let symbols = Path::new("/proc/kallsyms");
         let read = Host::live().read(symbols).unwrap();
         assert_eq!(read.len(), fs::read(symbols).unwrap().len());
-        let mut file = Host::live().open(symbols).unwrap();
-        let first = first_read(&mut file, &mut [0; FIRST_READ_BYTES]).unwrap().len();
+        let first = Host::live().open(symbols).unwrap().read(&mut [0; FIRST_READ_BYTES]).unwrap();
         assert!(first < FIRST_READ_BYTES && first < read.len(), "this shows nothing: {first} of {}", read.len());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        for length in [0, 1, PAGE_BYTES, FIRST_READ_BYTES - 1, FIRST_READ_BYTES, FIRST_READ_BYTES + 1, 70_000] {
+        for length in [0, 1, FIRST_READ_BYTES - 1, FIRST_READ_BYTES, FIRST_READ_BYTES + 1, 70_000] {
             fs::write(&path, vec![b'x'; length]).unwrap();
             assert_eq!(Host::live().read(&path).unwrap().len(), length);
         }

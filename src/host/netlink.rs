@@ -75,7 +75,8 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 /// An attribute with its padding.
 pub fn attribute(number: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    let mut bytes = [length.to_ne_bytes(), number.to_ne_bytes()].concat();
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend(number.to_ne_bytes());
     bytes.extend_from_slice(value);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
@@ -88,7 +89,6 @@ pub struct Conversation {
     sequence: u32,
     deadline: Instant,
     room: usize,
-    /// Empty but for its room: what no answer fills is never touched.
     buffer: Vec<u8>,
 }
 

@@ -23,7 +23,7 @@ pub struct ConfFile {
 /// The directories, most important first, as absolute paths: `/etc/sysctl.d`, `/run/sysctl.d`, ….
 pub fn directories(host: &Host, name: &str) -> Vec<String> {
     let mut found: Vec<String> =
-        ["/etc", "/run", "/usr/local/lib", "/usr/lib"].map(|top| [top, "/", name].concat()).into();
+        ["/etc", "/run", "/usr/local/lib", "/usr/lib"].map(|top| format!("{top}/{name}")).into();
     // Where /lib is a link to usr/lib, its names are known already.
     if host.link_target("/lib").is_none() {
         found.push(format!("/lib/{name}"));
@@ -57,7 +57,7 @@ pub fn read(host: &Host, directories: &[String], hidden: Hidden) -> Result<Vec<C
     let listings = directories.iter().map(|directory| host.list(directory)).collect::<Result<Vec<_>, _>>()?;
     let files = order(&listings, hidden).into_iter().filter_map(|(index, name)| {
         let directory = directories.get(index)?;
-        let path = [directory, "/", &name.to_string_lossy()].concat();
+        let path = format!("{directory}/{}", name.to_string_lossy());
         let text = match name.to_str() {
             Some(_) => host.read_text(&path),
             None => host.read_text(Path::new(directory).join(name)),

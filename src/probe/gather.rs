@@ -80,7 +80,7 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> (Facts,
     let cx = Context::new(host, want, &catalogue.parameters, os);
     // Docker is asked while everything else is gathered; what it says about containers is used at the end.
     let docker = docker::start(&cx);
-    let ports = port::start(&cx);
+    let ports = port::bind_all(&cx);
     for probe in PROBES {
         probe(&cx, &mut facts);
     }
@@ -93,7 +93,7 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> (Facts,
     }
     let Docker { facts: answers, containers } = docker.finish();
     facts.extend(answers);
-    port::conclude(&cx, ports.finish(&cx), &containers, &mut facts);
+    port::conclude(&cx, ports, &containers, &mut facts);
     firewall::entries::conclude(&cx, &mut facts);
     firewall::ruleset::conclude(&cx, &containers, &mut facts);
     if let Containers::Known(list) = &containers {

@@ -90,7 +90,7 @@ fn always_sizes(host: &Host, names: &Names, choice: impl Fn(&Host, &str) -> Resu
     let mut sizes = BTreeSet::new();
     let mut seen = false;
     for size in names.iter().filter_map(|name| name.to_str()?.strip_prefix("hugepages-")) {
-        match choice(host, &[FOLDER, "/hugepages-", size, "/enabled"].concat()) {
+        match choice(host, &format!("{FOLDER}/hugepages-{size}/enabled")) {
             Ok(word) => {
                 seen = true;
                 if word.as_deref() == Some("always") {

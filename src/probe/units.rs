@@ -36,9 +36,9 @@ impl BootFolders {
 
     /// Whether systemd starts a unit at boot: a service, or a socket behind which one waits.
     pub fn start_unit(&self, host: &Host, unit: &str) -> bool {
-        let is_masked = ["/etc/systemd/system", "/run/systemd/system"].iter().any(|folder| {
-            host.link_target([folder, "/", unit].concat()).is_some_and(|to| to == Path::new("/dev/null"))
-        });
+        let is_masked = ["/etc/systemd/system", "/run/systemd/system"]
+            .iter()
+            .any(|folder| host.link_target(format!("{folder}/{unit}")).is_some_and(|to| to == Path::new("/dev/null")));
         !is_masked && has_entry(host, &self.systemd, unit)
     }
 }
@@ -53,27 +53,26 @@ fn folders(host: &Host, directory: &str, suffixes: &[&str]) -> Vec<String> {
     let names = host.list(directory).unwrap_or_default();
     let names = names.iter().filter_map(|name| name.to_str());
     let chosen = names.filter(|name| suffixes.iter().any(|suffix| name.ends_with(suffix)));
-    chosen.map(|name| [directory, "/", name].concat()).collect()
+    chosen.map(|name| format!("{directory}/{name}")).collect()
 }
 
 /// Whether a name stands in one of the folders, wherever a link of that name leads.
 fn has_entry(host: &Host, folders: &[String], name: &str) -> bool {
-    folders.iter().any(|folder| host.has_entry([folder, "/", name].concat()))
+    folders.iter().any(|folder| host.has_entry(format!("{folder}/{name}")))
 }
 
 /// Whether the service manager says that a service is started. systemd keeps a link per unit from its start until it is
 /// inactive again (`unit_export_invocation_id` and `unit_unlink_state_files` in src/core/unit.c), OpenRC one per started
 /// service.
 pub fn is_started(host: &Host, name: &str) -> bool {
-    let parts = [["/run/systemd/units/invocation:", name, ".service"], ["/run/openrc/started/", name, ""]];
-    parts.iter().any(|path| host.link_target(path.concat()).is_some())
+    let links = [format!("/run/systemd/units/invocation:{name}.service"), format!("/run/openrc/started/{name}")];
+    links.iter().any(|link| host.link_target(link).is_some())
 }
 
 /// The text of a service's unit file or, under OpenRC, of its script, with its path.
 pub fn definition(host: &Host, name: &str) -> Result<Option<(String, String)>, ReadError> {
-    let units = UNIT_FOLDERS.map(|folder| [folder, "/", name, ".service"]);
-    for path in units.iter().chain([&["/etc/init.d", "/", name, ""]]) {
-        let path = path.concat();
+    let units = UNIT_FOLDERS.map(|folder| format!("{folder}/{name}.service"));
+    for path in units.into_iter().chain([format!("/etc/init.d/{name}")]) {
         if let Some(text) = host.read_optional(&path)? {
             return Ok(Some((path, text)));
         }

@@ -342,7 +342,7 @@ fn without_netlink_the_proc_tables_name_the_holder() {
     assert!(error.contains("in use by a socket that is not visible"), "{error}");
 }
 
-/// Two binds a port, nothing else. The median, with a generous bound (a debug build beside other work); the benchmark has
+/// One bind a port, nothing else. The median, with a generous bound (a debug build beside other work); the benchmark has
 /// the real one.
 #[test]
 fn a_thousand_free_ports_cost_microseconds_each() {

@@ -13,7 +13,7 @@ const RESERVED: &str = "sysctl.net.ipv4.ip_local_reserved_ports";
 pub(super) const STATE: &str = "derived.port.state.";
 
 pub(super) fn state_inputs(instance: &str) -> [String; 2] {
-    [["port.state.", instance].concat(), ["port.in-use.", instance].concat()]
+    [format!("port.state.{instance}"), format!("port.in-use.{instance}")]
 }
 
 /// How the port was found, unless nothing at all may hold it: then whoever does is in the way, seen or not.

@@ -104,11 +104,11 @@ pub struct Request {
 
 impl Request {
     pub fn new(cx: &Context<'_>, environment: Environment) -> Self {
-        let mut ids: Vec<String> = cx.want.family("docker.").map(|name| ["docker.", name].concat()).collect();
+        let mut ids: Vec<String> = cx.want.family("docker.").map(|name| format!("docker.{name}")).collect();
         if cx.want.has(NOFILE) {
             ids.push(NOFILE.to_owned());
         }
-        let network = |name: &str| scope(&["sysctl.", name].concat()) == Scope::Network;
+        let network = |name: &str| scope(&format!("sysctl.{name}")) == Scope::Network;
         let containers = cx.want.has(NOFILE)
             || cx.want.has(ROUTES)
             || cx.want.has(OUTSIDE)

@@ -111,8 +111,6 @@ pub(super) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
         }
         fact
     };
-    // Of a thousand ports most are told of in the words of the one before them.
-    let mut last: Option<([Judged; 2], Fact)> = None;
     let mut more_open = None;
     let mut doubts = None;
     for port in cx.parameters.ports() {
@@ -128,12 +126,7 @@ pub(super) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
         }
         let id = format!("{EXPOSURE}{}", port.instance());
         if cx.want.has(&id) {
-            let judged = [v4, v6];
-            let fact = match &last {
-                Some((same, fact)) if *same == judged => fact.clone(),
-                _ => last.insert((judged.clone(), told(judged))).1.clone(),
-            };
-            facts.live(id, fact.took(started.elapsed()));
+            facts.live(id, told([v4, v6]).took(started.elapsed()));
         }
     }
     if cx.want.has(PARITY) {
@@ -292,7 +285,8 @@ impl Ground<'_> {
         Some((verdict, is_predicted))
     }
 
-    /// [`Ground::strangers`], asked once for ports in a row that fare alike.
+    /// [`Ground::strangers`], asked once for ports in a row that fare alike. With it a check of 1,000 ports on a host with the
+    /// rules of Docker takes 29 ms, 39 times a start of `/bin/true`, and without it 60 ms, 80 times.
     fn strangers_like_last(&self, addresses: Vec<IpAddr>, port: &Port, v6: bool, is_predicted: bool) -> Verdict {
         let class = self.classes.of(port.port);
         let tried = Tried { addresses, protocol: port.protocol, class, is_predicted };

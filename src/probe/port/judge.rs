@@ -47,7 +47,7 @@ impl Judge<'_> {
             .iter()
             .map(|(address, answer)| self.standing((port.protocol, *address, port.port), *answer))
             .collect();
-        let mut source = if outcome.is_unused { "sock_diag(7)" } else { "bind(2)" }.to_owned();
+        let mut source = "bind(2)".to_owned();
         if refused_any(outcome) {
             source = format!("bind(2), {}, /proc/PID/fd", self.table.source);
         }

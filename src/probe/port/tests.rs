@@ -195,7 +195,7 @@ fn a_directory_has_no_ports_and_unwanted_ports_are_not_asked() {
 
     let (host, want, os) = (Host::live(), Want::default(), os());
     let cx = Context::new(&host, &want, &parameters, &os);
-    assert!(start(&cx).finish(&cx).is_empty());
+    assert!(bind_all(&cx).is_empty());
 }
 
 /// Every answer of the kernel, without a kernel that gives it: IPv6 off needs a boot parameter or a seccomp filter (see

@@ -55,8 +55,8 @@ pub fn decide(sources: &Sources, key: &str, live: Option<&Value>) -> Fact {
     let path = simplified(&path);
     let paths: Vec<&str> = ALIASES
         .iter()
-        .find(|names| names.contains(&path.as_ref()))
-        .map_or_else(|| vec![path.as_ref()], |names| names.to_vec());
+        .find(|names| names.contains(&path.as_str()))
+        .map_or_else(|| vec![path.as_str()], |names| names.to_vec());
     let boot = Boot { sources, key, paths, shape: kernel::shape(key, live), live };
     match boot.steps() {
         Ok(Some(step)) => {
@@ -119,7 +119,7 @@ impl Boot<'_> {
     }
 
     fn is_mine(&self, path: &str) -> bool {
-        self.paths.contains(&simplified(path).as_ref())
+        self.paths.contains(&simplified(path).as_str())
     }
 
     fn kernel_default(&self) -> Option<Step> {

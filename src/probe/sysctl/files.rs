@@ -7,8 +7,6 @@
 //!
 //! Not modelled: `systemd-sysctl` before 246 knew neither globs nor exclusions, and reads `sysctl.extra` credentials.
 
-use std::borrow::Cow;
-
 use crate::catalog::os::SysctlLoader;
 
 /// One assignment or exclusion.
@@ -44,18 +42,12 @@ pub fn path_of(name: &str) -> String {
         '/' => '.',
         other => other,
     };
-    let mut path = String::with_capacity(name.len());
-    path.extend(name.chars().map(swap));
-    path
+    name.chars().map(swap).collect()
 }
 
 /// Without empty and `.` components (`path_simplify` in systemd; what the kernel does with procps' paths).
-pub fn simplified(path: &str) -> Cow<'_, str> {
-    let needless = |part: &str| part.is_empty() || part == ".";
-    if !path.split('/').any(needless) {
-        return Cow::Borrowed(path);
-    }
-    path.split('/').filter(|part| !needless(part)).collect::<Vec<_>>().join("/").into()
+pub fn simplified(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
 /// Reads a file. Lines that are neither comments, assignments nor exclusions are skipped, as both loaders do.
@@ -81,7 +73,7 @@ pub fn parse_as_tuned(text: &str, swap: bool) -> Vec<Line> {
             '/' if swap => '.',
             other => other,
         };
-        let path = simplified(&key.trim().chars().map(change).collect::<String>()).into_owned();
+        let path = simplified(&key.trim().chars().map(change).collect::<String>());
         let value = value.trim();
         // Writing nothing changes nothing.
         (!is_glob(&path) && !value.is_empty()).then(|| Line { number: index + 1, path, value: Some(value.to_owned()) })
@@ -123,7 +115,7 @@ fn systemd(number: usize, line: &str) -> Option<Line> {
         Some((key, value)) => (key.strip_prefix('-').unwrap_or(key), Some(value.trim_matches(BLANKS).to_owned())),
         None => (line.strip_prefix('-')?, None),
     };
-    Some(Line { number, path: simplified(&path_of(key.trim_matches(BLANKS))).into_owned(), value })
+    Some(Line { number, path: simplified(&path_of(key.trim_matches(BLANKS))), value })
 }
 
 /// `parse_setting_line()` in `src/sysctl.c` of procps 4.

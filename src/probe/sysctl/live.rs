@@ -14,7 +14,7 @@ pub fn file_of(key: &str) -> Option<String> {
     let path = path_of(key);
     let path = simplified(&path);
     let inside = !path.is_empty() && path.split('/').all(|part| part != "..");
-    inside.then(|| ["/proc/sys/", &path].concat())
+    inside.then(|| format!("/proc/sys/{path}"))
 }
 
 /// Reads a setting by its dotted name, as sysctl(8) spells it (`net.ipv4.conf.eth0/100.forwarding`).

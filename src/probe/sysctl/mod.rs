@@ -31,7 +31,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     let sources = cx.boot_sources();
     let reading = started.elapsed();
     for key in cx.want.family(FAMILY) {
-        let id = [FAMILY, key].concat();
+        let id = format!("{FAMILY}{key}");
         let now = live::read(cx.host, key);
         let boot = match (sources, &now.state) {
             // What the kernel does not have, no file gives it.

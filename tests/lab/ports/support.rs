@@ -152,33 +152,22 @@ pub(crate) fn redis_port() -> Question<'static> {
 }
 
 impl Question<'_> {
-    /// The same whether the port is asked for by itself or among many, which may be gone about in another way.
     pub(crate) fn fact(&self) -> Fact {
-        let alone = self.fact_among(0);
-        let among_many = self.fact_among(300);
-        assert_eq!((&among_many.state, &among_many.note), (&alone.state, &alone.note), "port {} among many", self.port);
-        alone
-    }
-
-    /// With so many ports above it asked for in the same run.
-    fn fact_among(&self, others: u16) -> Fact {
-        let ports: Vec<Port> = (self.port..=self.port + others)
-            .map(|port| Port { name: "redis".into(), port, protocol: self.protocol, publish: true })
-            .collect();
-        let ids: Vec<String> = ports.iter().map(|port| format!("derived.port.state.{}", port.instance())).collect();
+        let port = Port { name: "redis".into(), port: self.port, protocol: self.protocol, publish: true };
+        let id = format!("derived.port.state.{}", port.instance());
         let mut parameters = Parameters::default();
-        parameters.insert("ports", Setting::Ports(ports));
+        parameters.insert("ports", Setting::Ports(vec![port]));
         parameters.insert("publish_address", words(self.addresses));
         parameters.insert("workload_images", words(&["redis", "valkey"]));
         parameters.insert("workload_processes", words(&["redis-server", "redis-sentinel", "valkey-server"]));
         let expected = if self.expected_free { "free" } else { "free_or_ours" };
         parameters.insert("ports_expected", Setting::One(Value::Text(expected.into())));
         let os = library::os_profile("debian", &[]);
-        let (host, want) = (Host::live(), Want::new(ids.iter().flat_map(|id| derived::inputs(id))));
+        let (host, want) = (Host::live(), Want::new(derived::inputs(&id)));
         let cx = Context::new(&host, &want, &parameters, os);
         let mut facts = Facts::default();
         port::probe(&cx, &self.containers, &mut facts);
-        derived::derive(&ids[0], &facts, &parameters, os, "2026-11-22")
+        derived::derive(&id, &facts, &parameters, os, "2026-11-22")
     }
 
     /// Whether dockerd would get the port.

@@ -48,8 +48,9 @@ fn report(panic: &PanicHookInfo<'_>) {
 /// the file of symbols that lies beside its archive.
 fn backtrace() -> String {
     let base = Host::live().read_text("/proc/self/maps").ok().and_then(|maps| {
-        let first = maps.split_once('-')?.0;
-        u64::from_str_radix(first, 16).ok()
+        // The first mapping of a file: of a static program there is no other file.
+        let line = maps.lines().find(|line| line.contains('/'))?;
+        u64::from_str_radix(line.split_once('-')?.0, 16).ok()
     });
     let base = base.map_or_else(|| "at an unknown address".to_owned(), |base| format!("at {base:#x}"));
     format!("  backtrace, the program loaded {base}:\n{:#}", Backtrace::force_capture())

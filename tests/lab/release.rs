@@ -22,11 +22,11 @@ use place::{Place, program};
 const ENDS: [(i32, &str, &str, &str); 12] = [
     (0, "", "--version", ""),
     (0, "", "tune", ""),
-    (1, "", "check --set tcp_backlog=5000 --fail-on recommended", ""),
+    (1, "", "check --set tcp_backlog=5000 --fail-on warn", ""),
     (2, "", "check --profile nope", "error: there is no profile `nope`"),
     (2, "printf '{\"schema\": \"preflight.snapshot/1\", ' >/run/damaged", "check --snapshot /run/damaged", "error: "),
     (3, "", "check --profile /run/lab/undecided.toml", ""),
-    (4, FIGHTER, "tune --apply --confirm-within 0", ""),
+    (4, FIGHTER, "tune --apply --settle 1s --confirm-within 0", ""),
     (7, PEACE, "tune --apply --no-wait --confirm-within 600s", ""),
     (5, "", "tune --set tcp_backlog=5000 --apply --confirm-within 0", "error: "),
     (0, "", "rollback", ""),
@@ -65,8 +65,8 @@ fn wanted(odd: &str, code: i32, words: &str) -> i32 {
         // Not permitted, and so nothing is changed, waiting or to be undone.
         ("another user", 4..=7) => 3,
         ("another user", 0) if words == "rollback" => 3,
-        // The report is lost. That of a change says the same on stderr, and the change counts.
-        ("a full disk as stdout", 0 | 1 | 3) if !words.contains("rollback") => 70,
+        // The report is lost, also that of a change.
+        ("a full disk as stdout", 0 | 1 | 3 | 4 | 6 | 7) => 70,
         _ => code,
     }
 }
@@ -86,7 +86,11 @@ fn every_exit_code_in_every_environment() {
             } else {
                 ""
             };
-            let at_once = if words.contains("--apply") { " --settle 0 --yes" } else { "" };
+            let at_once = match (words.contains("--apply"), words.contains("--settle")) {
+                (true, true) => " --yes",
+                (true, false) => " --settle 0 --yes",
+                (false, _) => "",
+            };
             let script = shell.replace("{}", &format!("\"$P\" {words}{of_one}{at_once}"));
             let mut command = place.command("bash");
             command.args(["-c", &format!("{before}\n{script}")]).env("P", program());

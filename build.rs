@@ -28,17 +28,15 @@ mod program {
         pub mod tree;
     }
     pub mod facts {
+        pub mod compare;
         pub mod registry;
         pub mod value;
         pub mod version;
 
         pub use value::{Kind, Value};
     }
-    pub mod judge {
-        pub mod compare;
-    }
 }
-use program::{catalog, facts, judge};
+use program::{catalog, facts};
 
 /// In the order in which they are embedded: a place names its file by its index (`src/catalog/embedded.rs`).
 const CHECKS: [&str; 8] = ["host", "docker", "ports", "firewall", "resources", "kernel", "limits", "time"];

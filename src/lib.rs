@@ -5,12 +5,12 @@
 
 pub mod apply;
 pub mod catalog;
+pub mod change;
 pub mod cli;
+pub mod drift;
 pub mod exit;
 pub mod facts;
-pub mod firewall;
 pub mod host;
 pub mod judge;
-pub mod plan;
-pub mod probe;
 pub mod report;
+pub mod subjects;

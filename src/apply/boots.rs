@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Env;
-use super::id::TxId;
 use super::outcome::ApplyError;
 use super::verify::{DriftKind, Verified};
+use crate::change::id::TxId;
 
 const SCHEMA: &str = "preflight.boots/1";
 

@@ -1,6 +1,5 @@
 //! The user's word that the host is still reachable, and what it must prove.
 
-use super::id::TxId;
 use super::outcome::{ApplyError, Outcome, Verb};
 use super::progress::{Progress, State};
 use super::recover::{self, Recovery};
@@ -9,6 +8,7 @@ use super::store::StoreError;
 use super::transaction::is_in_time;
 use super::who::Who;
 use super::{Env, LOCK_PATIENCE};
+use crate::change::id::TxId;
 use crate::facts::Layer;
 
 /// What a confirm must come over.

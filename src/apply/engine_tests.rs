@@ -1,5 +1,6 @@
 //! The engine by example: deadlines, reboots, fighters, signals, damaged journals.
 
+use crate::subjects::knobs::HostKnobs;
 use std::time::Duration;
 
 use super::progress::{Progress, State};
@@ -167,7 +168,7 @@ fn verify_tells_what_drifted() {
     assert_eq!((verified.checked, verified.exit()), (4, ExitCode::Success));
     world.edit("fake:b", "f1");
     world.edit(DAEMON, "f1");
-    world.env().knobs.resolve(DROP_IN).unwrap().restore(&plan_tx(), &super::knob::Reading::default()).unwrap();
+    world.env().knobs.resolve(DROP_IN).unwrap().restore(&plan_tx(), &crate::change::knob::Reading::default()).unwrap();
     let verified = world.process(verify).unwrap().unwrap();
     let kinds: Vec<_> = verified.drifts.iter().map(|drift| (drift.target.as_str(), drift.kind)).collect();
     assert_eq!(kinds, [("fake:b", DriftKind::Live), (DAEMON, DriftKind::ForeignEdit), (DROP_IN, DriftKind::Boot)]);
@@ -281,7 +282,7 @@ fn a_stale_plan_and_a_conflict_that_is_not_allowed_change_nothing() {
     assert!(error.to_string().contains("fake:a is f1 now, and the plan was made when it was d"), "{error}");
     plan = world.plan(&[("fake:a", "p1")]);
     let reason = "tuned sets it too".into();
-    plan.conflicts.push(crate::plan::Conflict { id: "owner:tuned".into(), targets: Vec::new(), reason });
+    plan.conflicts.push(crate::change::Conflict { id: "owner:tuned".into(), targets: Vec::new(), reason });
     let error = world.process(|env| apply(&plan, &options(None), env)).unwrap().unwrap_err();
     assert!(error.to_string().contains("not allowed\nowner:tuned: tuned sets it too\nhint: "), "{error}");
     let allowed = Options { allow: vec!["owner:tuned".into()], ..options(None) };
@@ -430,7 +431,7 @@ fn an_image_is_set_up_on_its_boot_layer_only() {
         std::fs::create_dir_all(image.path().join(folder)).unwrap();
     }
     let machine = super::Machine::open(&crate::host::Host::at_root(image.path()), None).unwrap();
-    let knobs = machine.knobs();
+    let knobs = HostKnobs::of(&machine);
     let env = machine.env(&knobs, &super::NoBootTruth, &super::Unwatched);
     let world = World::new();
     let file = world.plan(&[(DROP_IN, "vm.swappiness = 10\n")]);

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Env;
 use super::boots::Boot;
-use super::id::TxId;
 use super::outcome::ApplyError;
 use super::progress::{Progress, State};
 use super::store::StoreError;
+use crate::change::id::TxId;
 
 /// One transaction in the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

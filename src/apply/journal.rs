@@ -10,9 +10,9 @@ use crc::{CRC_32_ISCSI, Crc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::id::TxId;
-use super::knob::Reading;
 use super::who::Who;
+use crate::change::id::TxId;
+use crate::change::knob::Reading;
 use crate::facts::Layer;
 
 /// The name and version of the journal format, in every `begin`.

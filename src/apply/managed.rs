@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::id::TxId;
 use super::progress::Progress;
+use crate::change::id::TxId;
 use crate::facts::Layer;
 
 const SCHEMA: &str = "preflight.managed/1";

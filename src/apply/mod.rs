@@ -17,7 +17,6 @@ pub mod boots;
 pub mod clock;
 mod confirm;
 pub mod history;
-pub mod id;
 pub mod journal;
 pub mod knob;
 pub mod lock;
@@ -26,12 +25,13 @@ pub mod outcome;
 mod persist;
 pub mod progress;
 mod recover;
+pub mod recovery;
 mod rollback;
 mod session;
 pub mod signals;
 pub mod store;
 pub mod timer;
-mod tool;
+pub mod tool;
 mod transaction;
 mod undo;
 pub mod verify;
@@ -50,9 +50,9 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::time::Duration;
 
+pub use crate::change::id::TxId;
 pub use confirm::{Connection, confirm};
 pub use history::{Entry, history};
-pub use id::TxId;
 pub use outcome::{ApplyError, Outcome};
 pub use progress::State;
 pub use recover::{Recovery, clear, recover};
@@ -60,9 +60,9 @@ pub use rollback::{Selection, rollback};
 pub use transaction::{Options, apply, window};
 pub use verify::{Drift, Restart, Verified, verify};
 
+use crate::change::knob::Knobs;
 use clock::{Clock, SystemClock};
 use journal::Step;
-use knob::{HostKnobs, Knobs};
 use lock::{LOCK_DIR, LockPlace};
 use store::{STATE_DIR, Store, StoreError};
 use timer::{HostTimer, Timer};
@@ -210,9 +210,14 @@ impl Machine {
         })
     }
 
-    /// The knobs of this machine.
-    pub fn knobs(&self) -> HostKnobs<'_> {
-        HostKnobs::new(&self.tree, self.host.is_live())
+    /// The files of this machine, for its knobs.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Whether it is the machine that runs.
+    pub fn is_live(&self) -> bool {
+        self.host.is_live()
     }
 
     pub fn store(&self) -> &Store {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::id::TxId;
 use super::progress::{Progress, State, StepProgress};
 use super::store::StoreError;
+use crate::change::id::TxId;
 use crate::exit::ExitCode;
 use crate::facts::Layer;
 

@@ -9,7 +9,7 @@ use super::store::StoreError;
 use super::who::Who;
 use crate::facts::Layer;
 use crate::host::safe_file::Digest;
-use crate::plan::planner::owner_id;
+use crate::subjects::planner::owner_id;
 
 /// Tells two contents apart, and none from an empty one.
 pub(super) fn fingerprint(value: Option<&str>) -> String {

@@ -4,9 +4,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::id::TxId;
 use super::journal::{Event, Intent, Journal, Record, Step, UndoneBy};
 use super::who::Who;
+use crate::change::id::TxId;
 use crate::facts::Layer;
 use std::collections::BTreeMap;
 

@@ -1,7 +1,6 @@
 //! Finishing what a killed process left: back before the confirm, forward after it. The same code runs at boot, in the
 //! timer, before the next apply, and for the deadline.
 
-use super::id::TxId;
 use super::journal::Event;
 use super::outcome::{ApplyError, Outcome, Verb};
 use super::progress::State;
@@ -9,6 +8,7 @@ use super::session::{Failure, Session};
 use super::store::Held;
 use super::transaction::is_in_time;
 use super::{Env, LOCK_PATIENCE};
+use crate::change::id::TxId;
 use crate::facts::Layer;
 
 /// What is to be recovered.

@@ -1,13 +1,13 @@
 //! Taking back what was committed, or what still waits for its confirm. Always newest first: what an older transaction
 //! wrote lies under what a newer one wrote.
 
-use super::id::TxId;
 use super::outcome::{ApplyError, Outcome, Verb};
 use super::progress::State;
 use super::recover::{self, Recovery};
 use super::session::Session;
 use super::store::StoreError;
 use super::{Env, LOCK_PATIENCE};
+use crate::change::id::TxId;
 
 /// What is to be taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,10 +21,10 @@ use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::unistd::ftruncate;
 
 use super::boots::Boots;
-use super::id::TxId;
 use super::journal::{Corrupt, Journal, parse};
 use super::managed::Managed;
 use super::progress::{Progress, State};
+use crate::change::id::TxId;
 use crate::host::safe_file::{Attributes, Content, FileError, Tree, read_whole};
 
 /// The default place of the state.

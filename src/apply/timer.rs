@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use super::Env;
 use super::clock::{boottime, micros};
-use super::id::TxId;
-use super::knob::KnobError;
 use super::outcome::{ApplyError, Outcome, Verb};
 use super::progress::Progress;
 use super::recover::{self, Recovery, recover};
 use super::session::resolve;
 use super::store::{Held, StoreError};
 use super::tool;
+use crate::change::id::TxId;
+use crate::change::knob::KnobError;
 use crate::facts::Layer;
 use crate::host::command::{CommandError, Runner};
 use crate::host::safe_file::{Attributes, Content, FileError, Tree};
+use crate::host::units;
 use crate::host::{Host, detached, env};
-use crate::probe::units;
 
 /// What the watchdog says when it runs on its own.
 const ARMED: &str = "armed\n";

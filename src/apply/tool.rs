@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A program from the folders where only root installs.
-pub(super) fn find(tree: &Tree, name: &str) -> Result<PathBuf, FileError> {
+pub(crate) fn find(tree: &Tree, name: &str) -> Result<PathBuf, FileError> {
     let mut last = None;
     for candidate in FOLDERS.map(|folder| Path::new(folder).join(name)) {
         match tree.audit(&candidate) {
@@ -30,7 +30,7 @@ pub(super) fn find(tree: &Tree, name: &str) -> Result<PathBuf, FileError> {
 
 /// Waits until no program runs with exactly these arguments. A run that was killed may have left one behind that is
 /// about to change what is looked at here.
-pub(super) fn wait_for(arguments: &[String]) {
+pub(crate) fn wait_for(arguments: &[String]) {
     let until = std::time::Instant::now() + PATIENCE;
     while process::is_running(arguments) && std::time::Instant::now() < until {
         std::thread::sleep(LOOK);

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use super::Env;
 use super::clock::micros;
-use super::id::TxId;
 use super::journal::{Event, Step};
-use super::knob::Knob;
 use super::lock::Lock;
 use super::outcome::{ApplyError, Outcome, Verb};
 use super::persist::fingerprint;
 use super::progress::{Progress, State};
 use super::recover::{self, Recovery};
 use super::session::{Failure, Session, resolve, shown};
+use crate::change::id::TxId;
+use crate::change::knob::Knob;
+use crate::change::{Conflict, Plan};
 use crate::facts::Layer;
 use crate::host::safe_file::Digest;
-use crate::plan::{Conflict, Plan};
 
 /// How long the confirm of a plan is awaited that can cut the connection of the person who applies it.
 const RISKY_WINDOW: Duration = Duration::from_mins(2);
@@ -162,7 +162,7 @@ type Prepared<'e> = (Vec<Step>, Vec<Box<dyn Knob + 'e>>);
 
 /// Turns a plan into steps with adapters, and refuses what could not be carried out. Reads, and writes nothing.
 fn prepare<'e>(plan: &Plan, options: &Options, env: &'e Env<'e>) -> Result<Prepared<'e>, ApplyError> {
-    let refused = |error: super::knob::KnobError| ApplyError::Refused(error.to_string());
+    let refused = |error: crate::change::knob::KnobError| ApplyError::Refused(error.to_string());
     let mut steps: Vec<Step> = Vec::new();
     let mut knobs: Vec<Box<dyn Knob + 'e>> = Vec::new();
     for change in &plan.changes {

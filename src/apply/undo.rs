@@ -1,11 +1,11 @@
 //! Taking back: newest step first, each decided by its own knob. Killed and run again, it comes to the same end.
 
 use super::journal::{Event, UndoneBy};
-use super::knob::{KnobError, Undo, Undoing};
 use super::progress::StepProgress;
 use super::session::{Session, shown};
 use super::store::StoreError;
 use super::who::Who;
+use crate::change::knob::{KnobError, Undo, Undoing};
 use crate::facts::Layer;
 
 impl Session<'_> {
@@ -140,7 +140,7 @@ impl Session<'_> {
             };
             if now != want {
                 let knob = self.env.knobs.resolve(target)?;
-                knob.restore(&self.progress.tx, &super::knob::Reading::of(want.clone()))?;
+                knob.restore(&self.progress.tx, &crate::change::knob::Reading::of(want.clone()))?;
             }
         }
         for warning in warnings {

@@ -6,13 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::boots;
-use super::id::TxId;
 use super::journal::Step;
 use super::managed::Held;
 use super::outcome::ApplyError;
 use super::progress::{Progress, State};
 use super::transaction::is_in_time;
 use super::{Behind, Env};
+use crate::change::id::TxId;
 use crate::exit::ExitCode;
 use crate::facts::Layer;
 use crate::host::safe_file::Attributes;

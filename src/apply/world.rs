@@ -8,17 +8,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::id::TxId;
 use super::knob::file::ManagedFile;
-use super::knob::{Capabilities, Knob, KnobError, Knobs, Reading};
 use super::lock::LockPlace;
 use super::store::Store;
 use super::timer::{Armed, Timer, TimerError};
 use super::who::Who;
 use super::{Env, NoBootTruth, Watch};
+use crate::change::id::TxId;
+use crate::change::knob::{Capabilities, Knob, KnobError, Knobs, Reading};
+use crate::change::{Change, Kind, Plan};
 use crate::facts::Layer;
 use crate::host::safe_file::{Attributes, FileError, Tree};
-use crate::plan::{Change, Kind, Plan};
 
 /// What a killed process unwinds with. No `Drop` of the engine does anything but close files, so unwinding is as good
 /// as a kill for everything but unsynced pages.

@@ -9,9 +9,9 @@ use super::parameters::{Port, Protocol, Setting};
 use super::predicate;
 use super::reader::{Fields, Placed, Text, wrong_type};
 use super::tree::{Kind as Tree, Node};
+use crate::facts::compare;
 use crate::facts::network::{Allowed, DOCKER_NETWORKS};
 use crate::facts::{Kind, Value, service};
-use crate::judge::compare;
 
 /// What values a parameter takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

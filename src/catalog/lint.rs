@@ -11,9 +11,9 @@ use super::kept::Kept;
 use super::os::OsProfile;
 use super::parameters::Parameters;
 use super::predicate::{Literal, Predicate, Term};
-use crate::apply::knob::sysctl;
+use crate::facts::compare;
 use crate::facts::{Kind, Value, registry};
-use crate::judge::compare;
+use crate::subjects::kernel::knob_sysctl as sysctl;
 
 /// Every parameter, fact, needed check and list that a check names must exist and be of the right kind.
 pub fn references(checks: &[Kept<Check>], definitions: &[Definition], d: &mut Diagnostics) {

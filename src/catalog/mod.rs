@@ -15,7 +15,6 @@ pub mod parameters;
 pub mod predicate;
 pub mod profile;
 pub mod reader;
-mod show;
 pub mod tree;
 pub mod waiver;
 

@@ -160,7 +160,7 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
                 return None;
             };
             if let [Literal::Value(low), Literal::Value(high)] = ends.each_ref().map(|end| &end.literal)
-                && crate::judge::compare::order(low, high) == Some(std::cmp::Ordering::Greater)
+                && crate::facts::compare::order(low, high) == Some(std::cmp::Ordering::Greater)
             {
                 diagnostics.report(Code::EmptyRange, place, format!("no value lies between {low} and {high}"));
                 return None;

@@ -15,8 +15,8 @@ use crate::catalog::{self, Catalogue};
 use crate::facts::snapshot::{self, Snapshot};
 use crate::host::{self, Host};
 use crate::judge;
-use crate::probe::gather;
 use crate::report::model::Report;
+use crate::subjects::gather;
 
 /// How long `--wait` rests between two looks.
 const WAIT_INTERVAL: Duration = Duration::from_millis(500);

@@ -45,8 +45,8 @@ fn schema(which: Schema) -> Result<&'static str, Stop> {
 #[cfg(debug_assertions)]
 fn schema(which: Schema) -> Result<String, Stop> {
     use crate::apply::{Outcome, Verified};
+    use crate::change::Plan;
     use crate::facts::snapshot::Snapshot;
-    use crate::plan::Plan;
     use crate::report::model::Report;
 
     let schema = match which {

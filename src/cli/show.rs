@@ -4,8 +4,8 @@ use std::io::{IsTerminal as _, Write};
 
 use super::args::{Format, ShowArgs};
 use super::{Stop, source};
+use crate::change::render::{Look, wrapped};
 use crate::host::{self, env};
-use crate::plan::render::{Look, wrapped};
 use crate::report::model::Report;
 use crate::report::{escape, json, terminal};
 

@@ -11,7 +11,8 @@ use super::select::Selection;
 use crate::catalog::library::Library;
 use crate::catalog::{self, Catalogue};
 use crate::host::{self, Host, input};
-use crate::probe::gather::{self, Gathered};
+use crate::subjects::gather;
+use crate::subjects::gather::Gathered;
 
 /// The running host, or the directory given with `--root`.
 pub(crate) fn host(root: Option<&Path>) -> Result<Host, Stop> {

@@ -1,5 +1,6 @@
 //! `confirm`, `rollback`, `recover`, `history`, `verify`: what becomes of an apply.
 
+use crate::subjects::knobs::HostKnobs;
 use std::io::Write;
 
 use serde::Serialize;
@@ -12,12 +13,14 @@ use crate::apply::{
     self, Connection, Entry, Env, Machine, Outcome, Recovery, Selection, State, TxId, Unwatched, Verified, timer,
 };
 use crate::catalog::os::OsProfile;
+use crate::change::render::word_for;
 use crate::facts::Facts;
 use crate::host::{self, Host};
-use crate::plan::render::word_for;
-use crate::plan::truth::HostTruth;
-use crate::probe::{Want, gather, os_release};
 use crate::report::escape;
+use crate::subjects::context::Want;
+use crate::subjects::gather;
+use crate::subjects::os::os_release;
+use crate::subjects::truth::HostTruth;
 
 /// What changes the running host is root's; an image belongs to whoever can write it.
 fn needs_root(args: &ChangeArgs, verb: &str) -> Result<(), Stop> {
@@ -33,7 +36,7 @@ fn with<T>(args: &ChangeArgs, work: impl FnOnce(&Env<'_>) -> Result<T, Stop>) ->
     let os = os_of(&host);
     let truth = HostTruth { host: &host, os };
     let machine = Machine::open(&host, args.state.state_dir.as_deref())?;
-    let knobs = machine.knobs();
+    let knobs = HostKnobs::of(&machine);
     let watch = Unwatched;
     work(&machine.env(&knobs, &truth, &watch))
 }

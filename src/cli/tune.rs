@@ -1,5 +1,6 @@
 //! `preflight tune`: the plan; with `--apply`, the plan carried out.
 
+use crate::subjects::knobs::HostKnobs;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write};
 use std::path::Path;
@@ -8,25 +9,31 @@ use super::args::{PlanFormat, TuneArgs};
 use super::select::Selection;
 use super::watch::Terminal;
 use super::{ExitCode, Stop, show, source, transactions};
+use crate::apply::recovery;
 use crate::apply::{self, Machine, Options, State, Unwatched};
 use crate::catalog::Catalogue;
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
+use crate::change::files;
+use crate::change::files::Existing;
+use crate::change::render;
+use crate::change::render::{Head, Look, WhyOf};
+use crate::change::{Kind, Plan};
+use crate::drift::unfinished;
 use crate::facts::snapshot::Snapshot;
 use crate::facts::{Facts, Layer};
-use crate::firewall::boot;
+use crate::host::units;
 use crate::host::{self, Host};
 use crate::judge::wish;
-use crate::plan::files::{self, Existing};
-use crate::plan::planner::{self, Ground};
-use crate::plan::recovery;
-use crate::plan::render::{self, Head, Look, WhyOf};
-use crate::plan::truth::{HostTruth, Rehearsal};
-use crate::plan::{Kind, Plan, unfinished};
-use crate::probe::firewall::peers;
-use crate::probe::gather::{self, Gathered};
-use crate::probe::{tuned, units};
 use crate::report::terminal::DEFAULT_WIDTH;
+use crate::subjects::firewall::model::boot;
+use crate::subjects::firewall::read::peers;
+use crate::subjects::gather;
+use crate::subjects::gather::Gathered;
+use crate::subjects::kernel::tuned;
+use crate::subjects::planner;
+use crate::subjects::planner::Ground;
+use crate::subjects::truth::{HostTruth, Rehearsal};
 
 pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
     validate(args)?;
@@ -168,7 +175,7 @@ fn clear(args: &TuneArgs, host: &Host) -> Result<(), Stop> {
     }
     let truth = HostTruth { host, os: transactions::os_of(host) };
     let machine = Machine::open(host, args.state.state_dir.as_deref())?;
-    let knobs = machine.knobs();
+    let knobs = HostKnobs::of(&machine);
     for outcome in apply::clear(&machine.env(&knobs, &truth, &Unwatched))? {
         let tx = outcome.tx.map(|tx| tx.to_string()).unwrap_or_default();
         let state = outcome.state.map_or("nothing done", State::words);
@@ -202,7 +209,7 @@ fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &H
     let truth = HostTruth { host, os };
     let watch = Terminal::new()?;
     let machine = Machine::open(host, args.state.state_dir.as_deref())?;
-    let knobs = machine.knobs();
+    let knobs = HostKnobs::of(&machine);
     let env = machine.env(&knobs, &truth, &watch);
     let options = Options {
         profile: head.profile.to_owned(),

@@ -3,7 +3,8 @@
 //! A fact is *known*, *absent* (there is no such thing here, and why) or *unknown* (it could not be read, and what would
 //! help). The difference between the last two is the product: an unknown is never a pass and never a failure.
 
-pub mod derived;
+pub mod compare;
+pub mod input;
 pub mod network;
 pub mod ranges;
 pub mod registry;

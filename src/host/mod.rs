@@ -7,21 +7,26 @@
 mod beneath;
 pub mod clock;
 pub mod command;
+pub mod conf_dirs;
 pub mod cpus;
 pub mod detached;
 pub mod env;
 pub mod input;
+pub mod main_process;
+pub mod mounts;
 pub mod netlink;
 pub mod netns;
 pub mod nfnetlink;
 pub mod output;
 pub mod process;
+pub mod process_limits;
 pub mod rtnetlink;
 pub mod safe_file;
 pub mod sock_diag;
 pub mod socket;
 pub mod space;
 pub mod trust;
+pub mod units;
 pub mod unix;
 pub mod xtables;
 

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::Resolver;
-use super::compare;
 use crate::catalog::check::NOMINAL_PERCENT;
 use crate::catalog::predicate::{Literal, Predicate, Term};
+use crate::facts::compare;
 use crate::facts::{Layer, State, Value};
 
 /// Whether the value satisfies the predicate. An error says which literal could not be told, or that the two cannot be

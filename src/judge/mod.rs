@@ -1,6 +1,5 @@
 //! Judging: requirement × fact → finding. Pure: no I/O, no clock, no environment.
 
-pub mod compare;
 mod evaluate;
 mod layers;
 mod remedy;
@@ -20,8 +19,9 @@ use crate::catalog::predicate::Predicate;
 use crate::catalog::reader::Text;
 use crate::catalog::waiver::Waiver;
 use crate::facts::snapshot::Snapshot;
-use crate::facts::{Fact, Facts, Layer, Layers, State, derived};
+use crate::facts::{Fact, Facts, Layer, Layers, State};
 use crate::report::model::{Finding, Outcome, ProfileView, Report, Summary, WaiverView};
+use crate::subjects::derive as derived;
 
 /// What judging looks at besides the catalogue.
 #[derive(Debug)]

@@ -3,5 +3,6 @@
 pub mod escape;
 pub mod json;
 pub mod model;
+pub mod show;
 pub mod terminal;
 pub mod wrap;

@@ -8,7 +8,7 @@ use preflight::catalog::library::Library;
 use preflight::catalog::{self, check as catalogue_check, embedded, os, tree};
 use preflight::facts::registry;
 use preflight::host::Host;
-use preflight::probe::gather;
+use preflight::subjects::gather;
 
 use crate::support::{Lab, check, repository};
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use preflight::apply::journal;
 use preflight::apply::progress::Progress;
+use preflight::apply::recovery;
 use preflight::catalog::diagnostic::{Diagnostics, Source};
 use preflight::catalog::library::Library;
 use preflight::catalog::os::SysctlLoader;
@@ -22,31 +23,56 @@ use preflight::catalog::{self, embedded, load, os, waiver};
 use preflight::facts::Facts;
 use preflight::facts::snapshot::Snapshot;
 use preflight::facts::{Kind, Version, ranges, value};
-use preflight::firewall::entry::Entry;
-use preflight::firewall::evaluate::{self, Question};
-use preflight::firewall::packet::{Interface, Way};
-use preflight::firewall::region::Ranges;
-use preflight::firewall::{firewalld, ufw};
+use preflight::host::main_process;
+use preflight::host::mounts;
+#[cfg(feature = "docker")]
+use preflight::host::process_limits;
 use preflight::host::{process, sock_diag};
 use preflight::judge;
-use preflight::plan::recovery;
-use preflight::probe::cgroup::{self, Controller};
-#[cfg(feature = "docker")]
-use preflight::probe::docker::{
-    answers,
-    client::{Answer, Answers, Failure, inspected, listed},
-    compose, daemon, endpoint, store,
-};
-use preflight::probe::firewall::{connections, entries, interfaces, manager, nft};
-#[cfg(feature = "docker")]
-use preflight::probe::process_limits;
-use preflight::probe::sysctl::winner::{self, SettingsFile};
-use preflight::probe::sysctl::{files, kernel};
-use preflight::probe::{
-    conntrack, deep, gather, host_container, identity, main_process, memory, mounts, os_release, pam_limits, port, thp,
-    tmpfiles, tuned, tuned_profile,
-};
 use preflight::report::{json, terminal};
+#[cfg(feature = "docker")]
+use preflight::subjects::docker::answers;
+use preflight::subjects::docker::client::Answer;
+use preflight::subjects::docker::client::Answers;
+use preflight::subjects::docker::client::Failure;
+use preflight::subjects::docker::client::inspected;
+use preflight::subjects::docker::client::listed;
+use preflight::subjects::docker::compose;
+use preflight::subjects::docker::daemon;
+use preflight::subjects::docker::endpoint;
+use preflight::subjects::docker::store;
+use preflight::subjects::firewall::model::entry::Entry;
+use preflight::subjects::firewall::model::evaluate;
+use preflight::subjects::firewall::model::evaluate::Question;
+use preflight::subjects::firewall::model::firewalld;
+use preflight::subjects::firewall::model::packet::Interface;
+use preflight::subjects::firewall::model::packet::Way;
+use preflight::subjects::firewall::model::region::Ranges;
+use preflight::subjects::firewall::model::ufw;
+use preflight::subjects::firewall::read::connections;
+use preflight::subjects::firewall::read::entries;
+use preflight::subjects::firewall::read::interfaces;
+use preflight::subjects::firewall::read::manager;
+use preflight::subjects::firewall::read::nft;
+use preflight::subjects::gather;
+use preflight::subjects::kernel::conntrack;
+use preflight::subjects::kernel::sysctl::files;
+use preflight::subjects::kernel::sysctl::kernel;
+use preflight::subjects::kernel::sysctl::winner;
+use preflight::subjects::kernel::sysctl::winner::SettingsFile;
+use preflight::subjects::kernel::thp;
+use preflight::subjects::kernel::tmpfiles;
+use preflight::subjects::kernel::tuned;
+use preflight::subjects::kernel::tuned_profile;
+use preflight::subjects::limits::pam_limits;
+use preflight::subjects::os::host_container;
+use preflight::subjects::os::identity;
+use preflight::subjects::os::os_release;
+use preflight::subjects::ports as port;
+use preflight::subjects::resources::cgroup;
+use preflight::subjects::resources::cgroup::Controller;
+use preflight::subjects::resources::deep;
+use preflight::subjects::resources::memory;
 
 /// One entry point.
 pub struct EntryPoint {
@@ -186,9 +212,9 @@ pub fn sysctl_files(bytes: &[u8]) {
     for line in text.lines() {
         let _ = kernel::shape(line, None);
         let _ = kernel::default(line, None, Some(line));
-        let _ = preflight::probe::sysctl::live::file_of(line);
+        let _ = preflight::subjects::kernel::sysctl::live::file_of(line);
     }
-    let _ = preflight::probe::sysctl::live::parse(&text);
+    let _ = preflight::subjects::kernel::sysctl::live::parse(&text);
 }
 
 pub fn tmpfiles_files(bytes: &[u8]) {

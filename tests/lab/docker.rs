@@ -3,7 +3,7 @@
 //!
 //! packages: docker.io docker-compose containerd runc iptables iproute2 mmdebstrap podman util-linux curl procps
 //!
-//! What needs no engine (a stopped, hanging, lying or strange socket) is tested in `src/probe/docker/run/tests.rs`,
+//! What needs no engine (a stopped, hanging, lying or strange socket) is tested in `src/subjects/docker/run/tests.rs`,
 //! with fakes.
 
 #![allow(clippy::disallowed_methods, reason = "a test builds and looks at the machine directly")]
@@ -23,9 +23,10 @@ use preflight::catalog::library;
 use preflight::catalog::parameters::{Parameters, Setting};
 use preflight::facts::{Fact, Facts, Layer, State, Value};
 use preflight::host::Host;
-use preflight::probe::containers::Containers;
-use preflight::probe::docker;
-use preflight::probe::{Context, Want};
+use preflight::subjects::context::Context;
+use preflight::subjects::context::Want;
+use preflight::subjects::docker;
+use preflight::subjects::docker::containers::Containers;
 use serde_json::json;
 
 const SOMAXCONN: &str = "sysctl.net.core.somaxconn";
@@ -94,7 +95,7 @@ fn every_registered_fact_is_answered() {
         Containers::Unknown(why) => format!("unknown: {why}"),
         Containers::Known(containers) => {
             docker::container_layer(&cx, containers, &mut found.facts);
-            let line = |container: &preflight::probe::containers::Container| {
+            let line = |container: &preflight::subjects::docker::containers::Container| {
                 let ports = container.published.iter().map(|port| {
                     let address = port.address.map(|address| address.to_string()).unwrap_or_default();
                     format!(" {address}:{}/{}", port.port, port.protocol.name())
@@ -392,7 +393,7 @@ fn absent_stopped_and_not_permitted_are_three_answers() {
 }
 
 /// A listener that never answers, with the default deadline. That the deadlines do not add up is seen to fail in
-/// `src/probe/docker/run/tests.rs`.
+/// `src/subjects/docker/run/tests.rs`.
 #[test]
 fn a_hanging_socket_costs_the_deadline_once() {
     require_root();

@@ -20,8 +20,8 @@ mod probe;
 mod world;
 
 use matrix::live;
-use preflight::firewall::iptables::Variant;
-use preflight::firewall::writer::Writer;
+use preflight::subjects::firewall::model::iptables::Variant;
+use preflight::subjects::firewall::model::writer::Writer;
 use world::{Kind, Manager};
 
 const BOOKWORM: Kind = Kind { manager: Manager::None, guard: Writer::Nft, trixie: false };

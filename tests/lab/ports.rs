@@ -25,8 +25,10 @@ use preflight::catalog::library;
 use preflight::catalog::parameters::{Parameters, Port, Protocol, Setting};
 use preflight::facts::{Fact, Facts, State};
 use preflight::host::Host;
-use preflight::probe::containers::Containers;
-use preflight::probe::{Context, Want, port};
+use preflight::subjects::context::Context;
+use preflight::subjects::context::Want;
+use preflight::subjects::docker::containers::Containers;
+use preflight::subjects::ports as port;
 
 use support::*;
 

@@ -20,7 +20,12 @@ use preflight::catalog::library;
 use preflight::catalog::parameters::{Parameters, Setting};
 use preflight::facts::{Facts, Layer, State, Value};
 use preflight::host::Host;
-use preflight::probe::{Context, Want, cpu, disk, memory, time};
+use preflight::subjects::context::Context;
+use preflight::subjects::context::Want;
+use preflight::subjects::resources::cpu;
+use preflight::subjects::resources::disk;
+use preflight::subjects::resources::memory;
+use preflight::subjects::time::read as time;
 
 const MIB: u64 = 1 << 20;
 

@@ -23,7 +23,10 @@ use preflight::catalog::os::SysctlLoader;
 use preflight::facts::State;
 use preflight::facts::value::sysctl_value;
 use preflight::host::{Host, env};
-use preflight::probe::sysctl::{boot, kernel, live, sources};
+use preflight::subjects::kernel::sysctl::boot;
+use preflight::subjects::kernel::sysctl::kernel;
+use preflight::subjects::kernel::sysctl::live;
+use preflight::subjects::kernel::sysctl::sources;
 
 /// Settings of a network namespace, with values to choose from: some that the kernel refuses, where the model knows it.
 const KEYS: &[(&str, &[&str])] = &[

@@ -10,7 +10,8 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use preflight::host::{Host, env};
-use preflight::probe::{tmpfiles, tuned};
+use preflight::subjects::kernel::tmpfiles;
+use preflight::subjects::kernel::tuned;
 
 const DIRECTORIES: [&str; 3] = ["etc/tmpfiles.d", "run/tmpfiles.d", "usr/lib/tmpfiles.d"];
 const TARGET: &str = "/sys/kernel/mm/transparent_hugepage/enabled";

@@ -6,13 +6,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
-use crate::apply::id::TxId;
+use crate::apply::recovery;
 use crate::apply::timer;
+use crate::change::files;
+use crate::change::id::TxId;
+use crate::change::knob::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
 use crate::facts::Layer;
-use crate::firewall::boot;
 use crate::host::safe_file::{Attributes, Digest, FileError, MAX_MANAGED_BYTES, Tree, stage_name};
-use crate::plan::{files, recovery};
+use crate::subjects::firewall::model::boot;
 
 /// Whose a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

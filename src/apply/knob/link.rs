@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Capabilities, Knob, KnobError, Reading};
-use crate::apply::id::TxId;
+use crate::apply::recovery;
+use crate::change::files;
+use crate::change::id::TxId;
+use crate::change::knob::{Capabilities, Knob, KnobError, Reading};
 use crate::facts::Layer;
-use crate::firewall::boot;
 use crate::host::safe_file::{FileError, Tree, stage_name};
-use crate::plan::{files, recovery};
+use crate::subjects::firewall::model::boot;
 
 /// Where a link may be, and where it leads: `rc-update add preflight-thp boot` makes the same.
 const LINKS: [(&str, &str); 4] = [
@@ -128,8 +129,8 @@ impl Knob for Link<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Undo, Undoing};
     use super::*;
+    use crate::change::knob::{Undo, Undoing};
 
     const PATH: &str = "/etc/runlevels/boot/preflight-thp";
 

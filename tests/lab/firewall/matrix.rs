@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use preflight::firewall::iptables::Variant;
-use preflight::firewall::writer::Writer;
+use preflight::subjects::firewall::model::iptables::Variant;
+use preflight::subjects::firewall::model::writer::Writer;
 
 use super::disturb::Disturbance;
 use super::own;

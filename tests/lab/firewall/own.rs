@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use preflight::firewall::writer::Writer;
+use preflight::subjects::firewall::model::writer::Writer;
 
 use super::disturb::Disturbance;
 use super::lab;

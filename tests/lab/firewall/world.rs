@@ -4,8 +4,8 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use preflight::firewall::iptables::Variant;
-use preflight::firewall::writer::Writer;
+use preflight::subjects::firewall::model::iptables::Variant;
+use preflight::subjects::firewall::model::writer::Writer;
 
 use super::lab::{self, Engine, Options};
 use super::paths::CLUSTER_NETWORK;

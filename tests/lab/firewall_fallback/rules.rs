@@ -7,13 +7,20 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use preflight::facts::network::Network;
-use preflight::firewall::guard::{Guard, Routed};
-use preflight::firewall::intent::{Intent, PortSet};
-use preflight::firewall::iptables::{self, Found, Part, Variant};
-use preflight::firewall::rules::Ruleset;
-use preflight::firewall::{boot, writer::Writer};
 use preflight::host::nfnetlink;
-use preflight::probe::firewall::{legacy, nft};
+use preflight::subjects::firewall::model::boot;
+use preflight::subjects::firewall::model::guard::Guard;
+use preflight::subjects::firewall::model::guard::Routed;
+use preflight::subjects::firewall::model::intent::Intent;
+use preflight::subjects::firewall::model::intent::PortSet;
+use preflight::subjects::firewall::model::iptables;
+use preflight::subjects::firewall::model::iptables::Found;
+use preflight::subjects::firewall::model::iptables::Part;
+use preflight::subjects::firewall::model::iptables::Variant;
+use preflight::subjects::firewall::model::rules::Ruleset;
+use preflight::subjects::firewall::model::writer::Writer;
+use preflight::subjects::firewall::read::legacy;
+use preflight::subjects::firewall::read::nft;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

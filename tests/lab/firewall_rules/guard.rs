@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use preflight::facts::network::Network;
-use preflight::firewall::guard::{self, Guard, Routed};
-use preflight::firewall::intent::Intent;
-use preflight::firewall::rules::Family;
 use preflight::host::nfnetlink;
-use preflight::probe::firewall::nft;
+use preflight::subjects::firewall::model::guard;
+use preflight::subjects::firewall::model::guard::Guard;
+use preflight::subjects::firewall::model::guard::Routed;
+use preflight::subjects::firewall::model::intent::Intent;
+use preflight::subjects::firewall::model::rules::Family;
+use preflight::subjects::firewall::read::nft;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

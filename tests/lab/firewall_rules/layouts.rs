@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 
-use preflight::firewall::guard::Guard;
-use preflight::firewall::intent::Intent;
+use preflight::subjects::firewall::model::guard::Guard;
+use preflight::subjects::firewall::model::intent::Intent;
 
 use super::world::{ALLOWED, HOST, OUTWARD, STRANGERS};
 

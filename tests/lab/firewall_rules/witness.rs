@@ -5,12 +5,18 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use preflight::catalog::parameters::Protocol;
-use preflight::firewall::evaluate::{self, Passage, Question};
-use preflight::firewall::packet::{Interface, Way};
-use preflight::firewall::region::{self, Ranges, Region};
-use preflight::firewall::rules::Ruleset;
 use preflight::host::{nfnetlink, rtnetlink};
-use preflight::probe::firewall::{interfaces, nft};
+use preflight::subjects::firewall::model::evaluate;
+use preflight::subjects::firewall::model::evaluate::Passage;
+use preflight::subjects::firewall::model::evaluate::Question;
+use preflight::subjects::firewall::model::packet::Interface;
+use preflight::subjects::firewall::model::packet::Way;
+use preflight::subjects::firewall::model::region;
+use preflight::subjects::firewall::model::region::Ranges;
+use preflight::subjects::firewall::model::region::Region;
+use preflight::subjects::firewall::model::rules::Ruleset;
+use preflight::subjects::firewall::read::interfaces;
+use preflight::subjects::firewall::read::nft;
 
 use super::layouts::Layout;
 use super::world::{ALLOW, ALLOWED, HOST, OUTWARD, PORTS, STRANGERS, Try, World};

@@ -13,10 +13,18 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setegid, seteuid, setgroups};
 use preflight::catalog::library;
 use preflight::catalog::parameters::{Parameters, Port, Protocol, Setting};
-use preflight::facts::{Fact, Facts, State, Value, derived};
+use preflight::facts::Fact;
+use preflight::facts::Facts;
+use preflight::facts::State;
+use preflight::facts::Value;
 use preflight::host::Host;
-use preflight::probe::containers::{Container, Containers, Published};
-use preflight::probe::{Context, Want, port};
+use preflight::subjects::context::Context;
+use preflight::subjects::context::Want;
+use preflight::subjects::derive as derived;
+use preflight::subjects::docker::containers::Container;
+use preflight::subjects::docker::containers::Containers;
+use preflight::subjects::docker::containers::Published;
+use preflight::subjects::ports as port;
 
 pub(crate) const NOBODY: u32 = 65534;
 

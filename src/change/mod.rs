@@ -1,0 +1,9 @@
+//! From wishes to the ordered changes of a plan, and how a plan is shown.
+
+pub mod files;
+pub mod id;
+pub mod knob;
+mod model;
+pub mod render;
+
+pub use model::{Change, Conflict, Kind, Manual, Plan, SCHEMA, Unfinished};

@@ -1,0 +1,3 @@
+//! What was applied against what is there.
+
+pub mod unfinished;

@@ -1,0 +1,10 @@
+//! The firewall: who reaches the ports of the workload, and how that is kept so.
+
+pub mod derive_entries;
+pub mod derive_guard;
+pub mod drift;
+pub mod knob;
+pub mod model;
+pub mod plan_firewall;
+pub mod plan_firewall_managers;
+pub mod read;

@@ -1,0 +1,131 @@
+//! Ways to the workload that no container publishes: rules that send another port on to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::exposure::{Ground, Judged, Other, Verdict, Way};
+use crate::catalog::parameters::{Port, Protocol};
+use crate::subjects::context::Context;
+use crate::subjects::docker::containers::{Container, Containers};
+use crate::subjects::firewall::model::detour;
+use crate::subjects::firewall::model::detour::Ends;
+use crate::subjects::firewall::model::evaluate::{Arrival, Passage};
+use crate::subjects::firewall::model::packet::{Destination, Interface};
+use crate::subjects::firewall::model::region;
+use crate::subjects::firewall::model::region::{Ranges, Region};
+
+/// All of them that strangers get through to, or may.
+pub(crate) fn ways(ground: &Ground<'_>, cx: &Context<'_>, containers: &Containers, others: &[Other]) -> Vec<Way> {
+    let mut found: BTreeMap<String, [Judged; 2]> = BTreeMap::new();
+    let mut keep = |words: String, v6: bool, verdict| {
+        found.entry(words).or_default()[usize::from(v6)].get_or_insert((verdict, false));
+    };
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let known: BTreeSet<u16> =
+            cx.parameters.ports().filter(|it| it.protocol == protocol).map(|it| it.port).collect();
+        let beside = others.iter().map(|other| &other.port).filter(|it| it.protocol == protocol).map(|it| it.port);
+        let asked_already: BTreeSet<u16> = known.iter().copied().chain(beside).collect();
+        let name = protocol.name();
+        for v6 in if known.is_empty() { &[][..] } else { &[false, true] } {
+            let ends = ends(ground, cx, containers, protocol, *v6, &asked_already);
+            match detour::ports(ground.rules, *v6, &ends, &asked_already) {
+                Ok(groups) => {
+                    for (low, high) in groups {
+                        let ports = if low == high { low.to_string() } else { format!("{low}-{high}") };
+                        if let Some((words, verdict)) = judge(ground, &ends, (low, protocol), *v6) {
+                            keep(format!("{name}/{ports}, {words}"), *v6, verdict);
+                        }
+                    }
+                }
+                Err(why) => keep(format!("{name} ports that are sent on"), *v6, Verdict::Unknown(why)),
+            }
+        }
+    }
+    found.into_iter().map(|(words, judged)| Way { words, judged }).collect()
+}
+
+/// Where the workload answers: at ports of the host, and in containers.
+fn ends(
+    ground: &Ground<'_>,
+    cx: &Context<'_>,
+    containers: &Containers,
+    protocol: Protocol,
+    v6: bool,
+    at_host: &BTreeSet<u16>,
+) -> Ends {
+    let own: BTreeSet<IpAddr> = ground.own(v6).into_iter().collect();
+    let is_reached = |port: u16| {
+        let port = Port { name: "other".into(), port, protocol, publish: true };
+        let (addresses, _) = ground.addresses(cx, containers, &port, v6);
+        addresses.iter().any(|address| !address.is_loopback())
+    };
+    let host = at_host.iter().copied().filter(|port| is_reached(*port)).collect();
+    let mut inside = BTreeSet::new();
+    let images = cx.parameters.list("workload_images");
+    let known: BTreeSet<u16> = cx.parameters.ports().filter(|it| it.protocol == protocol).map(|it| it.port).collect();
+    let list: &[Container] = if let Containers::Known(list) = containers { list } else { &[] };
+    for container in list {
+        let by_number = known.iter().copied().filter(|_| container.is_workload(images));
+        let behind = container.published.iter().filter(|it| it.protocol == protocol);
+        let behind = behind.filter(|it| known.contains(&it.port)).map(|it| it.inside);
+        let ports: BTreeSet<u16> = by_number.chain(behind).collect();
+        let addresses = container.addresses.iter().filter(|address| address.is_ipv6() == v6);
+        inside.extend(addresses.flat_map(|address| ports.iter().map(|port| (*address, *port))));
+    }
+    Ends { host, own, containers: inside }
+}
+
+/// Whether strangers who ask for this port come to the workload; `None` where none does.
+fn judge(ground: &Ground<'_>, ends: &Ends, (port, protocol): (u16, Protocol), v6: bool) -> Option<(String, Verdict)> {
+    let strangers = ground.strangers_of(v6);
+    let name = protocol.name();
+    let mut doubt = None;
+    for interface in &ground.outside {
+        let passage = ground.passage(interface, (port, protocol), v6, ground.own(v6), &strangers, None);
+        let Some((arrival, there)) = there(&passage, ends) else { continue };
+        let by = arrival.rewritten_by.as_deref().unwrap_or("a rule");
+        let words = match arrival.port {
+            Some(port) => format!("sent on to {name}/{port} by {by}"),
+            None => format!("sent on by {by}"),
+        };
+        if there.is_empty() {
+            let doubts = if passage.doubts.is_empty() { by.to_owned() } else { passage.doubts.join(", ") };
+            doubt.get_or_insert((words, Verdict::Unknown(format!("it depends on {doubts}"))));
+        } else {
+            return Some((words, Verdict::Open(open_words(&there, &strangers, interface, v6))));
+        }
+    }
+    doubt
+}
+
+/// The first that may come to the workload, and all that certainly do.
+fn there<'a>(passage: &'a Passage, ends: &Ends) -> Option<(&'a Arrival, Region)> {
+    let leads_there = |arrival: &Arrival| match (arrival.destination, arrival.port) {
+        (Destination::Unknown, _) | (_, None) => None,
+        (Destination::Original | Destination::Host, Some(port)) => Some(ends.holds(None, port)),
+        (Destination::Address(address), Some(port)) => Some(ends.holds(Some(address), port)),
+    };
+    let (mut there, mut first): (_, Option<&Arrival>) = (Region::default(), None);
+    for arrival in passage.arrived.iter().filter(|arrival| !arrival.region.is_empty()) {
+        match leads_there(arrival) {
+            Some(true) => {
+                // What is known is told before what is not.
+                first = first.filter(|first| leads_there(first) == Some(true)).or(Some(arrival));
+                there.add(arrival.region.clone());
+            }
+            None => first = first.or(Some(arrival)),
+            Some(false) => {}
+        }
+    }
+    let elsewhere = passage.arrived.iter().filter(|arrival| leads_there(arrival) != Some(true));
+    let stopped = passage.stopped.iter().map(|(region, _)| region);
+    let certain = elsewhere.map(|arrival| &arrival.region).chain(stopped).fold(there, Region::subtract);
+    first.map(|first| (first, certain))
+}
+
+fn open_words(certain: &Region, strangers: &Ranges, interface: &Interface, v6: bool) -> String {
+    let sources = certain.sources();
+    let who =
+        if strangers.subtract(&sources).is_empty() { "everybody".to_owned() } else { region::describe(&sources, v6) };
+    format!("from {who} at {}", interface.name)
+}

@@ -1,0 +1,12 @@
+//! Kernel settings: sysctl, huge pages, what tuned makes of them, and what the next boot brings.
+
+pub mod conntrack;
+pub mod knob_sysctl;
+pub mod knob_thp;
+pub mod plan_tuned;
+pub mod release;
+pub mod sysctl;
+pub mod thp;
+pub mod tmpfiles;
+pub mod tuned;
+pub mod tuned_profile;

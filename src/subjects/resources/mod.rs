@@ -1,0 +1,10 @@
+//! Memory, processors, disks, and what control groups leave of them.
+
+pub mod cgroup;
+pub mod cgroup_limits;
+pub mod clocksource;
+pub mod cpu;
+pub mod deep;
+pub mod derive;
+pub mod disk;
+pub mod memory;

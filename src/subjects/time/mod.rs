@@ -1,0 +1,3 @@
+//! The clock.
+
+pub mod read;

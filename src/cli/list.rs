@@ -13,7 +13,7 @@ use crate::catalog::parameters::Setting;
 use crate::catalog::{Catalogue, embedded, os};
 use crate::facts::registry;
 use crate::host::Host;
-use crate::report::escape;
+use crate::report::{escape, wrap};
 
 pub(super) fn run(args: &ListArgs) -> Result<ExitCode, Stop> {
     let catalogue = || source::catalogue(&Host::live(), &args.profile, &[]);
@@ -43,7 +43,7 @@ fn layout(rows: &[Row], width: Option<usize>, unicode: bool) -> String {
         return rows.iter().map(|row| row.join("\t") + "\n").collect();
     };
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| wrap::columns(cell)).max();
     let widths: Vec<usize> = (0..columns).map(|column| widest(column).unwrap_or(0)).collect();
     let lead: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
     let fits = lead + widths.last().copied().unwrap_or(0) <= width;
@@ -52,26 +52,20 @@ fn layout(rows: &[Row], width: Option<usize>, unicode: bool) -> String {
     for row in &rows {
         let Some((last, first)) = row.split_last() else { continue };
         if fits || lead <= width / 2 {
-            let padded = first.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
-            text.push_str(&wrapped(last, &padded.collect::<String>(), &" ".repeat(lead), width));
+            let padded: String = first.iter().zip(&widths).map(|(cell, width)| padded(cell, width + 2)).collect();
+            text.push_str(&wrap::filled(last, &padded, &" ".repeat(lead), width));
         } else {
-            text.push_str(&wrapped(&first.join("  "), "", &below, width));
+            text.push_str(&wrap::filled(&first.join("  "), "", &below, width));
             if !last.is_empty() {
-                text.push_str(&wrapped(last, &below, &below, width));
+                text.push_str(&wrap::filled(last, &below, &below, width));
             }
         }
     }
     text
 }
 
-fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> String {
-    let options = textwrap::Options::new(width)
-        .initial_indent(first)
-        .subsequent_indent(rest)
-        .word_separator(textwrap::WordSeparator::AsciiSpace)
-        .word_splitter(textwrap::WordSplitter::NoHyphenation)
-        .break_words(false);
-    textwrap::fill(text, options).trim_end().to_owned() + "\n"
+fn padded(cell: &str, width: usize) -> String {
+    format!("{cell}{}", " ".repeat(width.saturating_sub(wrap::columns(cell))))
 }
 
 fn checks(catalogue: &Catalogue) -> Vec<Row> {

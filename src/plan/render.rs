@@ -79,7 +79,7 @@ pub fn terminal(plan: &Plan, head: &Head<'_>, look: Look, out: &mut dyn Write) -
         for manual in &plan.manual {
             page.wrap("  ", "    ", &format!("{}: {}", manual.id, manual.reason))?;
             for line in manual.text.lines() {
-                writeln!(page.out, "      {}", escape::text(line).cyan())?;
+                writeln!(page.out, "      {}", escape::text(line).bold())?;
             }
         }
     }

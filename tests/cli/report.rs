@@ -321,9 +321,9 @@ fn instances_that_come_to_the_same_are_said_at_once() {
     REASONS
       [FAIL] Access to port 6379 (redis) and 1 more (firewall.exposure.6379, .6380,
              blocker)
-             Who reaches a Redis or a Sentinel owns it: Sentinel has no password
-             unless it is given one, and anybody can then make it fail over to a
-             server of his own.
+             Everybody who can connect to a Redis or a Sentinel controls it:
+             Sentinel has no password by default, and any client can make it fail
+             over to another server.
              rule 1
       [FAIL] Access to port 6381 (redis) (firewall.exposure.6381, blocker)
              rule 2
@@ -334,7 +334,7 @@ fn instances_that_come_to_the_same_are_said_at_once() {
     let verbose = shown(&["-v"]);
     let (table, reasons) = verbose.split_once("REASONS").unwrap();
     assert_eq!(table.matches("[FAIL]").count(), 5, "{verbose}");
-    assert!(reasons.contains("(firewall.exposure.6380,\n"), "{verbose}");
+    assert!(reasons.contains("(firewall.exposure.6380, blocker)"), "{verbose}");
 }
 
 /// A file for the boot is no help where tuned comes after it. Seen failing without `tuned_first`.

@@ -138,7 +138,7 @@ impl Terminal<'_> {
             let line = format!("{}{others}: {}", finding.id, remedy.text);
             self.paragraph(&format!("{:>3}. ", number + 1), "     ", &line, Paint::new())?;
             for command in &remedy.commands {
-                self.line("       ", &escape::text(command), Paint::new().cyan())?;
+                self.line("       ", &escape::text(command), Paint::new().bold())?;
             }
             if let Some(impact) = &remedy.impact {
                 self.paragraph("     ", "     ", &format!("impact: {impact}"), Paint::new().dimmed())?;

@@ -313,9 +313,9 @@ fn marks(finding: &Finding) -> (&'static str, &'static str, Paint) {
     match finding.result {
         Outcome::NotApplicable => ("➖", "[ -- ]", Paint::new().dimmed()),
         Outcome::Pass => ("✅", "[ ok ]", Paint::new().green()),
-        Outcome::Unknown => ("❔", "[ ?? ]", Paint::new().magenta()),
+        Outcome::Unknown => ("❓", "[ ?? ]", Paint::new().magenta()),
         Outcome::Waived => ("📝", "[wvd.]", Paint::new().yellow()),
-        _ if info => ("❕", "[info]", Paint::new().cyan()),
+        _ if info => ("💡", "[info]", Paint::new().cyan()),
         Outcome::Warn => ("❗", "[warn]", Paint::new().yellow()),
         Outcome::Fail => ("❌", "[FAIL]", Paint::new().red()),
     }

@@ -93,6 +93,7 @@ fn debian_12_gets_a_drop_in_and_a_tmpfiles_line() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert_snapshot!(ran.stdout, @"
     plan for redis-sentinel on bookworm
+    2 changes (2 boot), 2 left to you
 
       1. boot: /etc/sysctl.d/99-zz-preflight.conf (needed)
          kernel.syn-backlog: The kernel reads this number only while SYN cookies are
@@ -142,6 +143,7 @@ fn alpine_gets_an_openrc_script_that_is_enabled() {
     let root = image(&lab, "alpine-3.22");
     assert_snapshot!(tune(&lab, &root, &[]).stdout, @r#"
     plan for redis-sentinel on alpine
+    3 changes (3 boot), 2 left to you
 
       1. boot: /etc/init.d/preflight-thp (target: it passes, the profile wants more)
          kernel.thp: With `always`, each small write during a save copies 2 MiB
@@ -311,6 +313,7 @@ fn with_consent_tuned_gets_a_profile_of_ours() {
     let only = ["--only", "kernel.thp", "--allow", "owner:tuned"];
     assert_snapshot!(tune(&lab, &root, &only).stdout, @"
     plan for redis-sentinel on rhel9
+    3 changes (3 boot), 1 conflict
 
       1. boot: /etc/tuned/preflight/tuned.conf (needed)
          kernel.thp: With `always`, each small write during a save copies 2 MiB
@@ -414,6 +417,7 @@ fn an_unknown_distribution_gets_the_same_by_what_its_files_are() {
     let lab = Lab::new();
     assert_snapshot!(tune(&lab, &image(&lab, "mystery-os"), &["--only", "kernel.overcommit"]).stdout, @"
     plan for redis-sentinel on unknown
+    1 change (1 boot)
 
       1. boot: /etc/sysctl.d/99-zz-preflight.conf (needed)
          kernel.overcommit: To save, Redis forks, and the kernel may refuse the fork

@@ -259,7 +259,7 @@ impl<'a> Judge<'a> {
                 return finding;
             }
             Holds::CannotTell { error, help } => {
-                finding.notes.push(format!("cannot tell whether this applies: {error}"));
+                finding.notes.push(format!("cannot determine whether this applies: {error}"));
                 finding.help = help;
                 finding.result = Outcome::Unknown;
                 return finding;
@@ -277,7 +277,7 @@ impl<'a> Judge<'a> {
         let question = match question {
             Ok(question) => question,
             Err((error, help)) => {
-                finding.notes.push(format!("cannot tell which case applies: {error}"));
+                finding.notes.push(format!("cannot determine which case applies: {error}"));
                 finding.help = help;
                 finding.result = Outcome::Unknown;
                 return finding;
@@ -301,7 +301,7 @@ impl<'a> Judge<'a> {
             let outcome = self.outcome_of(&need.value);
             match outcome {
                 Outcome::Pass | Outcome::Warn => None,
-                other => Some(format!("needs {}, which came to: {}", need.value, other.name())),
+                other => Some(format!("needs {}, whose result is: {}", need.value, other.name())),
             }
         })
     }

@@ -103,7 +103,7 @@ fn needs_and_conditions_that_do_not_hold_are_said() {
         report["findings"].as_array().unwrap().iter().map(|f| f["notes"][0].as_str().unwrap()).collect();
     assert_eq!(
         notes,
-        ["needs a.parent, which came to: fail", "applies when kernel.version is at least 9.0, here it is 6.1.0"]
+        ["needs a.parent, whose result is: fail", "applies when kernel.version is at least 9.0, here it is 6.1.0"]
     );
     assert_eq!(report["summary"]["not_applicable"], 2);
     assert_eq!(ran.code, 3, "nothing but not applicable is not ready");
@@ -354,7 +354,7 @@ fn commands_that_tuned_would_undo_say_so() {
     lab.write("root/etc/systemd/system/multi-user.target.wants/tuned.service", "");
     assert_eq!(
         remedy(),
-        "# tuned has the last word at each start (/etc/tuned/mine/tuned.conf:2): \
+        "# tuned sets it at each start (/etc/tuned/mine/tuned.conf:2): \
          set it in a profile of tuned, or stop tuned"
     );
 }

@@ -101,7 +101,7 @@ impl Terminal<'_> {
         let Some(waiver) = &finding.waiver else { return Ok(()) };
         let state = if waiver.expired { "expired" } else { "until" };
         say(&format!(
-            "really {}; waived by {} {state} {}: {}",
+            "result {}; waived by {} {state} {}: {}",
             waiver.result.name(),
             waiver.owner,
             waiver.expires,

@@ -10,6 +10,7 @@ use similar::{DiffTag, group_diff_ops};
 
 use super::model::{Change, Kind, Plan, Unfinished};
 use crate::apply::State;
+use crate::facts::Layer;
 use crate::report::{escape, wrap};
 use crate::subjects::firewall::model::boot;
 use crate::subjects::firewall::model::writer::Writer;
@@ -43,6 +44,7 @@ pub struct Look {
 pub fn terminal(plan: &Plan, head: &Head<'_>, look: Look, out: &mut dyn Write) -> io::Result<()> {
     let mut page = Page { look, told: BTreeSet::new(), out };
     page.wrap("", "", &format!("plan for {} on {}", head.profile, head.host))?;
+    page.wrap("", "", &counts(plan))?;
     if !plan.unfinished.is_empty() {
         writeln!(page.out, "\n{}", "UNFINISHED".bold())?;
         for unfinished in &plan.unfinished {
@@ -79,11 +81,32 @@ pub fn terminal(plan: &Plan, head: &Head<'_>, look: Look, out: &mut dyn Write) -
         for manual in &plan.manual {
             page.wrap("  ", "    ", &format!("{}: {}", manual.id, manual.reason))?;
             for line in manual.text.lines() {
-                writeln!(page.out, "      {}", escape::text(line).cyan())?;
+                writeln!(page.out, "      {}", escape::text(line).bold())?;
             }
         }
     }
     Ok(())
+}
+
+/// What is in a plan: `3 changes (1 live, 2 boot), 1 conflict, 2 left to you`.
+fn counts(plan: &Plan) -> String {
+    let layers = Layer::ALL.into_iter().filter_map(|layer| {
+        let count = plan.changes.iter().filter(|change| change.layer == layer).count();
+        (count > 0).then(|| format!("{count} {}", layer.name()))
+    });
+    let layers: Vec<String> = layers.collect();
+    let changes = match plan.changes.len() {
+        0 => "no changes".to_owned(),
+        1 => format!("1 change ({})", layers.join(", ")),
+        many => format!("{many} changes ({})", layers.join(", ")),
+    };
+    let conflicts = match plan.conflicts.len() {
+        0 => String::new(),
+        1 => ", 1 conflict".to_owned(),
+        many => format!(", {many} conflicts"),
+    };
+    let manual = if plan.manual.is_empty() { String::new() } else { format!(", {} left to you", plan.manual.len()) };
+    format!("{changes}{conflicts}{manual}")
 }
 
 struct Page<'a> {

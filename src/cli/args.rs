@@ -69,9 +69,6 @@ pub enum Command {
     Lint(LintArgs),
     /// Print shell completions, man pages, JSON Schemas, reference pages
     Generate(GenerateArgs),
-    /// End in an internal error, to see what one looks like in this very binary
-    #[command(hide = true)]
-    Panic,
 }
 
 // No documentation comments on flattened arguments: clap would take them for that of a deferred subcommand.
@@ -152,14 +149,14 @@ pub struct ShowArgs {
     #[arg(long, short = 'q', conflicts_with = "verbose")]
     pub quiet: bool,
 
-    /// Show all evidence: every layer, every source, every reason
+    /// Show every finding in a line of its own, and all evidence: every layer, every source, every reason
     #[arg(long, short = 'v')]
     pub verbose: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people: sections, marks, the verdict and the next steps
+    /// For people: the verdict, a table of findings, reasons and next steps
     Terminal,
     /// The report as data, by the published schema `preflight.report/1`
     Json,

@@ -13,7 +13,7 @@ use crate::catalog::parameters::Setting;
 use crate::catalog::{Catalogue, embedded, os};
 use crate::facts::registry;
 use crate::host::Host;
-use crate::report::escape;
+use crate::report::{escape, wrap};
 
 pub(super) fn run(args: &ListArgs) -> Result<ExitCode, Stop> {
     let catalogue = || source::catalogue(&Host::live(), &args.profile, &[]);
@@ -43,35 +43,43 @@ fn layout(rows: &[Row], width: Option<usize>, unicode: bool) -> String {
         return rows.iter().map(|row| row.join("\t") + "\n").collect();
     };
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| wrap::columns(cell)).max();
     let widths: Vec<usize> = (0..columns).map(|column| widest(column).unwrap_or(0)).collect();
-    let lead: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+    let lead: usize = widths.iter().rev().skip(1).map(|width| width + GAP).sum();
     let fits = lead + widths.last().copied().unwrap_or(0) <= width;
-    let below = " ".repeat(4);
     let mut text = String::new();
     for row in &rows {
         let Some((last, first)) = row.split_last() else { continue };
         if fits || lead <= width / 2 {
-            let padded = first.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
-            text.push_str(&wrapped(last, &padded.collect::<String>(), &" ".repeat(lead), width));
+            let padded: String = first.iter().zip(&widths).map(|(cell, width)| padded(cell, width + GAP)).collect();
+            text.push_str(&wrap::filled(last, &padded, &" ".repeat(lead), width));
         } else {
-            text.push_str(&wrapped(&first.join("  "), "", &below, width));
-            if !last.is_empty() {
-                text.push_str(&wrapped(last, &below, &below, width));
-            }
+            text.push_str(&below(first, last, &widths, width));
         }
     }
     text
 }
 
-fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> String {
-    let options = textwrap::Options::new(width)
-        .initial_indent(first)
-        .subsequent_indent(rest)
-        .word_separator(textwrap::WordSeparator::AsciiSpace)
-        .word_splitter(textwrap::WordSplitter::NoHyphenation)
-        .break_words(false);
-    textwrap::fill(text, options).trim_end().to_owned() + "\n"
+/// The blanks between two columns.
+const GAP: usize = 2;
+
+/// A row whose cells stand in their columns as long as they fit, and below each other from the first that does not.
+fn below(first: &[String], last: &str, widths: &[usize], width: usize) -> String {
+    const INDENT: &str = "    ";
+    let mut line = String::new();
+    let mut at = 0;
+    let mut cells = first.iter().zip(widths).peekable();
+    while let Some((cell, widest)) = cells.next_if(|(cell, _)| at == 0 || at + wrap::columns(cell) <= width) {
+        line = padded(&line, at) + cell;
+        at += widest + GAP;
+    }
+    let rest = cells.map(|(cell, _)| cell.as_str()).chain([last]).filter(|cell| !cell.is_empty());
+    let rest: String = rest.map(|cell| wrap::filled(cell, INDENT, INDENT, width)).collect();
+    wrap::filled(line.trim_end(), "", INDENT, width) + &rest
+}
+
+fn padded(cell: &str, width: usize) -> String {
+    format!("{cell}{}", " ".repeat(width.saturating_sub(wrap::columns(cell))))
 }
 
 fn checks(catalogue: &Catalogue) -> Vec<Row> {
@@ -164,6 +172,11 @@ mod tests {
         assert_eq!(layout(&short, Some(24), true), "a    bb  one two three\n         four five six\nccc  d   seven\n");
         let long = rows(&[&["name", "a,long,default,value", "what it is about"]]);
         assert_eq!(layout(&long, Some(30), true), "name  a,long,default,value\n    what it is about\n");
+        let mixed = rows(&[&["name", "text", "a", "what it is"], &["n", "list", "a,longer,value,still", "and this"]]);
+        assert_eq!(
+            layout(&mixed, Some(24), true),
+            "name  text  a\n    what it is\nn     list\n    a,longer,value,still\n    and this\n"
+        );
     }
 
     proptest! {

@@ -100,6 +100,7 @@ pub fn main() -> ExitCode {
 
 /// Runs the program with the arguments of the process.
 fn run() -> ExitCode {
+    panic::if_asked(std::env::args_os().skip(1));
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -133,8 +134,6 @@ fn run() -> ExitCode {
         Command::List(args) => list::run(args),
         Command::Lint(args) => lint::run(args),
         Command::Generate(args) => generate::run(args),
-        #[expect(clippy::panic, reason = "it is what the command is for")]
-        Command::Panic => panic!("asked for by `preflight panic`"),
     };
     result.unwrap_or_else(|stop| report_stop(&stop))
 }

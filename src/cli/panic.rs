@@ -1,6 +1,7 @@
 //! What a bug looks like to a user: what went wrong and where, how to report it, and the exit code of an internal error.
 
 use std::backtrace::Backtrace;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::panic::{self, PanicHookInfo};
@@ -20,6 +21,15 @@ pub(super) fn guard(run: impl FnOnce() -> ExitCode + panic::UnwindSafe) -> ExitC
     panic::set_hook(Box::new(report));
     let code = panic::catch_unwind(run).unwrap_or(ExitCode::Internal);
     if PANICKED.load(Ordering::SeqCst) { ExitCode::Internal } else { code }
+}
+
+/// `preflight panic`: what an internal error looks like in this very binary, for the tests of a release. It is no subcommand, so
+/// that no help, completion or manual page offers it.
+#[expect(clippy::panic, reason = "it is what was asked for")]
+pub(super) fn if_asked(mut arguments: impl Iterator<Item = OsString>) {
+    if arguments.next().is_some_and(|word| word == "panic") && arguments.next().is_none() {
+        panic!("asked for by `preflight panic`");
+    }
 }
 
 fn report(panic: &PanicHookInfo<'_>) {

@@ -23,7 +23,7 @@ pub(super) fn checks(catalogue: &Catalogue) -> String {
     for check in &catalogue.checks {
         if check.section != section {
             section = &check.section;
-            line(&mut page, &format!("\n## {section}\n\n| check | severity | what is asked |\n|---|---|---|"));
+            line(&mut page, &format!("\n## {section}\n\n| check | severity | what is checked |\n|---|---|---|"));
             for other in catalogue.checks.iter().filter(|other| other.section == section) {
                 let anchor = other.id.replace('.', "");
                 line(
@@ -38,7 +38,7 @@ pub(super) fn checks(catalogue: &Catalogue) -> String {
 }
 
 fn one(page: &mut String, check: &Check) {
-    line(page, &format!("\n### {}\n\n*{}*: {}.\n\n{}\n", check.id, check.severity, check.title, check.why));
+    line(page, &format!("\n### {}\n\n**{}** ({})\n\n{}\n", check.id, check.title, check.severity, check.why));
     let mut item = |name: &str, text: &str| {
         if !text.is_empty() {
             line(page, &format!("- **{name}**: {text}"));

@@ -12,6 +12,7 @@ pub mod service;
 pub mod snapshot;
 pub mod value;
 pub mod version;
+pub mod words;
 
 use std::collections::BTreeMap;
 

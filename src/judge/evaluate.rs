@@ -6,8 +6,7 @@ use std::cmp::Ordering;
 use super::Resolver;
 use crate::catalog::check::NOMINAL_PERCENT;
 use crate::catalog::predicate::{Literal, Predicate, Term};
-use crate::facts::compare;
-use crate::facts::{Layer, State, Value};
+use crate::facts::{Layer, State, Value, compare, words};
 
 /// Whether the value satisfies the predicate. An error says which literal could not be told, or that the two cannot be
 /// compared: that is unknown, never a pass and never a failure.
@@ -64,23 +63,42 @@ fn incomparable(value: &Value, literal: &Value) -> String {
     format!("`{value}` ({}) cannot be compared with `{literal}` ({})", value.kind().name(), literal.kind().name())
 }
 
-/// The predicate in words, literals resolved: `at least 4 GiB`. What cannot be resolved is named.
-pub(super) fn words(predicate: &Predicate, nominal: bool, resolver: &Resolver<'_>) -> String {
+/// What a predicate is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notation {
+    /// A cell of a table: `≥ 4 GiB`.
+    Signs,
+    /// A sentence: `at least 4 GiB`.
+    Words,
+}
+
+/// The predicate for people, literals resolved; `fact` is what it is asked of. What cannot be resolved is named.
+pub(super) fn words(
+    predicate: &Predicate,
+    fact: &str,
+    nominal: bool,
+    notation: Notation,
+    resolver: &Resolver<'_>,
+) -> String {
     let one = |term: &Term| match resolver.literal(term) {
-        Ok(value) => value.words().into_owned(),
+        Ok(value) => words::words(fact, &value).into_owned(),
         Err(_) => match &term.literal {
             Literal::Parameter(name) => format!("the parameter {name}"),
             Literal::Fact(id) => id.to_string(),
             Literal::Value(value) => value.to_string(),
         },
     };
+    let [least, most] = match notation {
+        Notation::Signs => ["≥", "≤"],
+        Notation::Words => ["at least", "at most"],
+    };
     let suffix = if nominal { " (nominal)" } else { "" };
     match predicate {
-        Predicate::AtLeast(term) => ["at least ", &one(term), suffix].concat(),
-        Predicate::AtMost(term) => ["at most ", &one(term), suffix].concat(),
+        Predicate::AtLeast(term) => format!("{least} {}{suffix}", one(term)),
+        Predicate::AtMost(term) => format!("{most} {}{suffix}", one(term)),
         Predicate::Equals(term) => one(term),
-        Predicate::Includes(term) => ["includes ", &one(term)].concat(),
-        Predicate::Range(ends) => [&*one(&ends[0]), " to ", &one(&ends[1])].concat(),
+        Predicate::Includes(term) => format!("includes {}", one(term)),
+        Predicate::Range(ends) => format!("{} to {}", one(&ends[0]), one(&ends[1])),
         Predicate::OneOf(terms) => {
             let words: Vec<String> = terms.iter().map(one).collect();
             match words.split_last() {

@@ -4,7 +4,7 @@ use super::{Found, Question, Resolver, evaluate};
 use crate::catalog::check::{Absent, Check};
 use crate::catalog::parameters::Parameters;
 use crate::facts::registry::{self, Scope};
-use crate::facts::{Fact, Layer, NOT_RUNNING, State};
+use crate::facts::{Fact, Layer, NOT_RUNNING, State, words};
 use crate::report::model::{Finding, LayerView, Outcome};
 
 /// The layers that decide for a fact, the first being the one that is always there.
@@ -43,7 +43,7 @@ pub(super) fn judge(
             if decides {
                 let missing = Fact::unknown(format!("{fact_id} was not gathered"), None, "snapshot");
                 let outcome = at_most(layer, Outcome::Unknown);
-                set_view(finding, layer, view(&missing, outcome, true));
+                set_view(finding, layer, view(fact_id, &missing, outcome, true));
                 if worst.is_none_or(|(_, known)| outcome.badness() > known.badness()) {
                     worst = Some((layer, outcome));
                 }
@@ -61,7 +61,7 @@ pub(super) fn judge(
         };
         let outcome = at_most(layer, outcome);
         let counts = decides && !(layer != deciding[0] && outcome == Outcome::NotApplicable);
-        set_view(finding, layer, view(fact, outcome, counts));
+        set_view(finding, layer, view(fact_id, fact, outcome, counts));
         if counts && worst.is_none_or(|(_, known)| outcome.badness() > known.badness()) {
             worst = Some((layer, outcome));
         }
@@ -129,9 +129,9 @@ fn outcome(
     }
 }
 
-fn view(fact: &Fact, result: Outcome, decides: bool) -> LayerView {
+fn view(id: &str, fact: &Fact, result: Outcome, decides: bool) -> LayerView {
     let (value, text) = match &fact.state {
-        State::Known(value) => (Some(value.clone()), value.words().into_owned()),
+        State::Known(value) => (Some(value.clone()), words::words(id, value).into_owned()),
         State::Absent(why) => (None, why.clone()),
         State::Unknown { error, .. } => (None, error.clone()),
     };

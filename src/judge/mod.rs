@@ -19,7 +19,7 @@ use crate::catalog::predicate::Predicate;
 use crate::catalog::reader::Text;
 use crate::catalog::waiver::Waiver;
 use crate::facts::snapshot::Snapshot;
-use crate::facts::{Fact, Facts, Layer, Layers, State};
+use crate::facts::{Fact, Facts, Layer, Layers, State, words};
 use crate::report::model::{Finding, Outcome, ProfileView, Report, Summary, WaiverView};
 use crate::subjects::derive as derived;
 
@@ -230,13 +230,18 @@ impl<'a> Judge<'a> {
     }
 
     fn for_all_instances(&self, check: &Check) -> ForAll {
-        let pass = check.pass.as_ref();
-        let expected = pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default();
+        let expected = self.expected(check, check.pass.as_ref());
         let deciding = match check.for_each {
             Some(_) => layers::deciding_for_each(&check.fact, self.resolver.parameters),
             None => None,
         };
         ForAll { expected, deciding }
+    }
+
+    /// What would pass, in words.
+    fn expected(&self, check: &Check, pass: Option<&Predicate>) -> String {
+        let words = |pass| evaluate::words(pass, &check.fact, check.nominal, evaluate::Notation::Signs, &self.resolver);
+        pass.map(words).unwrap_or_default()
     }
 
     fn finding(&self, check: &'a Check, instance: Instance<'_>, id: String, all: &ForAll) -> Finding {
@@ -254,7 +259,7 @@ impl<'a> Judge<'a> {
                 return finding;
             }
             Holds::CannotTell { error, help } => {
-                finding.notes.push(format!("cannot tell whether this applies: {error}"));
+                finding.notes.push(format!("cannot determine whether this applies: {error}"));
                 finding.help = help;
                 finding.result = Outcome::Unknown;
                 return finding;
@@ -272,7 +277,7 @@ impl<'a> Judge<'a> {
         let question = match question {
             Ok(question) => question,
             Err((error, help)) => {
-                finding.notes.push(format!("cannot tell which case applies: {error}"));
+                finding.notes.push(format!("cannot determine which case applies: {error}"));
                 finding.help = help;
                 finding.result = Outcome::Unknown;
                 return finding;
@@ -281,8 +286,7 @@ impl<'a> Judge<'a> {
         finding.severity = question.severity;
         finding.notes.extend(question.note.map(Into::into));
         if question.pass != check.pass.as_ref() {
-            finding.expected =
-                question.pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default();
+            finding.expected = self.expected(check, question.pass);
         }
         layers::judge(&mut finding, check, (&fact_id, &found, deciding), &question, &self.resolver);
         if !matches!(finding.result, Outcome::Pass | Outcome::NotApplicable) {
@@ -297,7 +301,7 @@ impl<'a> Judge<'a> {
             let outcome = self.outcome_of(&need.value);
             match outcome {
                 Outcome::Pass | Outcome::Warn => None,
-                other => Some(format!("needs {}, which came to: {}", need.value, other.name())),
+                other => Some(format!("needs {}, whose result is: {}", need.value, other.name())),
             }
         })
     }
@@ -370,9 +374,10 @@ impl<'a> Judge<'a> {
 
     /// A condition that does not hold, in words.
     fn unmet(&self, condition: &Condition) -> String {
-        let wanted = evaluate::words(&condition.predicate, false, &self.resolver);
+        let wanted =
+            evaluate::words(&condition.predicate, &condition.fact, false, evaluate::Notation::Words, &self.resolver);
         let here = match self.resolver.find(&condition.fact).get(self.seen(condition)).map(|fact| &fact.state) {
-            Some(State::Known(value)) => format!(", here it is {value}"),
+            Some(State::Known(value)) => format!(", here it is {}", words::words(&condition.fact, value)),
             Some(State::Absent(why)) => format!(": {why}"),
             Some(State::Unknown { .. }) | None => String::new(),
         };
@@ -398,9 +403,9 @@ fn blank(check: &Check, instance: Instance<'_>, id: String, expected: &str) -> F
     let title = match &instance {
         Instance { port: Some(port), .. } => {
             let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
-            format!("port {}{udp} ({})", port.port, port.name).into()
+            format!("{} {}{udp} ({})", check.title, port.port, port.name).into()
         }
-        Instance { name: Some(name), .. } => format!("{name}: {}", check.title).into(),
+        Instance { name: Some(name), .. } => format!("{} ({name})", check.title).into(),
         Instance { name: None, .. } => check.title.clone(),
     };
     Finding {

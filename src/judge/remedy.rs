@@ -1,4 +1,4 @@
-//! How to mend a finding on this host: the check's words, and the exact commands of its OS.
+//! How to fix a finding on this host: the check's words, and the exact commands of its OS.
 
 use super::{Question, Resolver};
 use crate::catalog::check::Check;
@@ -27,16 +27,13 @@ pub(super) fn remedy(check: &Check, question: &Question<'_>, finding: &Finding, 
     Remedy { text: question.fix.clone(), commands, impact: check.impact.clone() }
 }
 
-/// tuned sets what it sets after the boot files: commands that only write such a file would change nothing for long.
+/// tuned applies its settings after the boot files: commands that only write such a file would change nothing for long.
 fn tuned_first(finding: &Finding, commands: &[Text]) -> Option<String> {
     let boot = finding.boot.as_ref().filter(|boot| boot.decides && boot.result != Outcome::Pass)?;
     let is_tuneds = ["/etc/tuned/", "/usr/lib/tuned/"].iter().any(|folder| boot.source.starts_with(folder));
     let knows_it = commands.iter().any(|command| command.starts_with("tuned-adm "));
     (is_tuneds && !knows_it).then(|| {
-        format!(
-            "# tuned has the last word at each start ({}): set it in a profile of tuned, or stop tuned",
-            boot.source
-        )
+        format!("# tuned sets it at each start ({}): set it in a profile of tuned, or stop tuned", boot.source)
     })
 }
 
@@ -81,7 +78,7 @@ fn is_applied_before(source: &str, drop_in: &str) -> bool {
     file.contains("/sysctl.d/") && name(file) < name(drop_in)
 }
 
-/// One word of a POSIX shell. Names and values may come from somebody's profile; the words are pasted into a root shell.
+/// One word of a POSIX shell. Names and values may come from a profile of another user; the words are pasted into a root shell.
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._/=:,@%+-".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {

@@ -85,7 +85,7 @@ fn long_chains_many_mistakes_and_all_ports_are_answered_soon() {
     }
     lab.write("chain.toml", &profile(&chain));
     let ran = lab.run(["check", "-q", "--profile", "./chain.toml", "--root", "root"]);
-    assert!(ran.stdout.contains("5000 findings: 5000 passed"), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("READY: 5000 pass"), "{}{}", ran.stdout, ran.stderr);
 
     let mut mistakes = profile("");
     for number in 0..5000 {
@@ -96,7 +96,7 @@ fn long_chains_many_mistakes_and_all_ports_are_answered_soon() {
     assert!(ran.stdout.contains("5000 mistakes") && ran.stderr.contains("more"), "{}", ran.stdout);
 
     let ran = lab.run(["check", "-q", "--root", "root", "--only", "port.*", "--set", "ports=a:1-65535"]);
-    assert!(ran.stdout.contains("findings"), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("65536 not applicable"), "{}{}", ran.stdout, ran.stderr);
 }
 
 /// Seen failing with a pass: the live layer alone decided.

@@ -143,8 +143,8 @@ fn help_of_every_subcommand() {
               How to show the report
 
               Possible values:
-              - terminal: For people: sections, marks, the verdict and the next
-                steps
+              - terminal: For people: the verdict, a table of findings, reasons and
+                next steps
               - json:     The report as data, by the published schema
                 `preflight.report/1`
               
@@ -157,7 +157,8 @@ fn help_of_every_subcommand() {
               Leave out what passes and what does not apply
 
       -v, --verbose
-              Show all evidence: every layer, every source, every reason
+              Show every finding in a line of its own, and all evidence: every
+              layer, every source, every reason
 
           --fail-on <LEVEL>
               From which level on the exit code is not 0
@@ -301,8 +302,8 @@ fn help_of_every_subcommand() {
               How to show the report
 
               Possible values:
-              - terminal: For people: sections, marks, the verdict and the next
-                steps
+              - terminal: For people: the verdict, a table of findings, reasons and
+                next steps
               - json:     The report as data, by the published schema
                 `preflight.report/1`
               
@@ -315,7 +316,8 @@ fn help_of_every_subcommand() {
               Leave out what passes and what does not apply
 
       -v, --verbose
-              Show all evidence: every layer, every source, every reason
+              Show every finding in a line of its own, and all evidence: every
+              layer, every source, every reason
     ");
 }
 

@@ -24,7 +24,7 @@ fn a_panic_is_an_internal_error_that_can_be_reported() {
         assert_eq!(code, Some(70), "{said}");
         for part in [
             "internal error: asked for by `preflight panic`",
-            "at src/cli/mod.rs:",
+            "at src/cli/panic.rs:",
             "thread `main`",
             "report these lines",
         ] {

@@ -93,13 +93,14 @@ fn debian_12_gets_a_drop_in_and_a_tmpfiles_line() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert_snapshot!(ran.stdout, @"
     plan for redis-sentinel on bookworm
+    2 changes (2 boot), 2 left to you
 
       1. boot: /etc/sysctl.d/99-zz-preflight.conf (needed)
          kernel.syn-backlog: The kernel reads this number only while SYN cookies are
          off.
          kernel.swappiness: The higher the number, the sooner the kernel moves idle
-         memory to swap to keep files cached, and a swapped page of Redis costs
-         milliseconds.
+         memory to swap to keep files cached, and reading a swapped page of Redis
+         takes milliseconds.
            +# Written by preflight: `preflight verify` compares it with the running
            +# kernel, `preflight rollback` takes it back. Edits are lost at the next
            +# `preflight tune --apply`: put settings of your own into your own file.
@@ -110,8 +111,8 @@ fn debian_12_gets_a_drop_in_and_a_tmpfiles_line() {
          undo: remove the file
 
       2. boot: /etc/tmpfiles.d/00-preflight-thp.conf (needed)
-         kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
-         4 KiB.
+         kernel.thp: With `always`, each small write during a save copies 2 MiB
+         instead of 4 KiB: latency and memory use rise sharply.
            +# Written by preflight: `preflight verify` compares it with the running
            +# kernel, `preflight rollback` takes it back. Edits are lost at the next
            +# `preflight tune --apply`: put settings of your own into your own file.
@@ -142,10 +143,11 @@ fn alpine_gets_an_openrc_script_that_is_enabled() {
     let root = image(&lab, "alpine-3.22");
     assert_snapshot!(tune(&lab, &root, &[]).stdout, @r#"
     plan for redis-sentinel on alpine
+    3 changes (3 boot), 2 left to you
 
       1. boot: /etc/init.d/preflight-thp (target: it passes, the profile wants more)
-         kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
-         4 KiB.
+         kernel.thp: With `always`, each small write during a save copies 2 MiB
+         instead of 4 KiB: latency and memory use rise sharply.
            +#!/sbin/openrc-run
            +# Written by preflight: `preflight verify` compares it with the running
            +# kernel, `preflight rollback` takes it back. Edits are lost at the next
@@ -167,15 +169,15 @@ fn alpine_gets_an_openrc_script_that_is_enabled() {
          undo: remove the file
 
       2. boot: /etc/sysctl.d/99-zz-preflight.conf (needed)
-         kernel.overcommit: To save, Redis forks, and for a moment the kernel must
-         promise memory for two copies, though few pages are ever copied.
+         kernel.overcommit: To save, Redis forks, and the kernel may refuse the fork
+         because it counts the memory twice, though few pages are ever copied.
          kernel.somaxconn: The queue of connections that wait for Redis is as long
          as the smaller of its `tcp-backlog` and this.
          kernel.syn-backlog: The kernel reads this number only while SYN cookies are
          off.
          kernel.swappiness: The higher the number, the sooner the kernel moves idle
-         memory to swap to keep files cached, and a swapped page of Redis costs
-         milliseconds.
+         memory to swap to keep files cached, and reading a swapped page of Redis
+         takes milliseconds.
            +# Written by preflight: `preflight verify` compares it with the running
            +# kernel, `preflight rollback` takes it back. Edits are lost at the next
            +# `preflight tune --apply`: put settings of your own into your own file.
@@ -311,10 +313,11 @@ fn with_consent_tuned_gets_a_profile_of_ours() {
     let only = ["--only", "kernel.thp", "--allow", "owner:tuned"];
     assert_snapshot!(tune(&lab, &root, &only).stdout, @"
     plan for redis-sentinel on rhel9
+    3 changes (3 boot), 1 conflict
 
       1. boot: /etc/tuned/preflight/tuned.conf (needed)
-         kernel.thp: With `always` the kernel uses memory pages of 2 MiB instead of
-         4 KiB.
+         kernel.thp: With `always`, each small write during a save copies 2 MiB
+         instead of 4 KiB: latency and memory use rise sharply.
            +# Written by preflight: `preflight verify` compares it with the running
            +# kernel, `preflight rollback` takes it back. Edits are lost at the next
            +# `preflight tune --apply`: put settings of your own into your own file.
@@ -414,10 +417,11 @@ fn an_unknown_distribution_gets_the_same_by_what_its_files_are() {
     let lab = Lab::new();
     assert_snapshot!(tune(&lab, &image(&lab, "mystery-os"), &["--only", "kernel.overcommit"]).stdout, @"
     plan for redis-sentinel on unknown
+    1 change (1 boot)
 
       1. boot: /etc/sysctl.d/99-zz-preflight.conf (needed)
-         kernel.overcommit: To save, Redis forks, and for a moment the kernel must
-         promise memory for two copies, though few pages are ever copied.
+         kernel.overcommit: To save, Redis forks, and the kernel may refuse the fork
+         because it counts the memory twice, though few pages are ever copied.
            +# Written by preflight: `preflight verify` compares it with the running
            +# kernel, `preflight rollback` takes it back. Edits are lost at the next
            +# `preflight tune --apply`: put settings of your own into your own file.

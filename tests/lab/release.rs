@@ -129,5 +129,5 @@ fn a_backtrace_can_be_read() {
     let mut child = symbolize.arg(symbols).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(&output.stderr).unwrap();
     let named = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
-    assert!(named.contains("preflight::cli::") && named.contains("src/cli/mod.rs:"), "{named}");
+    assert!(named.contains("preflight::cli::") && named.contains("src/cli/panic.rs:"), "{named}");
 }

@@ -142,7 +142,10 @@ fn sysctl_winners(expected: &Expected) {
         assert_eq!(boot(report, "kernel.overcommit"), expected.overcommit);
         assert_eq!(boot(report, "kernel.syncookies"), "0 /usr/lib/sysctl.d/90-vendor.conf:1");
         assert_eq!(boot(report, "kernel.syn-backlog"), "3333 /usr/lib/sysctl.d/90-vendor.conf:2");
-        assert_eq!((report.said("tool.curl"), report.said("tool.git")), ("pass yes".into(), "warn no".into()));
+        assert_eq!(
+            (report.said("tool.curl"), report.said("tool.git")),
+            ("pass installed".into(), "warn not installed".into())
+        );
         let remedy = report.finding("tool.git")["remedy"]["commands"][0].as_str().unwrap();
         assert!(remedy.starts_with("apt-get ") && remedy.ends_with(" git"), "{remedy}");
     }

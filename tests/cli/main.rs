@@ -11,6 +11,7 @@ mod fixtures;
 mod guarantees;
 mod help;
 mod hostile;
+mod house;
 mod journals;
 mod lint;
 mod panics;

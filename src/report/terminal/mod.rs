@@ -155,8 +155,8 @@ impl Terminal<'_> {
 
     fn verdict(&mut self, report: &Report) -> io::Result<()> {
         let paint = match report.verdict {
-            Verdict::Ready => Paint::new().green().bold(),
-            // Yellow letters cannot be read on a light ground.
+            // Green and yellow letters cannot be read on a light ground.
+            Verdict::Ready => Paint::new().black().on_green(),
             Verdict::ReadyWithWarnings => Paint::new().black().on_yellow(),
             Verdict::NotReady => Paint::new().red().bold(),
             Verdict::CannotTell => Paint::new().magenta().bold(),

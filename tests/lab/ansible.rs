@@ -4,19 +4,14 @@
 //!
 //! Only settings of a network namespace are changed, so the machine keeps its own.
 
-#![allow(clippy::disallowed_methods, reason = "a test builds and looks at the machine directly")]
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
-
-#[path = "support/ssh.rs"]
-mod lab;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lab::{BINARY, Host, succeeds, told};
+use crate::support::process::{succeeds, told};
+use crate::support::ssh::{BINARY, Host};
 use serde_json::{Value, json};
 
 /// Pinned, so that a release of Ansible does not change what this suite says about preflight.

@@ -2,21 +2,12 @@
 //! beside it from which strangers and allowed clients really connect.
 //!
 //! packages: docker.io docker-compose containerd runc iptables nftables ufw firewalld dbus iproute2 mmdebstrap util-linux curl procps redis-server redis-tools openssh-server openssh-client strace
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test builds and looks at the machine directly")]
 
-#[path = "firewall/disturb.rs"]
 mod disturb;
-#[path = "support/docker.rs"]
-mod lab;
-#[path = "firewall/matrix.rs"]
 mod matrix;
-#[path = "firewall/own.rs"]
 mod own;
-#[path = "firewall/paths.rs"]
 mod paths;
-#[path = "firewall/probe.rs"]
 mod probe;
-#[path = "firewall/world.rs"]
 mod world;
 
 use matrix::live;

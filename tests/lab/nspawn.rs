@@ -4,23 +4,17 @@
 //!
 //! Only settings of the container's network namespace can be changed in there; the whole host is a VM's matter.
 
-#![allow(clippy::disallowed_methods, reason = "a test builds and looks at the machine directly")]
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::support::process::{require_root, told};
 use serde_json::Value;
 
 const APPLY: &str =
     "preflight tune --apply --no-wait --settle 0 --format json --set topology=host --only kernel.somaxconn";
-
-fn told(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
 
 /// Debian 12 with systemd and a message bus, made once under target/lab.
 fn image() -> PathBuf {
@@ -54,7 +48,7 @@ struct Container {
 
 impl Container {
     fn boot() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "this suite needs root: sudo -E tests/run nspawn");
+        require_root();
         let folder = tempfile::Builder::new().prefix("pfn").tempdir_in("/tmp").unwrap();
         for name in ["upper", "work", "root"] {
             fs::create_dir(folder.path().join(name)).unwrap();

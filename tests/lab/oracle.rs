@@ -5,8 +5,8 @@
 //! Both programs only read them.
 //!
 //! packages: redis-server util-linux
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test runs programs and writes its fakes")]
 
+use crate::support::process::require_root;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ impl Opinions {
 
 /// Runs a shell script in a mount namespace where each file shows the given text.
 fn with_files(fakes: &[(&str, &str)], script: &str) -> String {
-    assert!(nix::unistd::geteuid().is_root(), "this suite needs root: tests/run oracle");
+    require_root();
     let folder = tempfile::tempdir().unwrap();
     let mut setup = String::new();
     for (index, (file, text)) in fakes.iter().enumerate() {

@@ -5,12 +5,6 @@
 //! here where v1 is mounted, and v2's otherwise.
 //!
 //! The probes run in a process of their own: this test binary again, with only `facts_for_the_caller`.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "the lab changes and asks the machine by itself, and its helper talks through stdout"
-)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +61,7 @@ fn run(wrapper: &[&str], want: &[&str], data_dir: &str) -> (Facts, String) {
         .args(&wrapper[1..])
         .arg("sh")
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "facts_for_the_caller", "--nocapture"])
+        .args(["--exact", "resources::facts_for_the_caller", "--nocapture"])
         .env("LAB_WANT", want.join(" "))
         .env("LAB_DATA_DIR", data_dir)
         .output()

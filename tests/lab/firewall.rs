@@ -10,87 +10,55 @@ mod paths;
 mod probe;
 mod world;
 
-use matrix::live;
+use matrix::lives;
 use preflight::firewall::iptables::Variant;
 use preflight::firewall::writer::Writer;
-use world::{Kind, Manager};
+use world::Manager;
 
-const BOOKWORM: Kind = Kind { manager: Manager::None, guard: Writer::Nft, trixie: false };
-const IPTABLES_NFT: Kind = Kind { guard: Writer::Iptables(Variant::Nft), ..BOOKWORM };
-const IPTABLES_LEGACY: Kind = Kind { guard: Writer::Iptables(Variant::Legacy), ..BOOKWORM };
-const TRIXIE: Kind = Kind { trixie: true, ..BOOKWORM };
+const IPTABLES_NFT: Writer = Writer::Iptables(Variant::Nft);
+const IPTABLES_LEGACY: Writer = Writer::Iptables(Variant::Legacy);
 
 #[test]
 fn nft_without_a_manager() {
-    live(BOOKWORM);
+    lives(Manager::None, Writer::Nft);
 }
 
 #[test]
 fn nft_beside_ufw() {
-    live(Kind { manager: Manager::Ufw, ..BOOKWORM });
+    lives(Manager::Ufw, Writer::Nft);
 }
 
 #[test]
 fn nft_beside_firewalld() {
-    live(Kind { manager: Manager::Firewalld, ..BOOKWORM });
+    lives(Manager::Firewalld, Writer::Nft);
 }
 
 #[test]
 fn iptables_nft_without_a_manager() {
-    live(IPTABLES_NFT);
+    lives(Manager::None, IPTABLES_NFT);
 }
 
 #[test]
 fn iptables_nft_beside_ufw() {
-    live(Kind { manager: Manager::Ufw, ..IPTABLES_NFT });
+    lives(Manager::Ufw, IPTABLES_NFT);
 }
 
 #[test]
 fn iptables_nft_beside_firewalld() {
-    live(Kind { manager: Manager::Firewalld, ..IPTABLES_NFT });
+    lives(Manager::Firewalld, IPTABLES_NFT);
 }
 
 #[test]
 fn iptables_legacy_without_a_manager() {
-    live(IPTABLES_LEGACY);
+    lives(Manager::None, IPTABLES_LEGACY);
 }
 
 #[test]
 fn iptables_legacy_beside_ufw() {
-    live(Kind { manager: Manager::Ufw, ..IPTABLES_LEGACY });
+    lives(Manager::Ufw, IPTABLES_LEGACY);
 }
 
 #[test]
 fn iptables_legacy_beside_firewalld() {
-    live(Kind { manager: Manager::Firewalld, ..IPTABLES_LEGACY });
-}
-
-#[test]
-fn debian_13_without_a_manager() {
-    live(TRIXIE);
-}
-
-#[test]
-fn debian_13_beside_ufw() {
-    live(Kind { manager: Manager::Ufw, ..TRIXIE });
-}
-
-#[test]
-fn debian_13_beside_firewalld() {
-    live(Kind { manager: Manager::Firewalld, ..TRIXIE });
-}
-
-#[test]
-fn debian_13_iptables_nft_without_a_manager() {
-    live(Kind { trixie: true, ..IPTABLES_NFT });
-}
-
-#[test]
-fn debian_13_iptables_nft_beside_ufw() {
-    live(Kind { manager: Manager::Ufw, trixie: true, ..IPTABLES_NFT });
-}
-
-#[test]
-fn debian_13_iptables_nft_beside_firewalld() {
-    live(Kind { manager: Manager::Firewalld, trixie: true, ..IPTABLES_NFT });
+    lives(Manager::Firewalld, IPTABLES_LEGACY);
 }

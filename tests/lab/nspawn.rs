@@ -5,38 +5,16 @@
 //! Only settings of the container's network namespace can be changed in there; the whole host is a VM's matter.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::support::docker::image;
 use crate::support::process::{require_root, told};
 use serde_json::Value;
 
 const APPLY: &str =
     "preflight tune --apply --no-wait --settle 0 --format json --set topology=host --only kernel.somaxconn";
-
-/// Debian 12 with systemd and a message bus, made once under target/lab.
-fn image() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    fs::create_dir_all(target.join("lab")).unwrap();
-    let ready = target.join("lab/nspawn-bookworm");
-    let lock = fs::File::create(target.join("lab/nspawn-bookworm.lock")).unwrap();
-    lock.lock().unwrap();
-    if !ready.exists() {
-        let making = target.join("lab/nspawn-bookworm.part");
-        let _ = fs::remove_dir_all(&making);
-        let output = Command::new("mmdebstrap")
-            .args(["--quiet", "--variant=essential", "--include=systemd,systemd-sysv,dbus,procps", "bookworm"])
-            .arg(&making)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", told(&output));
-        fs::rename(making, &ready).unwrap();
-    }
-    ready
-}
 
 #[derive(Debug)]
 struct Container {
@@ -61,7 +39,7 @@ impl Container {
              exec systemd-nspawn -q -D root --machine={namespace} --register=no --keep-unit \
              --network-namespace-path=/run/netns/{namespace} --capability=CAP_NET_ADMIN --boot --console=pipe",
             folder.path().display(),
-            image().display(),
+            image("nspawn").display(),
             env!("CARGO_BIN_EXE_preflight"),
         );
         let log = fs::File::create(folder.path().join("log")).unwrap();

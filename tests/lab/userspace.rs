@@ -6,7 +6,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::docker::image;
+use crate::support::docker::{PIVOT, image};
 use crate::support::process::{require_root, run, try_run};
 use crate::support::report::{Report, installed, preflight};
 
@@ -67,7 +67,9 @@ impl Root {
     }
 
     fn enter(&self) -> Vec<String> {
-        self.beside().into_iter().chain(["chroot".to_owned(), self.path()]).collect()
+        let script = format!("set -e; R=$0; {PIVOT}exec \"$@\"");
+        let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, &self.path()];
+        self.beside().into_iter().chain(words.map(str::to_owned)).collect()
     }
 
     /// Runs a program of the distribution.

@@ -15,6 +15,9 @@ pub(crate) fn image(name: &str) -> PathBuf {
     PathBuf::from(run(&[script, name]).trim())
 }
 
+/// Makes `$R` the root of this mount namespace. Under chroot `docker exec` and health checks enter the root from before.
+pub(crate) const PIVOT: &str = "cd $R; pivot_root . mnt; cd /; umount -l /mnt\n";
+
 /// How an engine is started.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
@@ -79,14 +82,13 @@ impl Engine {
                  mount -t overlay overlay -o lowerdir={root},upperdir={scratch}/upper,workdir={scratch}/rootwork $R\n\
                  mount -t proc proc $R/proc; mount --rbind /sys $R/sys; mount --rbind /dev $R/dev\n\
                  mount -t tmpfs tmpfs $R/tmp; mount {run} $R/run; mkdir -p $R{scratch}\n\
-                 mount --bind {scratch} $R{scratch}\n"
+                 mount --bind {scratch} $R{scratch}\n{PIVOT}"
             )
         };
-        let chroot = if root.is_empty() { String::new() } else { format!("chroot {inner_root} ") };
         let limit = options.nofile.as_ref().map_or(String::new(), |limit| format!("prlimit --nofile={limit} "));
         let cgroup = unique("pfd");
         let script = format!(
-            "set -eu\nip link set lo up\n{prepare}exec {limit}{chroot}/usr/sbin/dockerd -H unix://{scratch}/docker.sock \
+            "set -eu\nip link set lo up\n{prepare}exec {limit}/usr/sbin/dockerd -H unix://{scratch}/docker.sock \
              --data-root {scratch}/data --exec-root {scratch}/exec --pidfile {scratch}/docker.pid \
              --cgroup-parent /{cgroup} {}",
             options.arguments.join(" ")

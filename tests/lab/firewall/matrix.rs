@@ -47,13 +47,13 @@ fn every_kind() -> Vec<Kind> {
 /// So many of them that every pair of values that two dimensions have together is among them: each time the one with the
 /// most pairs that are still missing, the first of those that have as many.
 fn pairwise(mut kinds: Vec<Kind>) -> Vec<Kind> {
-    let mut missing: Vec<Pair> = kinds.iter().flat_map(pairs).collect();
+    let mut missing: Vec<Pair> = kinds.iter().copied().flat_map(pairs).collect();
     let mut chosen = Vec::new();
     while !missing.is_empty() {
-        let gain = |kind: &Kind| pairs(kind).iter().filter(|pair| missing.contains(pair)).count();
+        let gain = |kind: &Kind| pairs(*kind).iter().filter(|pair| missing.contains(pair)).count();
         let most = kinds.iter().map(gain).max().unwrap();
         let kind = kinds.remove(kinds.iter().position(|kind| gain(kind) == most).unwrap());
-        missing.retain(|pair| !pairs(&kind).contains(pair));
+        missing.retain(|pair| !pairs(kind).contains(pair));
         chosen.push(kind);
     }
     chosen
@@ -67,8 +67,8 @@ enum Pair {
     Written(Writer, bool),
 }
 
-fn pairs(kind: &Kind) -> [Pair; 3] {
-    let Kind { manager, guard, trixie } = *kind;
+fn pairs(kind: Kind) -> [Pair; 3] {
+    let Kind { manager, guard, trixie } = kind;
     [Pair::Guarded(manager, guard), Pair::Managed(manager, trixie), Pair::Written(guard, trixie)]
 }
 
@@ -164,9 +164,9 @@ pub(crate) fn record(kind: Kind, guard: Option<Writer>, disturbance: &str, seen:
 /// Seen failing with the loop of `pairwise` ended after eight, and with `missing` without the pairs of guard and engine.
 #[test]
 fn every_pair_of_values_is_taken() {
-    let taken: Vec<Pair> = pairwise(every_kind()).iter().flat_map(pairs).collect();
+    let taken: Vec<Pair> = pairwise(every_kind()).into_iter().flat_map(pairs).collect();
     for kind in every_kind() {
-        for pair in pairs(&kind) {
+        for pair in pairs(kind) {
             assert!(taken.contains(&pair), "{pair:?} is in none of {taken:?}");
         }
     }

@@ -421,7 +421,7 @@ fn an_engine_of_debian_13_and_its_compose_plugin_are_read() {
         engine.enter().into_iter().chain(["docker", "compose", "version", "--short"].map(str::to_owned)).collect();
     let said = run(&argv.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(said.trim().trim_start_matches('v'), found.shown("docker.compose"));
-    // What enters a container needs the engine's root to be that of its mount namespace.
+    // What enters a container needs the engine's root to be that of its mount namespace. Seen failing with chroot instead of `PIVOT`.
     engine.import_redis();
     engine.docker(&["run", "-d", "--name", "workload", "--workdir", "/data", "lab/redis:7"]);
     assert_eq!(engine.docker(&["exec", "workload", "/bin/sh", "-c", "echo inside"]), "inside");

@@ -1,13 +1,11 @@
 //! Beside a Docker Engine that answers: a real dockerd, in namespaces of its own.
 
-#[path = "../../tests/lab/support/docker.rs"]
-mod lab;
-
 use std::path::Path;
 
 use anyhow::Result;
 
 use crate::measure::Bench;
+use crate::support::docker as lab;
 
 const WHAT: &str = "check beside a Docker Engine that answers";
 

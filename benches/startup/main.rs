@@ -16,6 +16,13 @@ mod measure;
 mod sockets;
 mod syncs;
 
+#[path = "../../tests/lab/tune/place.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "a part of the lab is used here; it fails by panicking")]
+mod place;
+#[path = "../../tests/lab/support/mod.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "a part of the lab is used here; it fails by panicking")]
+mod support;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

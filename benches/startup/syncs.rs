@@ -1,12 +1,8 @@
 //! How often an apply and its rollback wait for the disk, as strace sees it, against the bar of the journal: two waits for
 //! a change and eight for the transaction. In namespaces of their own, so that the machine stays as it is.
 
-#[path = "../../tests/lab/tune/place.rs"]
-#[expect(dead_code, clippy::unwrap_used, reason = "the place of the tests, of which this needs a part")]
-mod lab;
-
+use crate::place::{Place, TUNE};
 use anyhow::{Context, Result, bail};
-use lab::{Place, TUNE};
 use serde_json::Value;
 
 use crate::measure::Bench;

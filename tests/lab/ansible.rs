@@ -4,19 +4,14 @@
 //!
 //! Only settings of a network namespace are changed, so the machine keeps its own.
 
-#![allow(clippy::disallowed_methods, reason = "a test builds and looks at the machine directly")]
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
-
-#[path = "support/ssh.rs"]
-mod lab;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lab::{BINARY, Host, succeeds, told};
+use crate::support::process::{program, succeeds, told};
+use crate::support::ssh::{BINARY, Host};
 use serde_json::{Value, json};
 
 /// Pinned, so that a release of Ansible does not change what this suite says about preflight.
@@ -144,7 +139,7 @@ fn state(host: &Host) -> String {
 fn first_run_changes_second_run_does_not_and_rollback_restores() {
     let host = Host::start();
     let before = host.somaxconn();
-    let binary = json!({"preflight_copy_from": env!("CARGO_BIN_EXE_preflight")});
+    let binary = json!({"preflight_copy_from": program()});
     let first = play(&host, "preflight.yml", &[], &binary);
     first.is(2, 0); // the copy and the apply
     assert_eq!(host.somaxconn(), "65535");

@@ -1,19 +1,12 @@
 //! The transaction engine on real settings: per-namespace sysctls in a network namespace of each test's own, real files
 //! under a folder that stands for `/etc`, real kills. Needs root, strace and nothing else; leaves no trace.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "the tests build the host they work on, start themselves again, and print what they counted"
-)]
-
-#[path = "apply/host.rs"]
 mod host;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::support::process::eventually;
 use host::{DROP_IN, Lab, PORTS, SOMAXCONN};
 use preflight::apply::{Options, Recovery, Selection, State, apply, confirm, recover, rollback};
 use preflight::exit::ExitCode;
@@ -141,7 +134,7 @@ fn the_watchdog_outlives_the_session_that_was_killed() {
     let window = Duration::from_secs(4);
     let started = Instant::now();
     let mut child = lab.start("wait", &[("PREFLIGHT_LAB_WINDOW_MS", window.as_millis().to_string())], true);
-    host::eventually(Duration::from_secs(20), || lab.is_pending());
+    eventually("the apply waits for its confirm", Duration::from_secs(20), || lab.is_pending());
     assert_eq!(lab.values()[SOMAXCONN], "65535");
     assert_eq!(lab.values()[DROP_IN], "(absent)", "on the disk before the confirm");
     let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
@@ -150,7 +143,7 @@ fn the_watchdog_outlives_the_session_that_was_killed() {
     assert!(child.try_wait().unwrap().is_none(), "the hang-up ended the apply");
     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
     child.wait().unwrap();
-    host::eventually(Duration::from_secs(20), || lab.newest_state() == Some(State::RolledBack));
+    eventually("the watchdog rolls back", Duration::from_secs(20), || lab.newest_state() == Some(State::RolledBack));
     assert!(lab.is_old(), "{:?}", lab.values());
     // By the journal's own clock, not by ours: other tests may hold the machine up.
     let late = lab.rolled_back_after_deadline();
@@ -163,14 +156,16 @@ fn the_watchdog_outlives_the_session_that_was_killed() {
 fn a_waiting_apply_that_is_asked_to_stop_takes_everything_back() {
     let lab = Lab::new();
     let mut child = lab.start("wait", &[("PREFLIGHT_LAB_WINDOW_MS", "60000".to_owned())], true);
-    host::eventually(Duration::from_secs(20), || lab.is_pending());
+    eventually("the apply waits for its confirm", Duration::from_secs(20), || lab.is_pending());
     let process = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(host::code(ExitCode::RolledBack)));
     assert!(lab.is_old(), "{:?}", lab.values());
     // The watchdog looks every second, and leaves when there is nothing to watch.
     let watchdog = lab.newest().unwrap().timer.unwrap().1;
-    host::eventually(Duration::from_secs(10), || !std::path::Path::new("/proc").join(&watchdog).exists());
+    eventually("the watchdog ends", Duration::from_secs(10), || {
+        !std::path::Path::new("/proc").join(&watchdog).exists()
+    });
 }
 
 /// Ten at once: one wins, the others exit 5 and name the transaction.

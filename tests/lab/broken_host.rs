@@ -1,14 +1,14 @@
 //! Hosts with something missing, each in a mount namespace of its own: what cannot be seen is unknown, never a pass and
 //! never "does not apply". Needs root.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "the lab runs programs by itself")]
 
+use crate::support::process::program;
 use std::process::Command;
 
 /// What one finding comes to after `setup` in a private mount namespace.
 fn result(setup: &str, id: &str) -> String {
     let script = format!("{setup}\nexec \"$0\" check --format json --only {id} --set data_dir=/srv/data");
     let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-euc", &script, env!("CARGO_BIN_EXE_preflight")])
+        .args(["--mount", "--propagation", "private", "sh", "-euc", &script, program()])
         .output()
         .unwrap();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)

@@ -6,19 +6,14 @@
 //! What needs no engine (a stopped, hanging, lying or strange socket) is tested in `src/subjects/docker/run/tests.rs`,
 //! with fakes.
 
-#![allow(clippy::disallowed_methods, reason = "a test builds and looks at the machine directly")]
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
-
-#[path = "support/docker.rs"]
-mod lab;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::{Engine, Options, require_root, run, try_run};
+use crate::support::docker::{self as lab, Engine, Options};
+use crate::support::process::{end, require_root, run, try_run, unique};
 use preflight::catalog::library;
 use preflight::catalog::parameters::{Parameters, Setting};
 use preflight::facts::{Fact, Facts, Layer, State, Value};
@@ -126,7 +121,7 @@ fn gather(folder: &Path, prefix: &[String], environment: &[(&str, &str)]) -> Gat
         .iter()
         .cloned()
         .chain([program.display().to_string()])
-        .chain(["every_registered_fact_is_answered", "--exact", "--nocapture"].map(str::to_owned))
+        .chain(["docker::every_registered_fact_is_answered", "--exact", "--nocapture"].map(str::to_owned))
         .collect();
     let output = Command::new(&argv[0])
         .args(&argv[1..])
@@ -427,6 +422,10 @@ fn an_engine_of_debian_13_and_its_compose_plugin_are_read() {
         engine.enter().into_iter().chain(["docker", "compose", "version", "--short"].map(str::to_owned)).collect();
     let said = run(&argv.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(said.trim().trim_start_matches('v'), found.shown("docker.compose"));
+    // What enters a container needs the engine's root to be that of its mount namespace. Seen failing with chroot instead of `PIVOT`.
+    engine.import_redis();
+    engine.docker(&["run", "-d", "--name", "workload", "--workdir", "/data", "lab/redis:7"]);
+    assert_eq!(engine.docker(&["exec", "workload", "/bin/sh", "-c", "echo inside"]), "inside");
 }
 
 /// Docker made its network first; the other way came later, as a VPN does. Seen failing with the route of the bridge itself
@@ -519,7 +518,7 @@ impl Podman {
             .stderr(fs::File::create(folder.path().join("log")).unwrap())
             .spawn()
             .unwrap();
-        let podman = Self { child, folder, cgroup: lab::unique("pfd") };
+        let podman = Self { child, folder, cgroup: unique("pfd") };
         let socket = podman.folder.path().join("s").display().to_string();
         let started = Instant::now();
         while !try_run(&["curl", "-sf", "--unix-socket", &socket, "http://d/_ping"]).status.success() {
@@ -555,7 +554,7 @@ impl Drop for Podman {
         let command = format!("exec {} rm --all --force --time 0", Self::program(self.folder.path()));
         let argv: Vec<String> = self.enter().into_iter().chain(["sh".to_owned(), "-c".to_owned(), command]).collect();
         drop(try_run(&argv.iter().map(String::as_str).collect::<Vec<_>>()));
-        lab::end(&mut self.child);
+        end(&mut self.child);
         lab::remove_cgroups(&self.cgroup);
     }
 }

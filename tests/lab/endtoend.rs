@@ -3,20 +3,15 @@
 //! what a person is told, and how the run ends.
 //!
 //! packages: docker.io docker-compose containerd runc iptables iproute2 mmdebstrap util-linux curl perl procps redis-server
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test builds and looks at the machine directly")]
-
-#[path = "support/docker.rs"]
-mod lab;
-#[path = "endtoend/support.rs"]
-mod support;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::{Engine, Options, require_root, run};
-use support::{Ran, Report, preflight};
+use crate::support::docker::{Engine, Options, image};
+use crate::support::process::{Ran, require_root, run};
+use crate::support::report::{Report, preflight};
 
 const PORTS: [u16; 6] = [6379, 6380, 6381, 26379, 26380, 26381];
 const SOMAXCONN: &str = "kernel.somaxconn";
@@ -238,7 +233,7 @@ fn a_snapshot_tells_the_same_anywhere() {
 /// Debian 13's engine and Compose plugin, seen from its own root.
 #[test]
 fn debian_13_with_its_own_engine() {
-    let engine = Engine::start(&Options { root: Some(lab::image("trixie")), ..Options::default() });
+    let engine = Engine::start(&Options { root: Some(image("trixie")), ..Options::default() });
     engine.import_redis();
     redis(&engine, 6379, &[]);
     let report = check(&engine, &[]);

@@ -2,22 +2,16 @@
 //!
 //! packages: iproute2 nftables python3 util-linux
 
-#![expect(clippy::disallowed_methods, reason = "the tests run the program and stand in its way")]
-#![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
-
-#[path = "firewall_managers/place.rs"]
-#[allow(dead_code, reason = "the other suite uses the rest")]
-mod place;
-
+use crate::support::process::Ran;
 use std::io::Write as _;
 
-use place::{Place, STRANGER};
+use crate::support::wired::{Place, STRANGER};
 
 const ALLOW: &str = "allow=172.20.0.0/16,fd20::/16";
 
 const GUARD: [&str; 7] = ["tune", "--only", "firewall.guard", "--set", ALLOW, "--color", "never"];
 
-fn apply(place: &Place) -> place::Ran {
+fn apply(place: &Place) -> Ran {
     place.run(&[&GUARD[..], &["--apply", "--settle", "0", "--confirm-within", "0", "--format", "json"]].concat())
 }
 

@@ -3,16 +3,10 @@
 //!
 //! packages: iproute2 iptables nftables procps python3 util-linux
 
-#![expect(clippy::disallowed_methods, reason = "the tests run the program and stand in its way")]
-#![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
-
-#[path = "firewall_managers/place.rs"]
-#[allow(dead_code, reason = "the suite of the managers uses the rest")]
-mod place;
-#[path = "firewall_fallback/rules.rs"]
 mod rules;
 
-use place::{ALLOWED, ALLOWED6, PROGRAM, Place, STRANGER, STRANGER6, stands_for};
+use crate::support::process::Ran;
+use crate::support::wired::{ALLOWED, ALLOWED6, PROGRAM, Place, STRANGER, STRANGER6, stands_for};
 
 const VARIANTS: [&str; 2] = ["nft", "legacy"];
 
@@ -24,12 +18,12 @@ const OTHERS: &str = "for f in iptables ip6tables; do
   $f -A INPUT -p tcp --dport 9 -j DROP
 done";
 
-fn tune(place: &Place, more: &[&str]) -> place::Ran {
+fn tune(place: &Place, more: &[&str]) -> Ran {
     let tune = ["tune", "--only", "firewall.guard", "--set", "allow=172.20.0.0/16,fd20::/16", "--color", "never"];
     place.run(&[&tune, more].concat())
 }
 
-fn apply(place: &Place) -> place::Ran {
+fn apply(place: &Place) -> Ran {
     let now = ["--apply", "--settle", "0", "--confirm-within", "0", "--format", "json"];
     tune(place, &now)
 }
@@ -224,7 +218,7 @@ fn an_unconfirmed_guard_takes_itself_back() {
             tune(&place, &["--apply", "--settle", "0", "--confirm-within", "5s", "--no-wait", "--format", "json"]);
         assert_eq!(applied.code, 7, "{applied:?}");
         assert_closed_to_strangers(&place, true, "in the window");
-        place.eventually(&format!("{PROGRAM} history | grep -q 'rolled back'"));
+        place.eventually("the watchdog rolls back", &format!("{PROGRAM} history | grep -q 'rolled back'"));
         assert_closed_to_strangers(&place, false, "after the window");
         assert_eq!(rules(&place), before, "{variant}");
     }

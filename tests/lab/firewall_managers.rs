@@ -2,14 +2,7 @@
 //!
 //! packages: dbus firewalld iproute2 iptables nftables procps python3 strace ufw util-linux
 
-#![expect(clippy::disallowed_methods, reason = "the tests run the program and stand in its way")]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop anywhere, and says what it counted")]
-
-#[path = "firewall_managers/place.rs"]
-#[allow(dead_code, reason = "what only the suites of the guard need")]
-mod place;
-
-use place::{ALLOWED, PROGRAM, Place, STRANGER};
+use crate::support::wired::{ALLOWED, PROGRAM, Place, STRANGER};
 
 const UFW_TARGETS: [&str; 4] = [
     "ufw:tcp 26379-26381 from 172.20.0.0/16",
@@ -211,7 +204,7 @@ fn a_ufw_that_outlives_the_kill_is_waited_for() {
         alone += usize::from(place.command("pgrep").args(["-f", "ufw allow proto"]).output().unwrap().status.success());
         let recovered = place.run(&["recover"]);
         assert_eq!(recovered.code, 0, "{when}: {recovered:?}");
-        place.eventually("! pgrep -f 'ufw (allow|delete)'");
+        place.eventually("ufw ends what it began", "! pgrep -f 'ufw (allow|delete)'");
         if place.rules() != old {
             // It was done already, and committed.
             assert_eq!(place.run(&["rollback", "--all"]).code, 0, "{when}");
@@ -389,6 +382,6 @@ fn what_a_stopped_firewalld_keeps_is_taken_back_all_the_same() {
     assert_eq!(rollback.code, 0, "{rollback:?}");
     assert_eq!(place.targets(), [""; 0], "not running: nothing is planned, and it is not started");
     place.start("firewalld", &["--nofork"]);
-    place.eventually("firewall-cmd --state");
+    place.eventually("firewalld answers", "firewall-cmd --state");
     assert_eq!(place.zones(), before);
 }

@@ -3,16 +3,9 @@
 //!
 //! packages: iproute2 iptables nftables procps util-linux
 
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test builds and looks at the machine directly")]
-#![allow(clippy::print_stdout, reason = "a test says what it counted")]
-
-#[path = "firewall_rules/guard.rs"]
 mod guard;
-#[path = "firewall_rules/layouts.rs"]
 mod layouts;
-#[path = "firewall_rules/witness.rs"]
 mod witness;
-#[path = "firewall_rules/world.rs"]
 mod world;
 
 use layouts::Layout;

@@ -1,11 +1,6 @@
 //! install.sh and scripts/release: what they write, what they refuse, and that the static binary needs nothing.
 //!
 //! packages: binutils dash git mmdebstrap shellcheck systemd util-linux
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "drives scripts on real files, outside of the product's host access"
-)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::support::process::succeeds;
 use tempfile::TempDir;
 
 const VERSION_LINE: &str = concat!("preflight ", env!("CARGO_PKG_VERSION"), "\n");
@@ -50,13 +46,6 @@ fn install_sh() -> Command {
 
 fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[track_caller]
-fn succeeds(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}\n{}{}", String::from_utf8_lossy(&output.stdout), told(&output));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Runs it, expects the exit code and the words on standard error.

@@ -3,20 +3,12 @@
 //!
 //! packages: iproute2 iptables nftables openssh-client openssh-server procps python3 strace util-linux
 
-#![expect(clippy::disallowed_methods, reason = "the tests run the program and stand in its way")]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop anywhere, and says what it counted")]
-
-#[path = "firewall_managers/place.rs"]
-#[allow(dead_code, reason = "what only the firewall managers need")]
-mod place;
-#[path = "lockout/ssh.rs"]
 mod ssh;
-#[path = "lockout/sweep.rs"]
 mod sweep;
 
 use std::time::Duration;
 
-use place::{ALLOWED, ALLOWED6, PROGRAM, STRANGER, STRANGER6};
+use crate::support::wired::{ALLOWED, ALLOWED6, PROGRAM, STRANGER, STRANGER6};
 use ssh::{Host, PORT};
 
 /// The guard alone, for the two allowed networks; sshd listens on one of its ports.

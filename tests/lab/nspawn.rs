@@ -4,45 +4,17 @@
 //!
 //! Only settings of the container's network namespace can be changed in there; the whole host is a VM's matter.
 
-#![allow(clippy::disallowed_methods, reason = "a test builds and looks at the machine directly")]
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
-
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::support::docker::image;
+use crate::support::process::{program, require_root, told};
 use serde_json::Value;
 
 const APPLY: &str =
     "preflight tune --apply --no-wait --settle 0 --format json --set topology=host --only kernel.somaxconn";
-
-fn told(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// Debian 12 with systemd and a message bus, made once under target/lab.
-fn image() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    fs::create_dir_all(target.join("lab")).unwrap();
-    let ready = target.join("lab/nspawn-bookworm");
-    let lock = fs::File::create(target.join("lab/nspawn-bookworm.lock")).unwrap();
-    lock.lock().unwrap();
-    if !ready.exists() {
-        let making = target.join("lab/nspawn-bookworm.part");
-        let _ = fs::remove_dir_all(&making);
-        let output = Command::new("mmdebstrap")
-            .args(["--quiet", "--variant=essential", "--include=systemd,systemd-sysv,dbus,procps", "bookworm"])
-            .arg(&making)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", told(&output));
-        fs::rename(making, &ready).unwrap();
-    }
-    ready
-}
 
 #[derive(Debug)]
 struct Container {
@@ -54,7 +26,7 @@ struct Container {
 
 impl Container {
     fn boot() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "this suite needs root: sudo -E tests/run nspawn");
+        require_root();
         let folder = tempfile::Builder::new().prefix("pfn").tempdir_in("/tmp").unwrap();
         for name in ["upper", "work", "root"] {
             fs::create_dir(folder.path().join(name)).unwrap();
@@ -67,8 +39,8 @@ impl Container {
              exec systemd-nspawn -q -D root --machine={namespace} --register=no --keep-unit \
              --network-namespace-path=/run/netns/{namespace} --capability=CAP_NET_ADMIN --boot --console=pipe",
             folder.path().display(),
-            image().display(),
-            env!("CARGO_BIN_EXE_preflight"),
+            image("nspawn").display(),
+            program(),
         );
         let log = fs::File::create(folder.path().join("log")).unwrap();
         // Without its own mount namespace nspawn has been seen to leave the machine's cgroups read-only.

@@ -5,8 +5,9 @@
 //! Both programs only read them.
 //!
 //! packages: redis-server util-linux
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test runs programs and writes its fakes")]
 
+use crate::support::process::program;
+use crate::support::process::require_root;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,6 @@ use std::process::Command;
 const OVERCOMMIT: &str = "/proc/sys/vm/overcommit_memory";
 const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 const CLOCK: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-const PREFLIGHT: &str = env!("CARGO_BIN_EXE_preflight");
 
 /// What both said: Redis by its item's name (`OK`, `WARNING`), preflight by its finding's id (live layer).
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Opinions {
 
 /// Runs a shell script in a mount namespace where each file shows the given text.
 fn with_files(fakes: &[(&str, &str)], script: &str) -> String {
-    assert!(nix::unistd::geteuid().is_root(), "this suite needs root: tests/run oracle");
+    require_root();
     let folder = tempfile::tempdir().unwrap();
     let mut setup = String::new();
     for (index, (file, text)) in fakes.iter().enumerate() {
@@ -60,7 +60,8 @@ fn opinions(fakes: &[(&str, &str)], more: &str) -> Opinions {
     const MARK: &str = "---- preflight";
     let script = format!(
         "redis-server --check-system || :\necho '{MARK}'\n\
-         {PREFLIGHT} check --only 'kernel.*' --format json --fail-on never {more}"
+         {} check --only 'kernel.*' --format json --fail-on never {more}",
+        program()
     );
     let text = with_files(fakes, &script);
     let (redis, report) = text.split_once(MARK).unwrap();

@@ -7,13 +7,7 @@
 //! listens as dockerd does. "free" must mean that it succeeds, anything else that it fails.
 //!
 //! Each guarantee was seen to fail with its mechanism off; what was switched off stands at the test.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a lab test arranges the machine that it then looks at"
-)]
 
-#[path = "ports/support.rs"]
 mod support;
 
 use std::fs;
@@ -306,7 +300,7 @@ fn ipv6_switched_off_by_sysctl() {
 /// errno has no answer of its own.
 #[test]
 fn ipv6_that_does_not_exist_is_skipped_and_said() {
-    if !with_family_refused("ipv6_that_does_not_exist_is_skipped_and_said", nix::libc::AF_INET6, 97) {
+    if !with_family_refused("ports::ipv6_that_does_not_exist_is_skipped_and_said", nix::libc::AF_INET6, 97) {
         return;
     }
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -326,7 +320,7 @@ fn ipv6_that_does_not_exist_is_skipped_and_said() {
 /// no second way.
 #[test]
 fn without_netlink_the_proc_tables_name_the_holder() {
-    if !with_family_refused("without_netlink_the_proc_tables_name_the_holder", nix::libc::AF_NETLINK, 1) {
+    if !with_family_refused("ports::without_netlink_the_proc_tables_name_the_holder", nix::libc::AF_NETLINK, 1) {
         return;
     }
     unshare(CloneFlags::CLONE_NEWNET).unwrap();

@@ -5,17 +5,11 @@
 //!
 //! Needs root, and `PREFLIGHT_BINARY`, which `tests/run` sets.
 
-#![expect(clippy::disallowed_methods, reason = "the tests run the program and stand in its way")]
-#![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
-
-#[path = "tune/place.rs"]
-#[allow(dead_code, reason = "a part of it is used")]
-mod place;
-
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use place::{Place, program};
+use crate::support::process::program;
+use crate::tune::place::Place;
 
 /// A way to each exit code: what is done before, the arguments, and what is said on stderr. In this order, inside a [`Place`],
 /// so that none of it reaches the machine.

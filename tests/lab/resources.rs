@@ -5,13 +5,8 @@
 //! here where v1 is mounted, and v2's otherwise.
 //!
 //! The probes run in a process of their own: this test binary again, with only `facts_for_the_caller`.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "the lab changes and asks the machine by itself, and its helper talks through stdout"
-)]
 
+use crate::support::process::program;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,7 +67,7 @@ fn run(wrapper: &[&str], want: &[&str], data_dir: &str) -> (Facts, String) {
         .args(&wrapper[1..])
         .arg("sh")
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "facts_for_the_caller", "--nocapture"])
+        .args(["--exact", "resources::facts_for_the_caller", "--nocapture"])
         .env("LAB_WANT", want.join(" "))
         .env("LAB_DATA_DIR", data_dir)
         .output()
@@ -434,8 +429,7 @@ fn a_slow_disk_is_told() {
         let data_dir = format!("data_dir={}", folder.path().join("data").display());
         let check =
             ["check", "--deep", "--only", "resource.data-fsync", "--format", "json", "--set", data_dir.as_str()];
-        let output =
-            Command::new("strace").args(strace).arg(env!("CARGO_BIN_EXE_preflight")).args(check).output().unwrap();
+        let output = Command::new("strace").args(strace).arg(program()).args(check).output().unwrap();
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["findings"][0]["result"], expected, "{report:#}");
     }

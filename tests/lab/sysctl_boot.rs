@@ -9,8 +9,6 @@
 //! that win over names in `winner::systemd`, 78 do.
 //!
 //! `PREFLIGHT_SEED` repeats a run, `PREFLIGHT_CASES` sets the number of layouts.
-#![expect(clippy::disallowed_methods, reason = "the test builds the layouts and runs the real programs")]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop anywhere, and says what it compared")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,7 +1,5 @@
 //! The two programs that set transparent huge pages at boot, against the models of them: systemd-tmpfiles by generated
 //! layouts in a root of their own, tuned by every profile that is installed.
-#![expect(clippy::disallowed_methods, reason = "the test builds the layouts and runs the real programs")]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop anywhere, and says what it compared")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

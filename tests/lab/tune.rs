@@ -4,18 +4,10 @@
 //!
 //! Needs root. Global settings (vm.*, huge pages) are the business of the virtual machine.
 
-#![expect(clippy::disallowed_methods, reason = "the tests run the program and stand in its way")]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop anywhere, and says what it counted")]
-
-#[path = "tune/after.rs"]
 mod after;
-#[path = "tune/place.rs"]
-mod place;
-#[path = "tune/reads.rs"]
+pub(crate) mod place;
 mod reads;
-#[path = "tune/threats.rs"]
 mod threats;
-#[path = "tune/tuned.rs"]
 mod tuned;
 
 use std::collections::BTreeMap;
@@ -24,9 +16,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::support::process::{Ran, eventually, program};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use place::{BACKLOG, Place, RESERVED, SOMAXCONN, TUNE, eventually, program};
+use place::{BACKLOG, Place, RESERVED, SOMAXCONN, TUNE};
 
 /// G2, G6 and verify, in the life of one transaction. Seen failing with `Knob::undo` not looking at the current value
 /// (777 was overwritten), and with the value of an empty set printed as `(empty)` (the ports were never planned).
@@ -88,7 +81,7 @@ fn without_a_confirm_everything_is_back_in_time() {
     let other = place.apply(&[]);
     assert_eq!(other.code, 5, "{other:?}");
     assert!(other.stderr.contains(&tx), "{}", other.stderr);
-    eventually(Duration::from_secs(20), || place.newest_state() == "rolled_back");
+    eventually("the watchdog rolls back", Duration::from_secs(20), || place.newest_state() == "rolled_back");
     assert_eq!(place.state(), before);
     assert!(place.late() <= Duration::from_secs(2), "{:?} after the deadline", place.late());
     let late = place.run(&["confirm", &tx]);
@@ -104,7 +97,7 @@ fn the_window_survives_a_state_that_cannot_be_read_for_a_while() {
     assert_eq!(place.apply(&["--no-wait", "--confirm-within", "4s"]).code, 7);
     place.shell("cd /var/lib; mv preflight kept; ln -s kept preflight; sleep 2; rm preflight; mv kept preflight");
     assert_eq!(place.newest_state(), "pending_confirm");
-    eventually(Duration::from_secs(8), || place.newest_state() == "rolled_back");
+    eventually("the watchdog rolls back", Duration::from_secs(8), || place.newest_state() == "rolled_back");
     assert_eq!(place.state(), before);
     assert!(place.late() <= Duration::from_secs(2), "{:?} late", place.late());
 }
@@ -128,7 +121,9 @@ fn the_window_survives_the_loss_of_the_records() {
         place.shell(script);
         assert_eq!(place.value(SOMAXCONN), "65535", "{script}");
         println!("{script}");
-        eventually(Duration::from_secs(5), || place.value(SOMAXCONN) == "4096" && place.state() == before);
+        eventually("the watchdog writes the old value", Duration::from_secs(5), || {
+            place.value(SOMAXCONN) == "4096" && place.state() == before
+        });
         if script.contains("/var/lib/old") {
             // A timer of systemd is a new process, which has only the path: it cannot, and says so.
             let tx = applied.json()["tx"].as_str().unwrap().to_owned();
@@ -147,7 +142,9 @@ fn the_window_survives_a_read_only_run() {
     let before = place.state();
     assert_eq!(place.apply(&["--no-wait", "--confirm-within", "3s"]).code, 7);
     place.shell("mount --bind /run /run && mount -o remount,bind,ro /run");
-    eventually(Duration::from_secs(5), || place.value(SOMAXCONN) == "4096" && place.state() == before);
+    eventually("the watchdog writes the old value", Duration::from_secs(5), || {
+        place.value(SOMAXCONN) == "4096" && place.state() == before
+    });
     assert_eq!(place.newest_state(), "rolled_back");
 }
 
@@ -204,7 +201,9 @@ fn the_window_survives_the_end_of_the_terminal() {
         script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
         script.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         let mut script = script.spawn().unwrap();
-        eventually(Duration::from_secs(20), || place.newest_state() == "pending_confirm");
+        eventually("the apply waits for its confirm", Duration::from_secs(20), || {
+            place.newest_state() == "pending_confirm"
+        });
         assert_eq!(place.value(SOMAXCONN), "65535");
         let pid = Pid::from_raw(i32::try_from(script.id()).unwrap());
         match end {
@@ -220,7 +219,7 @@ fn the_window_survives_the_end_of_the_terminal() {
                 let _ = killpg(pid, Signal::SIGKILL);
             }
         }
-        eventually(Duration::from_secs(20), || place.newest_state() == "rolled_back");
+        eventually("the watchdog rolls back", Duration::from_secs(20), || place.newest_state() == "rolled_back");
         assert_eq!(place.state(), before, "{end}");
         assert!(place.late() <= Duration::from_secs(2), "{end}: {:?} after the deadline", place.late());
         let _ = script.kill();
@@ -246,14 +245,16 @@ fn the_window_survives_the_end_of_a_tmux() {
         };
         tmux(&["new-session", "-d", "sh"]);
         tmux(&["send-keys", &line, "Enter"]);
-        eventually(Duration::from_secs(20), || place.newest_state() == "pending_confirm");
+        eventually("the apply waits for its confirm", Duration::from_secs(20), || {
+            place.newest_state() == "pending_confirm"
+        });
         assert_eq!(place.value(SOMAXCONN), "65535");
         let pid = |what| Pid::from_raw(tmux(&["display-message", "-p", what]).trim().parse().unwrap());
         match end {
             "the server" => kill(pid("#{pid}"), Signal::SIGKILL).unwrap(),
             _ => kill(pid("#{pane_pid}"), Signal::SIGHUP).unwrap(),
         }
-        eventually(Duration::from_secs(20), || place.newest_state() == "rolled_back");
+        eventually("the watchdog rolls back", Duration::from_secs(20), || place.newest_state() == "rolled_back");
         assert_eq!(place.state(), before, "{end}");
         assert!(place.late() <= Duration::from_secs(2), "{end}: {:?} after the deadline", place.late());
     }
@@ -272,7 +273,7 @@ fn of_ten_applies_at_once_one_wins() {
     let mut exits: BTreeMap<i32, usize> = BTreeMap::new();
     let mut losers = Vec::new();
     for child in children {
-        let ran = place::ran(child.wait_with_output().unwrap());
+        let ran = Ran::from(child.wait_with_output().unwrap());
         *exits.entry(ran.code).or_default() += 1;
         if ran.code == 5 {
             losers.push(ran.stderr);
@@ -356,7 +357,7 @@ fn progress_is_for_terminals() {
 const CALLS: [&str; 8] = ["write", "fsync", "fdatasync", "renameat", "unlinkat", "openat2", "mkdirat", "fallocate"];
 
 /// G3 through the program: every k-th of the calls from the journal on, killed, and recovered twice. The library's sweep
-/// is exhaustive (`lab_apply`); this one is for what only the program does. `PREFLIGHT_SEED` repeats a run,
+/// is exhaustive (suite `apply`); this one is for what only the program does. `PREFLIGHT_SEED` repeats a run,
 /// `PREFLIGHT_EVERY=1` takes every point. Seen failing with `StepProgress::is_to_undo` asking for `done`.
 #[test]
 fn a_kill_leaves_all_old_or_all_new() {

@@ -2,18 +2,13 @@
 //! inside of it. What the next boot brings is compared with their own systemd-sysctl.
 //!
 //! packages: mmdebstrap util-linux iproute2
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test builds and looks at the machine directly")]
-
-#[path = "support/docker.rs"]
-mod lab;
-#[path = "endtoend/support.rs"]
-mod support;
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lab::{image, require_root, run, try_run};
-use support::{Report, installed, preflight};
+use crate::support::docker::{PIVOT, image};
+use crate::support::process::{require_root, run, try_run};
+use crate::support::report::{Report, installed, preflight};
 
 /// A copy of the root that nobody else sees, in a mount and network namespace that a sleeping process keeps. Everything
 /// written to it lands in the scratch folder.
@@ -72,7 +67,9 @@ impl Root {
     }
 
     fn enter(&self) -> Vec<String> {
-        self.beside().into_iter().chain(["chroot".to_owned(), self.path()]).collect()
+        let script = format!("set -e; R=$0; {PIVOT}exec \"$@\"");
+        let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, &self.path()];
+        self.beside().into_iter().chain(words.map(str::to_owned)).collect()
     }
 
     /// Runs a program of the distribution.

@@ -7,23 +7,14 @@
 //! Deadlines are judged by the guest's own clock since boot, in the journal and by an observer that shares no code with
 //! preflight; never by how fast a login answers.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "the tests drive a machine and say what they measured"
-)]
-
-#[path = "vm/guard.rs"]
 mod guard;
-#[path = "support/vm.rs"]
-mod lab;
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use lab::{BOOKWORM, Ran, TRIXIE, Vm};
+use crate::support::process::Ran;
+use crate::support::vm::{BOOKWORM, TRIXIE, Vm};
 use serde_json::Value;
 
 /// No question, no wait beyond what a test asks for, and data to read.

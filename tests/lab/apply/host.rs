@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use preflight::apply::clock::SystemClock;
@@ -134,14 +134,6 @@ pub(crate) fn at_once() -> Options {
 /// The exit code of a driver: 0 and 101 are what a program ends with that never came to it.
 pub(crate) fn code(exit: ExitCode) -> i32 {
     i32::from(exit as u8) + 10
-}
-
-pub(crate) fn eventually(patience: Duration, what: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !what() {
-        assert!(started.elapsed() < patience, "it did not come to pass in {patience:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// A mount namespace of this thread's own.

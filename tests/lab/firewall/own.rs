@@ -1,6 +1,7 @@
 //! The guard that preflight itself applies: the program is run on the host, and what it says is compared with what the
 //! traffic does.
 
+use crate::support::process::{Ran, run};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -8,7 +9,6 @@ use std::time::{Duration, Instant};
 use preflight::subjects::firewall::model::writer::Writer;
 
 use super::disturb::Disturbance;
-use super::lab;
 use super::matrix::{
     look_until_quiet, look_when_published, record, same_rules, strangers_inside, takes_the_guard_along,
 };
@@ -28,24 +28,6 @@ const CUT_PEERS: &str = "firewall.cut-peers";
 
 /// Each finding by its id: the result, what was observed, the notes.
 type Findings = BTreeMap<String, [String; 3]>;
-
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// One text of each in a list of the answer.
-    fn texts(&self, list: &str, key: &str) -> Vec<String> {
-        self.json()[list].as_array().unwrap().iter().map(|it| it[key].as_str().unwrap().to_owned()).collect()
-    }
-}
 
 /// The whole life of the program's guard on a host that others have been measured on.
 ///
@@ -136,9 +118,7 @@ fn says(findings: &Findings, guard: &str, persistence: &str) {
 impl World {
     /// The program on the host.
     fn preflight(&self, args: &[&str]) -> Ran {
-        let output = self.command("preflight").args(args).args(["--format", "json"]).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+        self.command("preflight").args(args).args(["--format", "json"]).output().unwrap().into()
     }
 
     fn allow(&self) -> &'static str {
@@ -356,8 +336,7 @@ impl World {
             packets.collect::<Vec<_>>()
         };
         let client = self.client_pid().to_string();
-        let address =
-            |verb| lab::run(&["nsenter", "--net", "--target", &client, "ip", "addr", verb, LIAR, "dev", "cl0"]);
+        let address = |verb| run(&["nsenter", "--net", "--target", &client, "ip", "addr", verb, LIAR, "dev", "cl0"]);
         address("add");
         assert_eq!(dropped(), [0], "{what}: nobody has lied so far");
         let source = LIAR.trim_end_matches("/32").parse().ok();

@@ -7,8 +7,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use preflight::subjects::firewall::model::iptables::Variant;
 use preflight::subjects::firewall::model::writer::Writer;
 
-use super::lab::{self, Engine, Options};
 use super::paths::CLUSTER_NETWORK;
+use crate::support::docker::{Engine, Options, image};
+use crate::support::process::{end, program, require_root, run};
 
 pub(crate) const HOST4: &str = "10.77.0.1";
 pub(crate) const HOST6: &str = "fd77::1";
@@ -157,11 +158,11 @@ fn entered(holder: &Holder, program: &str) -> Command {
 impl World {
     /// A host as it is after its boot: the manager first, then Docker, then the workload.
     pub(crate) fn start(kind: Kind) -> Self {
-        lab::require_root();
+        require_root();
         let host = Holder::new(&["--net", "--mount", "--propagation", "private"], HOST);
         let client = Holder::new(&["--net"], CLIENT);
         connect(&host, &client);
-        shell(&host, &format!("cp {} /usr/local/bin/preflight", env!("CARGO_BIN_EXE_preflight")));
+        shell(&host, &format!("cp {} /usr/local/bin/preflight", program()));
         if kind.guard != Writer::Nft {
             shell(&host, "rm /usr/sbin/nft");
         }
@@ -176,7 +177,7 @@ impl World {
         let daemons = start_manager(&host, kind.manager);
         let options = Options {
             host: Some(host.process.id()),
-            root: kind.trixie.then(|| lab::image("trixie")),
+            root: kind.trixie.then(|| image("trixie")),
             // Otherwise nobody filters what goes to a container's IPv6 address, and docker-proxy is the only way to it.
             arguments: ["--experimental", "--ip6tables"].map(str::to_owned).to_vec(),
             ..Options::default()
@@ -260,7 +261,7 @@ impl World {
     /// Debian 13's nft with Debian 13's engine. Not beside firewalld, which is Debian 12's here: its libnftables dies of what a
     /// newer nft wrote.
     pub(crate) fn take_newer_nft(&self) {
-        let root = lab::image("trixie").display().to_string();
+        let root = image("trixie").display().to_string();
         let lib = format!("{root}/usr/lib/x86_64-linux-gnu");
         let script =
             format!("#!/bin/sh\nexec {lib}/ld-linux-x86-64.so.2 --library-path {lib} {root}/usr/sbin/nft \"$@\"\n");
@@ -269,7 +270,7 @@ impl World {
 
     /// What has to be done when somebody took its table away: a reload only says that it is not there.
     pub(crate) fn restart_firewalld(&mut self) {
-        lab::end(&mut self.daemons[0]);
+        end(&mut self.daemons[0]);
         self.daemons[0] = start_firewalld(&self.host);
     }
 
@@ -309,7 +310,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         for daemon in &mut self.daemons {
-            lab::end(daemon);
+            end(daemon);
         }
     }
 }
@@ -325,9 +326,7 @@ fn shell(host: &Holder, script: &str) -> String {
 /// One wire between the two, with two addresses on the client's side and ways to the containers.
 fn connect(host: &Holder, client: &Holder) {
     let (at_host, at_client) = (host.process.id().to_string(), client.process.id().to_string());
-    lab::run(&[
-        "ip", "link", "add", "up0", "netns", &at_host, "type", "veth", "peer", "name", "cl0", "netns", &at_client,
-    ]);
+    run(&["ip", "link", "add", "up0", "netns", &at_host, "type", "veth", "peer", "name", "cl0", "netns", &at_client]);
     // The kernel answers what is rejected a number of times a second and no more: a probe beyond it would be taken for
     // one that nobody answers.
     let up = "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0
@@ -337,7 +336,7 @@ fn connect(host: &Holder, client: &Holder) {
         ip addr add fd77::9/64 dev cl0 nodad; ip addr add fd77::50/64 dev cl0 nodad
         ip link set cl0 up
         ip route add 172.16.0.0/12 via 10.77.0.1; ip route add fd00::/16 via fd77::1";
-    lab::run(&["nsenter", "--net", "--target", &at_client, "bash", "-euc", script]);
+    run(&["nsenter", "--net", "--target", &at_client, "bash", "-euc", script]);
 }
 
 /// A manager that denies, apart from the control ports: without those nobody would know that a probe works.

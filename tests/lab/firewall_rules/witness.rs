@@ -1,5 +1,6 @@
 //! One rule set: what preflight says of it, and what connections find.
 
+use crate::support::process::program;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -210,7 +211,7 @@ pub(crate) fn look(world: &World, layout: &Layout) -> Result<Found, String> {
 /// What the program itself says of each port, over both families.
 fn words(world: &World, read: &Read, tried: &[Try], found: &mut Found) {
     let allow = format!("allow={ALLOW}");
-    let binary = env!("CARGO_BIN_EXE_preflight");
+    let binary = program();
     let facts = world.must(&[binary, "facts", "--only", "firewall.exposure*", "--set", &allow], "");
     let facts: serde_json::Value = serde_json::from_str(&facts).unwrap();
     for port in PORTS {

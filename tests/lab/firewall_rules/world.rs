@@ -1,6 +1,7 @@
 //! A host with two outward interfaces and a container behind a bridge, and a client that is everybody: it has the
 //! addresses of strangers and of those in `allow`, and reaches the host by either interface.
 
+use crate::support::process::require_root;
 use std::fs::File;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -123,7 +124,7 @@ fn stream(v6: bool) -> OwnedFd {
 impl World {
     /// Made for the thread that asks, which from now on moves between the namespaces.
     pub(crate) fn new() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "this suite needs root: sudo -E tests/run firewall_rules");
+        require_root();
         let [client, host, container] = [namespace(), namespace(), namespace()];
         let sources: Vec<&str> = STRANGERS.iter().flatten().chain(ALLOWED.iter().flatten()).copied().collect();
         let status = Command::new("nsenter")

@@ -1,10 +1,11 @@
 //! A host with a real sshd on a port of the workload, and clients that log in over the wire.
 
+use crate::support::process::Ran;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::place::{Place, Ran, ran};
+use crate::support::wired::Place;
 
 /// The port of a Redis in the default profile.
 pub(crate) const PORT: u16 = 6380;
@@ -44,7 +45,7 @@ impl Host {
         place.shell("mkdir -p /run/sshd");
         colleague(&place);
         place.start("/usr/sbin/sshd", &["-D", "-f", &format!("{scratch}/sshd_config")]);
-        place.eventually(&format!("ss -Hltn sport = {PORT} | grep -q ."));
+        place.eventually("sshd listens", &format!("ss -Hltn sport = {PORT} | grep -q ."));
         Self { place, folder }
     }
 
@@ -63,7 +64,7 @@ impl Host {
 
     /// Runs a script over a connection of its own.
     pub(crate) fn login(&self, address: &str, script: &str) -> Ran {
-        ran(self.ssh().args([&format!("root@{address}"), "--", script]).output().unwrap())
+        Ran::from(self.ssh().args([&format!("root@{address}"), "--", script]).output().unwrap())
     }
 
     /// A login that stays open: every command over it is the same connection.
@@ -136,7 +137,7 @@ impl Session<'_> {
         let mut command = self.host.place.client("ssh");
         // Never a connection of its own when the shared one is gone.
         command.args(["-F", "none", "-o", "ControlMaster=no", "-o", "ProxyCommand=false", "-o", "BatchMode=yes"]);
-        ran(command.args(["-S", &self.socket, "root@host", "--", script]).output().unwrap())
+        Ran::from(command.args(["-S", &self.socket, "root@host", "--", script]).output().unwrap())
     }
 }
 

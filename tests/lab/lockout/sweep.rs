@@ -1,11 +1,12 @@
 //! G3 for the guard: an apply, a confirm and a rollback that are killed or meet an error at any call, in preflight or in the
 //! nft or iptables that it started, and the recovery after it.
 
+use crate::support::process::Ran;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 
-use super::place::{PROGRAM, Place, Ran, STRANGER};
 use super::ssh::{colleague, state};
+use crate::support::wired::{PROGRAM, Place, STRANGER};
 
 /// What writes, and what brings rules into the kernel: nft and iptables-nft do it by one `sendmsg`, iptables-legacy by
 /// `setsockopt`.
@@ -260,12 +261,12 @@ END
     ));
     let mut running = place.command(PROGRAM);
     let mut running = running.args(GUARD).args(["--settle", "0", "--confirm-within", "0"]).spawn().unwrap();
-    place.eventually("test -e /run/lab/loading");
+    place.eventually("the rules begin to be loaded", "test -e /run/lab/loading");
     running.kill().unwrap();
     running.wait().unwrap();
     let recovered = place.run(&["recover"]);
     assert_eq!(recovered.code, 0, "{recovered:?}");
-    place.eventually("test -e /run/lab/loaded");
+    place.eventually("the rules are loaded", "test -e /run/lab/loaded");
     assert_eq!(state(place), old, "{recovered:?}");
 }
 

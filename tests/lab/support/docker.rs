@@ -2,38 +2,12 @@
 //!
 //! Everything here cleans up in `Drop`, also when a test panics. Processes are ended by their id.
 
-#![allow(dead_code, reason = "each suite uses a part of it")]
-#![allow(clippy::disallowed_methods, reason = "a test builds and looks at the machine directly")]
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
-
+use super::process::{end, require_root, run, try_run, unique};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-/// Runs to the end; anything but success is a failed test that shows what was printed.
-pub(crate) fn run(argv: &[&str]) -> String {
-    let output = try_run(argv);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{argv:?} ended with {}:\n{text}\n{errors}", output.status);
-    text
-}
-
-pub(crate) fn try_run(argv: &[&str]) -> Output {
-    Command::new(argv[0])
-        .args(&argv[1..])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{argv:?} cannot be run: {error}"))
-}
-
-/// Fails the test, rather than skipping it, when the lab cannot be had.
-pub(crate) fn require_root() {
-    assert!(nix::unistd::geteuid().is_root(), "this suite needs root: sudo -E tests/run docker");
-}
 
 /// The path of an image of `tests/lab/images.sh`, built when it is not there yet.
 pub(crate) fn image(name: &str) -> PathBuf {
@@ -41,11 +15,8 @@ pub(crate) fn image(name: &str) -> PathBuf {
     PathBuf::from(run(&[script, name]).trim())
 }
 
-/// A name that no other test process uses.
-pub(crate) fn unique(prefix: &str) -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("{prefix}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
+/// Makes `$R` the root of this mount namespace. Under chroot `docker exec` and health checks enter the root from before.
+pub(crate) const PIVOT: &str = "cd $R; pivot_root . mnt; cd /; umount -l /mnt\n";
 
 /// How an engine is started.
 #[derive(Debug, Default)]
@@ -111,14 +82,13 @@ impl Engine {
                  mount -t overlay overlay -o lowerdir={root},upperdir={scratch}/upper,workdir={scratch}/rootwork $R\n\
                  mount -t proc proc $R/proc; mount --rbind /sys $R/sys; mount --rbind /dev $R/dev\n\
                  mount -t tmpfs tmpfs $R/tmp; mount {run} $R/run; mkdir -p $R{scratch}\n\
-                 mount --bind {scratch} $R{scratch}\n"
+                 mount --bind {scratch} $R{scratch}\n{PIVOT}"
             )
         };
-        let chroot = if root.is_empty() { String::new() } else { format!("chroot {inner_root} ") };
         let limit = options.nofile.as_ref().map_or(String::new(), |limit| format!("prlimit --nofile={limit} "));
         let cgroup = unique("pfd");
         let script = format!(
-            "set -eu\nip link set lo up\n{prepare}exec {limit}{chroot}/usr/sbin/dockerd -H unix://{scratch}/docker.sock \
+            "set -eu\nip link set lo up\n{prepare}exec {limit}/usr/sbin/dockerd -H unix://{scratch}/docker.sock \
              --data-root {scratch}/data --exec-root {scratch}/exec --pidfile {scratch}/docker.pid \
              --cgroup-parent /{cgroup} {}",
             options.arguments.join(" ")
@@ -269,22 +239,4 @@ fn remove_cgroup(folder: &Path) {
         }
     }
     drop(fs::remove_dir(folder));
-}
-
-/// Ends a process by its id: politely, then not.
-pub(crate) fn end(child: &mut Child) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-    if child.try_wait().ok().flatten().is_some() {
-        return;
-    }
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(15) {
-        if child.try_wait().ok().flatten().is_some() {
-            return;
-        }
-        sleep(Duration::from_millis(20));
-    }
-    drop(child.kill());
-    drop(child.wait());
 }

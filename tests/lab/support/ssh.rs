@@ -1,27 +1,15 @@
 //! A host behind a real sshd: network namespace, mount namespace, folders of its own; gone afterwards.
 
-#![allow(clippy::disallowed_methods, reason = "a test builds and looks at the machine directly")]
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
-
+use super::process::{require_root, succeeds};
+use crate::support::process::program;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Where the host's own program lies; what is written there never reaches the machine.
 pub(crate) const BINARY: &str = "/usr/local/bin/preflight";
-
-pub(crate) fn told(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-#[track_caller]
-pub(crate) fn succeeds(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{command:?} ended with {}:\n{}", output.status, told(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// An sshd on the loopback device of its own network namespace, with an overlay over /etc and empty folders where
 /// preflight, Ansible and sshd write. The process namespace is the machine's.
@@ -33,7 +21,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn start() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "this suite needs root: sudo -E tests/run ansible");
+        require_root();
         let folder = tempfile::Builder::new().prefix("pfa").tempdir_in("/tmp").unwrap();
         let scratch = folder.path().display().to_string();
         for name in ["etc", "work"] {
@@ -77,7 +65,7 @@ impl Host {
         let host = Self::start();
         let install = format!("cat > {BINARY} && chmod 755 {BINARY}");
         let mut command = host.inside();
-        command.args(["sh", "-c", &install]).stdin(fs::File::open(env!("CARGO_BIN_EXE_preflight")).unwrap());
+        command.args(["sh", "-c", &install]).stdin(fs::File::open(program()).unwrap());
         assert!(command.status().unwrap().success());
         host
     }

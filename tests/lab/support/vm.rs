@@ -5,10 +5,7 @@
 //! network is restricted, and its sshd is reached through one port of 127.0.0.1. Every process here is ended by its id in
 //! `Drop`, also when a test panics, and by the kernel when the test process is killed.
 
-#![allow(dead_code, reason = "each suite uses a part of it")]
-#![allow(clippy::disallowed_methods, reason = "a test builds and looks at the machine directly")]
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
-
+use super::process::{self, Ran, require_root};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -32,28 +29,6 @@ const BOOT: Duration = Duration::from_secs(240);
 const COMMAND: Duration = Duration::from_secs(180);
 /// The size of the second disk, on which the program under test comes. It is a part of the saved state.
 const PAYLOAD_BYTES: u64 = 64 << 20;
-
-/// What a command in the guest printed and how it ended.
-#[derive(Debug, Clone)]
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Ran {
-    /// Its output, when it ended with this code; a failed test otherwise.
-    #[track_caller]
-    pub(crate) fn ended(self, code: i32) -> String {
-        assert_eq!(self.code, code, "expected exit code {code}:\n{}\n{}", self.stdout, self.stderr);
-        self.stdout
-    }
-
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
-    }
-}
 
 /// A virtual machine on a disk of its own; the image behind it is never written.
 #[derive(Debug)]
@@ -86,7 +61,7 @@ impl Vm {
     }
 
     fn prepare(suite: &str) -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "this suite needs root: sudo -E tests/run vm");
+        require_root();
         Self::new(built(suite), built("qemu").join("run"))
     }
 
@@ -417,10 +392,6 @@ impl Session {
     pub(crate) fn kill(self) {
         drop(self.ssh);
     }
-
-    pub(crate) fn code(&mut self) -> Option<i32> {
-        self.ssh.ended()
-    }
 }
 
 /// A command that the kernel ends together with the test.
@@ -559,7 +530,7 @@ fn built(what: &str) -> PathBuf {
 fn payload(path: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("preflight");
-    let stripped = Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_preflight")).status().unwrap();
+    let stripped = Command::new("strip").arg("-o").arg(&program).arg(process::program()).status().unwrap();
     assert!(stripped.success(), "strip: {stripped}");
     let packed =
         Command::new("tar").arg("-cf").arg(path).arg("-C").arg(folder.path()).arg("preflight").status().unwrap();

@@ -2,7 +2,8 @@
 
 use std::process::{Child, Stdio};
 
-use super::place::{Place, eventually};
+use super::place::Place;
+use crate::support::process::eventually;
 
 /// A process of that name for as long as it is held.
 struct Program(Child);
@@ -34,12 +35,14 @@ fn a_redis_that_was_started_before_is_named() {
         let name = std::fs::read_to_string(format!("/proc/{}/comm", program.0.id())).unwrap_or_default();
         name == "redis-server\n"
     };
-    eventually(std::time::Duration::from_secs(5), || runs(&before) && runs(&elsewhere));
+    eventually("both programs bear their name", std::time::Duration::from_secs(5), || {
+        runs(&before) && runs(&elsewhere)
+    });
     std::thread::sleep(std::time::Duration::from_millis(50));
     assert_eq!(place.apply(&[]).code, 0);
     std::thread::sleep(std::time::Duration::from_millis(50));
     let after = Program::start(&place, &["env"]);
-    eventually(std::time::Duration::from_secs(5), || runs(&after));
+    eventually("the program bears its name", std::time::Duration::from_secs(5), || runs(&after));
 
     let verified = place.run(&["verify", "--format", "json"]);
     let json = verified.json();

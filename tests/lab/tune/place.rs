@@ -1,10 +1,10 @@
 //! A host of its own for each test: a network namespace for the settings, a mount namespace with an overlay on `/etc`
 //! and memory for `/run` and `/var/lib`. A process holds both open; everything else enters them.
 
+use crate::support::process::{Ran, program, require_root};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 pub(crate) const SOMAXCONN: &str = "net/core/somaxconn";
 pub(crate) const BACKLOG: &str = "net/ipv4/tcp_max_syn_backlog";
@@ -47,27 +47,9 @@ pub(crate) struct Place {
     _said: BufReader<ChildStdout>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Ran {
-    pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-}
-
-pub(crate) fn ran(output: Output) -> Ran {
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
-
 impl Place {
     pub(crate) fn new() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "these tests need root");
+        require_root();
         let mut holder = Command::new("unshare")
             .args(["--net", "--mount", "--propagation", "private", "sh", "-c", SETUP])
             .stdin(Stdio::null())
@@ -97,12 +79,12 @@ impl Place {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        ran(self.preflight().args(args).output().unwrap())
+        Ran::from(self.preflight().args(args).output().unwrap())
     }
 
     /// `tune` of the settings under test, with more arguments.
     pub(crate) fn tune(&self, args: &[&str]) -> Ran {
-        ran(self.preflight().args(TUNE).args(args).output().unwrap())
+        Ran::from(self.preflight().args(TUNE).args(args).output().unwrap())
     }
 
     pub(crate) fn apply(&self, args: &[&str]) -> Ran {
@@ -156,20 +138,4 @@ impl Drop for Place {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
-}
-
-pub(crate) fn eventually(patience: Duration, what: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !what() {
-        assert!(started.elapsed() < patience, "it did not come to pass in {patience:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// The program under test: the one that cargo built, or the one that `tests/run release` installed from the archive.
-pub(crate) fn program() -> &'static str {
-    static PROGRAM: OnceLock<String> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        std::env::var("PREFLIGHT_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_preflight").to_owned())
-    })
 }

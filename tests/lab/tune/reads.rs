@@ -4,7 +4,8 @@
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use super::place::{DROP_IN, Place, Ran, eventually, program, ran};
+use super::place::{DROP_IN, Place};
+use crate::support::process::{Ran, eventually, program};
 
 /// The calls by which a host is read.
 const READS: &str =
@@ -49,7 +50,7 @@ fn an_error_at_the_reads_of_processes_is_never_a_clean_verdict() {
     place.shell("cp /bin/sleep /run/redis-server");
     let mut redis: Child = place.command("/run/redis-server").arg("1000").stdout(Stdio::null()).spawn().unwrap();
     let pid = redis.id();
-    eventually(Duration::from_secs(5), || {
+    eventually("the program bears its name", Duration::from_secs(5), || {
         std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default() == "redis-server\n"
     });
     std::thread::sleep(Duration::from_millis(50));
@@ -71,7 +72,7 @@ fn sweep(place: &Place, name: &str, filter: &[&str], every: usize, wrong: &mut V
     let strace = |options: &[&str]| {
         let mut command = place.command("strace");
         command.args(["-f", "-qq", "-o", "/run/trace"]).args(filter).args(options).arg(program());
-        ran(command.args(["verify", "--color", "never"]).output().unwrap())
+        Ran::from(command.args(["verify", "--color", "never"]).output().unwrap())
     };
     let is_clean = |ran: &Ran| ran.code == 0 && !ran.stdout.contains("perhaps restart");
     let base = strace(&["-e", &format!("trace={READS}")]);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use preflight::apply::journal::{Event, line, parse};
 use preflight::facts::Layer;
 
-use super::place::{self, DROP_IN, Place, TUNE, eventually, program};
+use super::place::{self, DROP_IN, Place, TUNE};
+use crate::support::process::{Ran, eventually, program};
 
 /// Row 1, seen failing with `trust::only_root_writes` not asked in `library::read`: a profile, or a folder above it, that others can write decides nothing for root.
 #[test]
@@ -75,7 +76,7 @@ fn nothing_of_the_callers_surroundings_is_run() {
         command.args(["PATH=/run/bin:/usr/bin:/bin", "PYTHONPATH=/run/bin", "HOME=/run/bin", "DOCKER_CONFIG=/run/bin"]);
         command.args(["BASH_ENV=/run/bin/sh", "ENV=/run/bin/sh", "--chdir=/run/bin", program()]);
         command.args(args);
-        place::ran(command.output().unwrap())
+        Ran::from(command.output().unwrap())
     };
     let guard = ["--only", "firewall.guard", "--set", "allow=172.20.0.0/16"];
     let now = ["--apply", "--no-wait", "--confirm-within", "60s", "--settle", "0"];
@@ -143,7 +144,7 @@ fn only_root_confirms_and_takes_back() {
     let nobody = |args: &[&str]| {
         let mut command = place.command("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", program()]);
-        place::ran(command.args(args).output().unwrap())
+        Ran::from(command.args(args).output().unwrap())
     };
     for args in [
         &["confirm"][..],
@@ -319,7 +320,7 @@ fn docker_is_only_asked() {
          while True:\n  threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()\n"
     );
     let mut server: std::process::Child = place.command("python3").args(["-c", &server]).spawn().unwrap();
-    eventually(Duration::from_secs(10), || {
+    eventually("the false engine listens", Duration::from_secs(10), || {
         place.command("test").args(["-S", "/run/docker.sock"]).status().unwrap().success()
     });
     let plan = place.run(&["tune", "--format", "json"]);

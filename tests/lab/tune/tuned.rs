@@ -8,7 +8,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::place::{Place, Ran, eventually, program, ran};
+use super::place::Place;
+use crate::support::process::{Ran, eventually, program};
 
 const FOLDER: &str = "/sys/kernel/mm/transparent_hugepage";
 
@@ -58,7 +59,7 @@ fn started(place: &Place) -> (String, String) {
         Daemon(command.spawn().unwrap())
     };
     let now = || place.shell(&format!("cat {FOLDER}/enabled")).trim().to_owned();
-    eventually(Duration::from_secs(60), || !now().contains('['));
+    eventually("tuned writes the mode of huge pages", Duration::from_secs(60), || !now().contains('['));
     let said = (now(), place.shell("cat /etc/tuned/active_profile").trim().to_owned());
     drop(daemon);
     now_is(place, "always madvise [never]");
@@ -67,7 +68,7 @@ fn started(place: &Place) -> (String, String) {
 
 fn tune(place: &Place, more: &[&str]) -> Ran {
     let args = ["tune", "--only", "kernel.thp", "--format", "json"];
-    ran(place.preflight().args(args).args(more).output().unwrap())
+    Ran::from(place.preflight().args(args).args(more).output().unwrap())
 }
 
 fn files(place: &Place) -> String {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::lab::{BOOKWORM, Ran, Vm};
 use super::{event, journal, state_of, transaction, wait_until};
+use crate::support::process::Ran;
+use crate::support::vm::{BOOKWORM, Vm};
 
 /// The network of the containers, and one of the two that the client has an address in; one port, since each entry of ufw
 /// takes seconds here. The port of comparison is another way to the workload, and meant to be.

@@ -2,8 +2,11 @@
 //! second namespace beside it for its clients. Who speaks from an allowed network and who is a stranger is decided by the
 //! address that is called: the client has one in each network.
 
+use super::process::{Ran, eventually, require_root};
+use crate::support::process::program;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 pub(crate) const ALLOWED: &str = "172.20.0.1";
 pub(crate) const ALLOWED6: &str = "fd20::1";
@@ -58,27 +61,9 @@ pub(crate) struct Place {
     services: Vec<Child>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Ran {
-    pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-}
-
-pub(crate) fn ran(output: Output) -> Ran {
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
-
 impl Place {
     pub(crate) fn new() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "these tests need root");
+        require_root();
         let client = Command::new("unshare").args(["--net", "sleep", "100000"]).stdin(Stdio::null()).spawn().unwrap();
         // `unshare` becomes the sleep once it is in the new namespace.
         let name = format!("/proc/{}/comm", client.id());
@@ -88,7 +73,7 @@ impl Place {
         let mut host = Command::new("unshare")
             .args(["--net", "--mount", "--propagation", "private", "bash", "-c", SETUP])
             .env("CLIENT", client.id().to_string())
-            .env("BINARY", env!("CARGO_BIN_EXE_preflight"))
+            .env("BINARY", program())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -134,9 +119,9 @@ impl Place {
         let mut place = Self::new();
         place.shell("dbus-uuidgen --ensure");
         place.start("dbus-daemon", &["--system", "--nofork", "--nopidfile", "--nosyslog"]);
-        place.eventually("test -S /run/dbus/system_bus_socket");
+        place.eventually("the message bus listens", "test -S /run/dbus/system_bus_socket");
         place.start("firewalld", &["--nofork"]);
-        place.eventually("firewall-cmd --state");
+        place.eventually("firewalld answers", "firewall-cmd --state");
         place.shell("firewall-cmd --permanent --zone=public --add-port=7000/tcp && firewall-cmd --reload");
         place
     }
@@ -154,12 +139,10 @@ impl Place {
         last.wait().unwrap();
     }
 
-    pub(crate) fn eventually(&self, script: &str) {
-        let started = std::time::Instant::now();
-        while !self.command("sh").args(["-c", script]).output().unwrap().status.success() {
-            assert!(started.elapsed() < std::time::Duration::from_secs(30), "never: {script}");
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
+    /// Waits until a command of the host succeeds.
+    pub(crate) fn eventually(&self, what: &str, script: &str) {
+        let succeeds = || self.command("sh").args(["-c", script]).output().unwrap().status.success();
+        eventually(what, Duration::from_secs(30), succeeds);
     }
 
     /// A program inside.
@@ -171,11 +154,11 @@ impl Place {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        ran(self.command(PROGRAM).args(args).output().unwrap())
+        Ran::from(self.command(PROGRAM).args(args).output().unwrap())
     }
 
     pub(crate) fn tune(&self, args: &[&str]) -> Ran {
-        ran(self.command(PROGRAM).args(TUNE).args(args).output().unwrap())
+        Ran::from(self.command(PROGRAM).args(TUNE).args(args).output().unwrap())
     }
 
     pub(crate) fn apply(&self, args: &[&str]) -> Ran {

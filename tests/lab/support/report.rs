@@ -1,7 +1,6 @@
 //! Runs of the binary, and what they reported.
 
-#![allow(dead_code, reason = "each suite uses a part of it")]
-
+use super::process::{self, Ran};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,19 +9,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// What a run printed and how it ended.
-#[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
 /// The binary, copied to where every user and every root of these tests can run it.
 pub(crate) fn installed(folder: &Path) -> PathBuf {
     let program = folder.join("preflight");
     if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_preflight"), &program).unwrap();
+        fs::copy(process::program(), &program).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     }
     program
@@ -33,7 +24,7 @@ pub(crate) fn preflight(folder: &Path, prefix: &[String], environment: &[(&str, 
     let program = installed(folder).display().to_string();
     let argv: Vec<String> =
         prefix.iter().cloned().chain([program]).chain(args.iter().map(|arg| (*arg).to_owned())).collect();
-    let output = Command::new(&argv[0])
+    Command::new(&argv[0])
         .args(&argv[1..])
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -41,16 +32,13 @@ pub(crate) fn preflight(folder: &Path, prefix: &[String], environment: &[(&str, 
         .current_dir("/")
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| panic!("{argv:?}: {error}"));
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
-    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+        .unwrap_or_else(|error| panic!("{argv:?}: {error}"))
+        .into()
 }
 
 impl Ran {
     pub(crate) fn report(&self) -> Report {
-        let value: Value = serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr));
-        Report { value, code: self.code }
+        Report { value: self.json(), code: self.code }
     }
 }
 

@@ -1,25 +1,11 @@
 //! Parameters: the numbers and names a profile is asked with, typed, with defaults and ranges.
 
+pub use crate::host::protocol::Protocol;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::facts::Value;
-
-/// The transport a port is published on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
 
 /// One port of the workload; a range in a profile is expanded into these.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 //! the main process is one whose parent is not of the service: systemd starts it, or it stays when its parent left.
 
 use super::process_limits::hard_limit;
-use crate::facts::{Fact, Value};
 use crate::host::{Host, ReadError};
 
 /// A process as /proc/PID/stat describes it (proc_pid_stat(5)).
@@ -29,16 +28,32 @@ pub fn parse_stat(text: &str) -> Option<Stat> {
 const MAX_PROCESSES: usize = 4096;
 const MAX_DEPTH: u8 = 4;
 
-/// The hard limit on open files of the main process of the service whose control group this is; `None` when nothing runs.
-/// `program` is what its unit starts.
-pub fn nofile(host: &Host, folder: &str, program: Option<&str>) -> Option<Fact> {
+/// Why the limit of a main process is not known.
+#[derive(Debug)]
+pub enum Unclear {
+    Unreadable(ReadError),
+    /// Its processes are of another process namespace.
+    OtherNamespace {
+        path: String,
+    },
+    NotUnderstood {
+        path: String,
+    },
+    /// Several may be the main one, and they differ: `NAME (PID) has LIMIT`, of the first five.
+    Several {
+        shown: Vec<String>,
+        path: String,
+    },
+}
+
+/// The hard limit on open files of the main process of the service whose control group this is, with its process id; `None`
+/// when nothing runs. `program` is what its unit starts.
+pub fn nofile(host: &Host, folder: &str, program: Option<&str>) -> Result<Option<(i32, i64)>, Unclear> {
     let mut ids = Vec::new();
-    if let Err(error) = collect(host, folder, MAX_DEPTH, &mut ids) {
-        return Some(Fact::unreadable(&error, "it is gone"));
-    }
-    let source = format!("{folder}/cgroup.procs");
+    collect(host, folder, MAX_DEPTH, &mut ids).map_err(Unclear::Unreadable)?;
+    let path = format!("{folder}/cgroup.procs");
     if ids.contains(&0) {
-        return Some(Fact::unknown("its processes are of another process namespace", None, source));
+        return Err(Unclear::OtherNamespace { path });
     }
     let stats: Vec<(i32, Stat)> = ids
         .iter()
@@ -50,28 +65,27 @@ pub fn nofile(host: &Host, folder: &str, program: Option<&str>) -> Option<Fact> 
         match host.read_text(&path) {
             Ok(text) => match hard_limit(&text) {
                 Some(limit) => roots.push((*pid, &stat.name, limit)),
-                None => return Some(Fact::unknown("its open-file limit is not understood", None, path)),
+                None => return Err(Unclear::NotUnderstood { path }),
             },
             // It ended in between.
             Err(error) if error.is_absent() => {}
-            Err(error) => return Some(Fact::unreadable(&error, "it is gone")),
+            Err(error) => return Err(Unclear::Unreadable(error)),
         }
     }
-    agreed(&roots)
-        .or_else(|| {
-            // A helper that was left behind, such as the shims of containerd, has a parent outside, too.
-            let started = program?;
-            let cut = started.bytes().take(15).collect::<Vec<u8>>();
-            let of_program: Vec<_> = roots.iter().filter(|(_, name, _)| name.as_bytes() == cut).copied().collect();
-            agreed(&of_program)
-        })
-        .map(|(pid, limit)| Fact::known(Value::Int(limit), format!("/proc/{pid}/limits")))
-        .or_else(|| {
-            let shown: Vec<String> =
-                roots.iter().take(5).map(|(pid, name, limit)| format!("{name} ({pid}) has {limit}")).collect();
-            let why = format!("which of its processes is the main one cannot be told: {}", shown.join(", "));
-            (!roots.is_empty()).then(|| Fact::unknown(why, Some("systemctl show -p MainPID"), source))
-        })
+    let of_program = || {
+        // A helper that was left behind, such as the shims of containerd, has a parent outside, too.
+        let cut = program?.bytes().take(15).collect::<Vec<u8>>();
+        let of_program: Vec<_> = roots.iter().filter(|(_, name, _)| name.as_bytes() == cut).copied().collect();
+        agreed(&of_program)
+    };
+    if let Some(found) = agreed(&roots).or_else(of_program) {
+        return Ok(Some(found));
+    }
+    if roots.is_empty() {
+        return Ok(None);
+    }
+    let shown = roots.iter().take(5).map(|(pid, name, limit)| format!("{name} ({pid}) has {limit}")).collect();
+    Err(Unclear::Several { shown, path })
 }
 
 /// The first of the processes and the limit that all of them have.
@@ -125,12 +139,11 @@ mod tests {
             write(&format!("/proc/{pid}/stat"), &stat(*pid, name, *parent));
             write(&format!("/proc/{pid}/limits"), &limits(limit));
         }
-        let fact = nofile(&Host::at_root(root.path()), GROUP, program)?;
-        Some(match (fact.value(), &fact.state) {
-            (Some(Value::Int(limit)), _) => Ok(*limit),
-            (_, crate::facts::State::Unknown { error, .. }) => Err(error.clone()),
-            other => panic!("{other:?}"),
-        })
+        match nofile(&Host::at_root(root.path()), GROUP, program) {
+            Ok(found) => found.map(|(_, limit)| Ok(limit)),
+            Err(Unclear::Several { shown, .. }) => Some(Err(shown.join(", "))),
+            Err(other) => Some(Err(format!("{other:?}"))),
+        }
     }
 
     fn stat(pid: i32, name: &str, parent: i32) -> String {

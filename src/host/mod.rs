@@ -20,6 +20,7 @@ pub mod nfnetlink;
 pub mod output;
 pub mod process;
 pub mod process_limits;
+pub mod protocol;
 pub mod rtnetlink;
 pub mod safe_file;
 pub mod sock_diag;

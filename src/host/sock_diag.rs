@@ -12,8 +12,8 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROT
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
-use crate::catalog::parameters::Protocol;
 use crate::host::netlink;
+use crate::host::protocol::Protocol;
 
 /// `TCP_BOUND_INACTIVE` of `include/net/tcp_states.h`: bound, neither listening nor connected. Dumped since Linux 6.8;
 /// older kernels ignore the bit.

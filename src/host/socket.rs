@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, setsockopt, socket, sockopt};
 use std::os::fd::AsRawFd as _;
 
-use crate::catalog::parameters::Protocol;
+use crate::host::protocol::Protocol;
 
 /// Binds and closes at once; the error is the kernel's.
 ///

@@ -3,18 +3,17 @@
 //! A probe is asked for the facts it [wants](Want), never for more: a fact that no selected check uses costs nothing.
 //! It never fails; what it cannot read it inserts as unknown.
 
-use std::cell::OnceCell;
+use std::any::{Any, TypeId};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
 
-use crate::catalog::os::{OsProfile, SysctlLoader};
+use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::Facts;
 use crate::host::mounts::Mount;
 use crate::host::units::BootFolders;
 use crate::host::{Host, ReadError, mounts};
-use crate::subjects::kernel::sysctl::boot::Sources;
-use crate::subjects::kernel::tuned::Tuned;
-use crate::subjects::kernel::{sysctl, tuned};
-use crate::subjects::resources::cgroup;
 
 /// The ids that the selected checks need, in order, each once.
 #[derive(Debug, Clone, Default)]
@@ -60,15 +59,15 @@ pub struct Context<'a> {
     pub want: &'a Want,
     pub parameters: &'a Parameters,
     pub os: &'a OsProfile,
-    // What several probes look at, read when the first one asks: each run has a context of its own.
+    // What several readers look at, read when the first one asks: each run has a context of its own.
     mounts: OnceCell<Result<Vec<Mount>, ReadError>>,
-    tuned: OnceCell<Result<Option<Tuned>, ReadError>>,
     boot_folders: OnceCell<BootFolders>,
-    membership: OnceCell<Result<Option<String>, ReadError>>,
-    command_line: OnceCell<String>,
-    boot_sources: OnceCell<Result<Sources, ReadError>>,
-    sysctl_loader: OnceCell<SysctlLoader>,
+    shared: Shared,
 }
+
+/// What the readers of one subject share with each other and with later subjects, by its type.
+#[derive(Debug, Default)]
+struct Shared(RefCell<HashMap<TypeId, Rc<dyn Any>>>);
 
 impl<'a> Context<'a> {
     pub fn new(host: &'a Host, want: &'a Want, parameters: &'a Parameters, os: &'a OsProfile) -> Self {
@@ -78,12 +77,8 @@ impl<'a> Context<'a> {
             parameters,
             os,
             mounts: OnceCell::new(),
-            tuned: OnceCell::new(),
             boot_folders: OnceCell::new(),
-            membership: OnceCell::new(),
-            command_line: OnceCell::new(),
-            boot_sources: OnceCell::new(),
-            sysctl_loader: OnceCell::new(),
+            shared: Shared::default(),
         }
     }
 
@@ -95,50 +90,28 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// What tuned does at boot; `None` when it is not there or does not start.
-    pub fn tuned(&self) -> Result<Option<&Tuned>, ReadError> {
-        match self.tuned.get_or_init(|| tuned::load(self.host, || self.boot_folders())) {
-            Ok(tuned) => Ok(tuned.as_ref()),
-            Err(error) => Err(error.clone()),
-        }
-    }
-
-    /// What applies the files of `sysctl.d` and `tmpfiles.d` at boot.
-    pub fn sysctl_loader(&self) -> SysctlLoader {
-        *self.sysctl_loader.get_or_init(|| sysctl::loader(self.host, self.os.sysctl_loader))
-    }
-
     /// Where it stands what the service manager starts at boot.
     pub fn boot_folders(&self) -> &BootFolders {
         self.boot_folders.get_or_init(|| BootFolders::read(self.host))
     }
 
-    /// The control groups of this process, as the kernel lists them; `None` where it has none.
-    pub fn membership(&self) -> Result<Option<&str>, ReadError> {
-        match self.membership.get_or_init(|| cgroup::membership(self.host)) {
-            Ok(text) => Ok(text.as_deref()),
-            Err(error) => Err(error.clone()),
+    /// What a subject reads once in a run, whoever asks first. Every subject has types of its own for what it shares.
+    pub fn shared<T: 'static>(&self, read: impl FnOnce() -> T) -> Rc<T> {
+        let known = self.shared.0.borrow().get(&TypeId::of::<T>()).cloned();
+        if let Some(known) = known.and_then(|known| known.downcast().ok()) {
+            return known;
         }
+        // Not borrowed meanwhile: what is read may share other things.
+        let value = Rc::new(read());
+        self.shared.0.borrow_mut().insert(TypeId::of::<T>(), value.clone());
+        value
     }
 
-    /// What the settings of the next boot come from.
-    pub fn boot_sources(&self) -> &Result<Sources, ReadError> {
-        self.boot_sources.get_or_init(|| sysctl::sources_of_run(self))
+    /// What was shared, for code that goes on where the readers end; `None` where none of them asked.
+    pub fn take_shared<T: 'static>(&self) -> Option<T> {
+        let known = self.shared.0.borrow_mut().remove(&TypeId::of::<T>())?;
+        Rc::try_unwrap(known.downcast::<T>().ok()?).ok()
     }
-
-    /// The same, for whoever goes on where the probes end; `None` where none of them asked.
-    pub fn into_boot_sources(self) -> Option<Result<Sources, ReadError>> {
-        self.boot_sources.into_inner()
-    }
-
-    /// The kernel's command line; empty where it cannot be read.
-    pub fn command_line(&self) -> &str {
-        self.command_line.get_or_init(|| command_line(self.host))
-    }
-}
-
-pub fn command_line(host: &Host) -> String {
-    host.read_text("/proc/cmdline").unwrap_or_default()
 }
 
 /// A probe: inserts the wanted facts of its family.
@@ -150,31 +123,30 @@ mod tests {
     use super::*;
     use crate::catalog::library;
 
-    /// What several probes look at is read for the first of them, and is the same for all. Seen failing with the command
-    /// line, the groups and the folders read by each.
+    struct Name(String);
+
+    /// What several readers look at is read for the first of them, and is the same for all. Seen failing with the folders read by
+    /// each, and with `shared` not keeping what was read.
     #[test]
-    fn a_run_reads_once_what_several_probes_look_at() {
+    fn a_run_reads_once_what_several_readers_look_at() {
         let root = tempfile::tempdir().unwrap();
-        let wants = "etc/systemd/system/multi-user.target.wants";
-        for (path, text) in [("proc/cmdline", "quiet\n"), ("proc/self/cgroup", "0::/a\n"), (wants, "")] {
-            std::fs::create_dir_all(root.path().join(path).parent().unwrap()).unwrap();
-            if !text.is_empty() {
-                std::fs::write(root.path().join(path), text).unwrap();
-            }
-        }
-        std::fs::create_dir(root.path().join(wants)).unwrap();
-        std::fs::write(root.path().join(wants).join("docker.service"), "").unwrap();
+        let wants = root.path().join("etc/systemd/system/multi-user.target.wants");
+        std::fs::create_dir_all(&wants).unwrap();
+        std::fs::write(wants.join("docker.service"), "").unwrap();
+        std::fs::write(root.path().join("name"), "first").unwrap();
         let (host, want, parameters) = (Host::at_root(root.path()), Want::default(), Parameters::default());
         let seen = |cx: &Context<'_>| {
-            let groups = cx.membership().unwrap().map(str::to_owned);
-            (cx.command_line().to_owned(), groups, cx.boot_folders().clone())
+            let name = cx.shared(|| Name(cx.host.read_text("/name").unwrap_or_default()));
+            (name.0.clone(), cx.boot_folders().clone())
         };
         let cx = Context::new(&host, &want, &parameters, library::os_profile("debian", &[]));
         let first = seen(&cx);
-        assert!(first.2.start(&host, "docker") && !first.2.start(&host, "tuned"));
-        std::fs::remove_dir_all(root.path().join("proc")).unwrap();
+        assert!(first.0 == "first" && first.1.start(&host, "docker") && !first.1.start(&host, "tuned"));
         std::fs::remove_dir_all(root.path().join("etc")).unwrap();
+        std::fs::remove_file(root.path().join("name")).unwrap();
         assert_eq!(seen(&cx), first);
+        assert_eq!(cx.take_shared::<Name>().unwrap().0, "first");
+        assert!(cx.take_shared::<Name>().is_none());
         let later = Context::new(&host, &want, &parameters, library::os_profile("debian", &[]));
         assert_ne!(seen(&later), first, "another run looks anew");
     }

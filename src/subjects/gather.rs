@@ -18,10 +18,11 @@ use crate::subjects::derive as derived;
 use crate::subjects::docker::containers::Containers;
 use crate::subjects::docker::docker_boot;
 use crate::subjects::firewall::read as firewall;
+use crate::subjects::kernel::shared::BootSources;
 use crate::subjects::kernel::sysctl::boot::Sources;
-use crate::subjects::kernel::{conntrack, release as kernel, sysctl, thp};
+use crate::subjects::kernel::{conntrack, sysctl, thp};
 use crate::subjects::limits::{pam_limits, service};
-use crate::subjects::os::{host_container, identity, os_release, tools};
+use crate::subjects::os::{host_container, identity, kernel, os_release, tools};
 use crate::subjects::ports as port;
 use crate::subjects::resources::{clocksource, cpu, deep, disk, memory};
 use crate::subjects::time::read as time;
@@ -105,7 +106,7 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> (Facts,
     if let Containers::Known(list) = &containers {
         docker::container_layer(&cx, list, &mut facts);
     }
-    (facts, cx.into_boot_sources())
+    (facts, cx.take_shared::<BootSources>().map(|sources| sources.0))
 }
 
 /// Now, in UTC, to the second.

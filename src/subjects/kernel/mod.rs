@@ -4,7 +4,7 @@ pub mod conntrack;
 pub mod knob_sysctl;
 pub mod knob_thp;
 pub mod plan_tuned;
-pub mod release;
+pub mod shared;
 pub mod sysctl;
 pub mod thp;
 pub mod tmpfiles;

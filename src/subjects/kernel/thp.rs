@@ -16,7 +16,8 @@ use crate::catalog::os::SysctlLoader;
 use crate::facts::{Fact, Facts, Layer, State, Value};
 use crate::host::{Host, ReadError};
 use crate::subjects::context::Context;
-use crate::subjects::kernel::release as kernel;
+use crate::subjects::kernel::shared;
+use crate::subjects::os::kernel;
 
 const FOLDER: &str = "/sys/kernel/mm/transparent_hugepage";
 const ENABLED: &str = "thp.enabled";
@@ -31,7 +32,7 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
         return;
     }
     let started = Instant::now();
-    let systemd = cx.sysctl_loader() == SysctlLoader::Systemd;
+    let systemd = shared::loader(cx) == SysctlLoader::Systemd;
     let boot = Boot::read(cx, systemd);
     let reading = started.elapsed();
     let names = if wanted.contains(&SIZES) { cx.host.list(FOLDER) } else { Ok(Vec::new()) };
@@ -137,8 +138,8 @@ impl Boot {
         if let Some(error) = unreadable.first() {
             return Err(denied(error));
         }
-        let tuned = cx.tuned().map_err(|error| denied(&error))?.cloned();
-        let command_line = cx.command_line().to_owned();
+        let tuned = shared::tuned(cx).0.as_ref().map_err(denied)?.clone();
+        let command_line = shared::command_line(cx).0.clone();
         Ok(Self { command_line, files, tuned, scripts: Scripts::read(host, systemd) })
     }
 

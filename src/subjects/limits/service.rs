@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::facts::{Fact, Facts, Layer, Value, service};
 use crate::host::conf_dirs;
 use crate::host::conf_dirs::Hidden;
-use crate::host::main_process;
+use crate::host::main_process::{self, Unclear};
 use crate::host::units::UNIT_FOLDERS;
 use crate::host::{Host, ReadError};
 use crate::subjects::context::Context;
@@ -56,7 +56,22 @@ fn running(host: &Host, name: &str) -> Option<Fact> {
         Err(error) => return Some(Fact::unreadable(&error, "it is gone")),
     };
     let program = files(host, &unit).ok().flatten().and_then(|files| program(&files));
-    main_process::nofile(host, &folder, program.as_deref())
+    match main_process::nofile(host, &folder, program.as_deref()) {
+        Ok(found) => found.map(|(pid, limit)| Fact::known(Value::Int(limit), format!("/proc/{pid}/limits"))),
+        Err(unclear) => Some(unknown(unclear)),
+    }
+}
+
+fn unknown(unclear: Unclear) -> Fact {
+    match unclear {
+        Unclear::Unreadable(error) => Fact::unreadable(&error, "it is gone"),
+        Unclear::OtherNamespace { path } => Fact::unknown("its processes are of another process namespace", None, path),
+        Unclear::NotUnderstood { path } => Fact::unknown("its open-file limit is not understood", None, path),
+        Unclear::Several { shown, path } => {
+            let why = format!("which of its processes is the main one cannot be told: {}", shown.join(", "));
+            Fact::unknown(why, Some("systemctl show -p MainPID"), path)
+        }
+    }
 }
 
 /// The service's control group. It need not be in system.slice: instances of a template are in a slice of their own there,

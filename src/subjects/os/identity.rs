@@ -7,7 +7,7 @@ use sysinfo::System;
 use crate::facts::snapshot::HostIdentity;
 use crate::facts::{Facts, Value};
 use crate::host::Host;
-use crate::subjects::kernel::release as kernel;
+use crate::subjects::os::kernel;
 
 /// What is shown for a part that nothing tells.
 const UNKNOWN: &str = "unknown";

@@ -3,5 +3,6 @@
 pub mod derive;
 pub mod host_container;
 pub mod identity;
+pub mod kernel;
 pub mod os_release;
 pub mod tools;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::host::mounts::Mount;
 use crate::host::{Host, ReadError};
+use crate::subjects::context::Context;
 
 const MEMBERSHIP: &str = "/proc/self/cgroup";
 
@@ -105,6 +106,12 @@ fn visible(path: &str, mount: &Mount) -> Vec<Group> {
 /// Which groups this process is in, as the kernel lists them. A kernel without control groups lists none.
 pub fn membership(host: &Host) -> Result<Option<String>, ReadError> {
     host.read_of_kernel(MEMBERSHIP)
+}
+
+/// [`membership`], read once in a run.
+pub fn shared_membership(cx: &Context<'_>) -> Result<Option<String>, ReadError> {
+    struct Membership(Result<Option<String>, ReadError>);
+    cx.shared(|| Membership(membership(cx.host))).0.clone()
 }
 
 /// The hierarchies around this process, of its [`membership`].

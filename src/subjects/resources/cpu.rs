@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::cgroup;
 use super::cgroup_limits::{self, CpuQuota};
 use crate::facts::{Fact, Facts, Value, ranges};
 use crate::host::{Host, cpus};
@@ -17,7 +18,9 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
     }
     let started = Instant::now();
     let fact = if cx.host.is_live() {
-        let quotas = cx.mounts().and_then(|mounts| cgroup_limits::cpu_quotas(cx.host, cx.membership()?, mounts));
+        let quotas = cx
+            .mounts()
+            .and_then(|mounts| cgroup_limits::cpu_quotas(cx.host, cgroup::shared_membership(cx)?.as_deref(), mounts));
         match (cpus::allowed(), quotas) {
             (Ok(allowed), Ok(quotas)) => count(allowed, online(cx.host), &quotas),
             (Err(error), _) => Fact::unknown(crate::host::describe(&error), None, AFFINITY),

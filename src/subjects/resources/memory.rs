@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
+use super::cgroup;
 use super::cgroup_limits::{self, MemoryLimit};
 use crate::facts::value::human_bytes;
 use crate::facts::{Fact, Facts, Value};
@@ -60,7 +61,9 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
         let started = Instant::now();
         let meminfo = totals(cx.host);
         let limits = if limited {
-            cx.mounts().and_then(|mounts| cgroup_limits::memory_limits(cx.host, cx.membership()?, mounts))
+            cx.mounts().and_then(|mounts| {
+                cgroup_limits::memory_limits(cx.host, cgroup::shared_membership(cx)?.as_deref(), mounts)
+            })
         } else {
             Ok(Vec::new())
         };

@@ -20,6 +20,7 @@ use crate::host::conf_dirs;
 use crate::host::conf_dirs::{ConfFile, Hidden};
 use crate::host::{Host, ReadError};
 use crate::subjects::context::Context;
+use crate::subjects::kernel::shared;
 
 const FAMILY: &str = "sysctl.";
 const SYSCTL_CONF: &str = "/etc/sysctl.conf";
@@ -29,7 +30,8 @@ pub fn probe(cx: &Context<'_>, facts: &mut Facts) {
         return;
     }
     let started = Instant::now();
-    let sources = cx.boot_sources();
+    let sources = shared::boot_sources(cx);
+    let sources = sources.0.as_ref();
     let reading = started.elapsed();
     for key in cx.want.family(FAMILY) {
         let id = format!("{FAMILY}{key}");
@@ -75,7 +77,7 @@ pub fn loader(host: &Host, otherwise: SysctlLoader) -> SysctlLoader {
 
 /// The kernel that runs, or under a root the newest one installed there.
 pub fn kernel_version(host: &Host) -> Option<Version> {
-    if let Some(release) = crate::subjects::kernel::release::running(host) {
+    if let Some(release) = crate::subjects::os::kernel::running(host) {
         return Version::parse(&release).ok();
     }
     let releases = host.list("/lib/modules").unwrap_or_default();
@@ -102,13 +104,13 @@ fn sysctl_conf(host: &Host) -> Option<ConfFile> {
 
 /// Reads everything that has a say about the boot values.
 pub fn sources(host: &Host, loader: SysctlLoader) -> Result<Sources, ReadError> {
-    sources_with(host, loader, tuned::load_alone(host), crate::subjects::context::command_line(host))
+    sources_with(host, loader, tuned::load_alone(host), shared::command_line_of(host))
 }
 
-/// The same of what this run has read already, for [`Context::boot_sources`].
+/// The same of what this run has read already, for [`shared::boot_sources`].
 pub(crate) fn sources_of_run(cx: &Context<'_>) -> Result<Sources, ReadError> {
-    let tuned = cx.tuned().map(Option::<&Tuned>::cloned);
-    sources_with(cx.host, cx.sysctl_loader(), tuned, cx.command_line().to_owned())
+    let tuned = shared::tuned(cx).0.clone();
+    sources_with(cx.host, shared::loader(cx), tuned, shared::command_line(cx).0.clone())
 }
 
 fn sources_with(

@@ -1,6 +1,5 @@
 //! `preflight check`: a host or a snapshot in, a report out.
 
-use std::mem::{self, ManuallyDrop};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,16 +26,13 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Stop> {
         Some(path) => judge_snapshot(args, &selection, path)?,
         None => judge_host(args, &selection)?,
     };
-    let code = args.fail_on.exit_code(&report);
     show::write(&args.show, std::slice::from_ref(&report))?;
-    // The process ends here: to take the report and, above, the catalogue apart text by text would only take time.
-    mem::forget(report);
-    Ok(code)
+    Ok(args.fail_on.exit_code(&report))
 }
 
 fn judge_host(args: &CheckArgs, selection: &Selection) -> Result<Report, Stop> {
     let host = source::host(args.root.as_deref())?;
-    let catalogue = ManuallyDrop::new(source::catalogue(&host, args.profile.of_host(), &args.profile.set)?);
+    let catalogue = source::catalogue(&host, args.profile.of_host(), &args.profile.set)?;
     selection.validate(&catalogue)?;
     let waivers = waivers(args, &catalogue)?;
     let started = Instant::now();
@@ -48,10 +44,7 @@ fn judge_host(args: &CheckArgs, selection: &Selection) -> Result<Report, Stop> {
             Some(left) if args.fail_on.exit_code(&report) != ExitCode::Success => {
                 thread::sleep(WAIT_INTERVAL.min(left));
             }
-            _ => {
-                mem::forget(snapshot);
-                return Ok(report);
-            }
+            _ => return Ok(report),
         }
     }
 }

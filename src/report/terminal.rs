@@ -144,14 +144,13 @@ impl Terminal<'_> {
     fn finding(&mut self, finding: &Finding, alike: &[&Finding]) -> io::Result<()> {
         let (mark, paint) = self.mark(finding);
         let quiet = finding.result == Outcome::Pass || finding.result == Outcome::NotApplicable;
-        let more =
-            if alike.len() < 2 { String::new() } else { [" and ", &(alike.len() - 1).to_string(), " more"].concat() };
+        let more = if alike.len() < 2 { String::new() } else { format!(" and {} more", alike.len() - 1) };
         let line = if finding.observed.is_empty() || denies(finding) {
-            [&finding.title, more.as_str()].concat()
+            format!("{}{more}", finding.title)
         } else {
-            [&finding.title, more.as_str(), ": ", &whole(&finding.observed)].concat()
+            format!("{}{more}: {}", finding.title, whole(&finding.observed))
         };
-        self.paragraph(&["  ", mark, " "].concat(), self.indent(), &line, paint)?;
+        self.paragraph(&format!("  {mark} "), self.indent(), &line, paint)?;
         if self.style.detail == Detail::Verbose {
             return self.evidence(finding);
         }
@@ -184,11 +183,11 @@ impl Terminal<'_> {
     /// The id, for `--only`, `explain` and waivers, and what would have passed.
     fn asked(&mut self, finding: &Finding, alike: &[&Finding]) -> io::Result<()> {
         let mut wanted =
-            if finding.expected.is_empty() { String::new() } else { [", wanted: ", &finding.expected].concat() };
+            if finding.expected.is_empty() { String::new() } else { format!(", wanted: {}", finding.expected) };
         if denies(finding) {
             wanted.extend([", found: ", &finding.observed]);
         }
-        self.detail(&[&ids(alike), " (", finding.severity.name(), ")", &wanted].concat())
+        self.detail(&format!("{} ({}){wanted}", ids(alike), finding.severity))
     }
 
     fn layers(&mut self, finding: &Finding, wanted: impl Fn(&LayerView) -> bool) -> io::Result<()> {
@@ -201,8 +200,8 @@ impl Terminal<'_> {
             let Some(view) = view.filter(|view| wanted(view)) else { continue };
             let aside = if view.decides { "" } else { ", does not decide" };
             let note = view.note.as_ref().filter(|note| !finding.notes.contains(note));
-            let note = note.map(|note| ["; ", note].concat()).unwrap_or_default();
-            self.detail(&[name, ": ", &view.text, " (", &view.source, aside, ")", &note].concat())?;
+            let note = note.map(|note| format!("; {note}")).unwrap_or_default();
+            self.detail(&format!("{name}: {} ({}{aside}){note}", view.text, view.source))?;
         }
         Ok(())
     }
@@ -274,13 +273,13 @@ impl Terminal<'_> {
         for (number, (finding, more)) in steps.into_iter().enumerate() {
             let Some(remedy) = &finding.remedy else { continue };
             let others = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-            let line = [&finding.id, &others, ": ", &remedy.text].concat();
+            let line = format!("{}{others}: {}", finding.id, remedy.text);
             self.paragraph(&format!("{:>3}. ", number + 1), "     ", &line, Paint::new())?;
             for command in &remedy.commands {
                 self.line("       ", &escape::text(command), Paint::new().cyan())?;
             }
             if let Some(impact) = &remedy.impact {
-                self.paragraph("     ", "     ", &["costs: ", impact].concat(), Paint::new().dimmed())?;
+                self.paragraph("     ", "     ", &format!("costs: {impact}"), Paint::new().dimmed())?;
             }
         }
         Ok(())

@@ -127,7 +127,7 @@ struct Reasons<'a>(&'a Catalogue);
 
 impl WhyOf for Reasons<'_> {
     fn why(&self, id: &str) -> Option<String> {
-        self.0.checks.iter().find(|check| check.id == id).map(|check| check.why.to_string())
+        self.0.checks.iter().find(|check| check.id == id).map(|check| check.why.clone())
     }
 }
 

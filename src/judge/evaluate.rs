@@ -27,7 +27,7 @@ pub(super) fn holds(
         Predicate::AtLeast(term) => Ok(order(term)? != Ordering::Less),
         Predicate::AtMost(term) => Ok(order(term)? != Ordering::Greater),
         Predicate::Range(ends) => {
-            let [low, high] = &**ends;
+            let [low, high] = ends;
             Ok(order(low)? != Ordering::Less && order(high)? != Ordering::Greater)
         }
         Predicate::Equals(term) => {
@@ -70,17 +70,17 @@ pub(super) fn words(predicate: &Predicate, nominal: bool, resolver: &Resolver<'_
         Ok(value) => value.words().into_owned(),
         Err(_) => match &term.literal {
             Literal::Parameter(name) => format!("the parameter {name}"),
-            Literal::Fact(id) => id.to_string(),
+            Literal::Fact(id) => id.clone(),
             Literal::Value(value) => value.to_string(),
         },
     };
     let suffix = if nominal { " (nominal)" } else { "" };
     match predicate {
-        Predicate::AtLeast(term) => ["at least ", &one(term), suffix].concat(),
-        Predicate::AtMost(term) => ["at most ", &one(term), suffix].concat(),
+        Predicate::AtLeast(term) => format!("at least {}{suffix}", one(term)),
+        Predicate::AtMost(term) => format!("at most {}{suffix}", one(term)),
         Predicate::Equals(term) => one(term),
-        Predicate::Includes(term) => ["includes ", &one(term)].concat(),
-        Predicate::Range(ends) => [&*one(&ends[0]), " to ", &one(&ends[1])].concat(),
+        Predicate::Includes(term) => format!("includes {}", one(term)),
+        Predicate::Range(ends) => format!("{} to {}", one(&ends[0]), one(&ends[1])),
         Predicate::OneOf(terms) => {
             let words: Vec<String> = terms.iter().map(one).collect();
             match words.split_last() {

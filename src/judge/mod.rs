@@ -6,18 +6,15 @@ mod layers;
 mod remedy;
 pub mod wish;
 
-use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::catalog::Catalogue;
-use rustc_hash::{FxHashMap, FxHashSet};
-
 use crate::catalog::check::{Case, Check, Condition, Severity};
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::{Parameters, Port, Protocol, Setting};
 use crate::catalog::predicate::Predicate;
-use crate::catalog::reader::Text;
 use crate::catalog::waiver::Waiver;
 use crate::facts::snapshot::Snapshot;
 use crate::facts::{Fact, Facts, Layer, Layers, State, derived};
@@ -31,7 +28,7 @@ pub(crate) struct Resolver<'a> {
     os: &'a OsProfile,
     /// `YYYY-MM-DD`, from the snapshot.
     today: &'a str,
-    derived: RefCell<FxHashMap<String, Rc<Fact>>>,
+    derived: RefCell<HashMap<String, Rc<Fact>>>,
 }
 
 /// A fact as it was found: gathered, with all its layers, or derived, with the live one.
@@ -63,11 +60,6 @@ impl Resolver<'_> {
         }))
     }
 
-    /// The fact of an instance, of which there may be a thousand and which hardly anybody asks for twice.
-    fn find_once(&self, id: &str) -> Found<'_> {
-        if id.starts_with("derived.") { Found::Derived(Rc::new(self.derive(id))) } else { self.find(id) }
-    }
-
     fn derive(&self, id: &str) -> Fact {
         derived::derive(id, self.facts, self.parameters, self.os, self.today)
     }
@@ -84,14 +76,13 @@ pub fn judge(
 ) -> Report {
     let today = day_of(snapshot);
     let judge = Judge::new(catalogue, snapshot, os);
-    let mut findings =
-        Vec::with_capacity(catalogue.checks.iter().map(|check| count(check, &catalogue.parameters)).sum());
+    let mut findings = Vec::new();
     for check in &catalogue.checks {
-        let all = judge.for_all_instances(check);
+        let expected = judge.expected(check);
         for instance in instances(check, &catalogue.parameters) {
             let id = finding_id(check, instance.name.as_deref());
             if select(&id, &check.id) {
-                let mut finding = judge.finding(check, instance, id.into_owned(), &all);
+                let mut finding = judge.finding(check, instance, id, &expected);
                 waive(&mut finding, waivers, today);
                 findings.push(finding);
             }
@@ -136,45 +127,28 @@ pub fn instances<'a>(check: &Check, parameters: &'a Parameters) -> impl Iterator
     unnamed.into_iter().chain(words).chain(ports)
 }
 
-/// What all instances of a check have in common, of which there may be a thousand.
-struct ForAll {
-    /// What would pass, in words.
-    expected: String,
-    /// The layers that decide, where they are the same for all.
-    deciding: Option<&'static [Layer]>,
-}
-
-/// How many [`instances`] there are, none of them made.
-fn count(check: &Check, parameters: &Parameters) -> usize {
-    match check.for_each.as_ref().map(|list| parameters.get(list)) {
-        None => 1,
-        Some(Some(Setting::List(words))) => words.len(),
-        Some(Some(Setting::Ports(_))) => parameters.ports().count(),
-        Some(Some(Setting::One(_)) | None) => 0,
-    }
-}
-
 /// The fact of an instance: the check's fact with the instance appended.
-pub fn instance_fact<'a>(check: &'a Check, instance: Option<&str>) -> Cow<'a, str> {
-    match instance {
-        Some(instance) => [&check.fact, ".", instance].concat().into(),
-        None => Cow::Borrowed(&check.fact),
-    }
+pub fn instance_fact(check: &Check, instance: Option<&str>) -> String {
+    with_instance(&check.fact, instance)
 }
 
 /// The id of a finding.
-pub fn finding_id<'a>(check: &'a Check, instance: Option<&str>) -> Cow<'a, str> {
+pub fn finding_id(check: &Check, instance: Option<&str>) -> String {
+    with_instance(&check.id, instance)
+}
+
+fn with_instance(id: &str, instance: Option<&str>) -> String {
     match instance {
-        Some(instance) => [&check.id, ".", instance].concat().into(),
-        None => Cow::Borrowed(&check.id),
+        Some(instance) => format!("{id}.{instance}"),
+        None => id.to_owned(),
     }
 }
 
 struct Judge<'a> {
-    by_id: FxHashMap<&'a str, &'a Check>,
+    by_id: HashMap<&'a str, &'a Check>,
     resolver: Resolver<'a>,
     /// What needed checks came to, so that each is judged once.
-    needs: RefCell<FxHashMap<&'a str, Outcome>>,
+    needs: RefCell<HashMap<&'a str, Outcome>>,
 }
 
 /// What a check asks on this host, after its cases.
@@ -183,7 +157,7 @@ struct Question<'c> {
     warn: Option<&'c Predicate>,
     severity: Severity,
     note: Option<&'c str>,
-    fix: &'c Text,
+    fix: &'c str,
     remedy: Option<&'c str>,
 }
 
@@ -225,24 +199,18 @@ impl<'a> Judge<'a> {
             today: day_of(snapshot),
             derived: RefCell::default(),
         };
-        let by_id = catalogue.checks.iter().map(|check| (&*check.id, &**check)).collect();
+        let by_id = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
         Self { by_id, resolver, needs: RefCell::default() }
     }
 
-    fn for_all_instances(&self, check: &Check) -> ForAll {
-        let pass = check.pass.as_ref();
-        let expected = pass.map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default();
-        let deciding = match check.for_each {
-            Some(_) => layers::deciding_for_each(&check.fact, self.resolver.parameters),
-            None => None,
-        };
-        ForAll { expected, deciding }
+    /// What would pass, in words: the same for all instances.
+    fn expected(&self, check: &Check) -> String {
+        check.pass.as_ref().map(|pass| evaluate::words(pass, check.nominal, &self.resolver)).unwrap_or_default()
     }
 
-    fn finding(&self, check: &'a Check, instance: Instance<'_>, id: String, all: &ForAll) -> Finding {
+    fn finding(&self, check: &'a Check, instance: Instance<'_>, id: String, expected: &str) -> Finding {
         let fact_id = instance_fact(check, instance.name.as_deref());
-        let is_one_of_many = instance.name.is_some();
-        let mut finding = blank(check, instance, id, &all.expected);
+        let mut finding = blank(check, instance, id, expected);
         if let Some(reason) = self.missing_need(check) {
             finding.notes.push(reason);
             return finding;
@@ -261,8 +229,8 @@ impl<'a> Judge<'a> {
             }
         }
         // A fact that could not be read is its own story: cases that look at it would only blur it.
-        let found = if is_one_of_many { self.resolver.find_once(&fact_id) } else { self.resolver.find(&fact_id) };
-        let deciding = all.deciding.unwrap_or_else(|| layers::deciding(&fact_id, self.resolver.parameters));
+        let found = self.resolver.find(&fact_id);
+        let deciding = layers::deciding(&fact_id, self.resolver.parameters);
         let own = found.get(deciding[0]);
         let question = if matches!(own.map(|fact| &fact.state), Some(State::Unknown { .. })) {
             Ok(Question::of(check))
@@ -308,7 +276,7 @@ impl<'a> Judge<'a> {
         let Some(check) = self.by_id.get(id).copied() else { return Outcome::Unknown };
         let settled = |check: &Check| self.needs.borrow().get(&*check.id).copied();
         let mut pending = vec![check];
-        let mut opened: FxHashSet<&str> = FxHashSet::default();
+        let mut opened: HashSet<&str> = HashSet::new();
         while let Some(next) = pending.last().copied() {
             // Opened a second time, all that it needs is settled; the loader has refused circles.
             if settled(next).is_none() && opened.insert(&next.id) {
@@ -325,10 +293,10 @@ impl<'a> Judge<'a> {
     }
 
     fn settle(&self, check: &'a Check) {
-        let all = self.for_all_instances(check);
+        let expected = self.expected(check);
         let outcomes = instances(check, self.resolver.parameters).map(|instance| {
-            let id = finding_id(check, instance.name.as_deref()).into_owned();
-            self.finding(check, instance, id, &all).result
+            let id = finding_id(check, instance.name.as_deref());
+            self.finding(check, instance, id, &expected).result
         });
         let worst = outcomes.max_by_key(|outcome| outcome.badness()).unwrap_or(Outcome::NotApplicable);
         self.needs.borrow_mut().insert(&*check.id, worst);
@@ -398,9 +366,9 @@ fn blank(check: &Check, instance: Instance<'_>, id: String, expected: &str) -> F
     let title = match &instance {
         Instance { port: Some(port), .. } => {
             let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
-            format!("port {}{udp} ({})", port.port, port.name).into()
+            format!("port {}{udp} ({})", port.port, port.name)
         }
-        Instance { name: Some(name), .. } => format!("{name}: {}", check.title).into(),
+        Instance { name: Some(name), .. } => format!("{name}: {}", check.title),
         Instance { name: None, .. } => check.title.clone(),
     };
     Finding {
@@ -433,7 +401,7 @@ fn overlay<'c>(base: &Question<'c>, case: &'c Case) -> Question<'c> {
         warn: case.warn.as_ref().or(if case.pass.is_some() { None } else { base.warn }),
         severity: case.severity.unwrap_or(base.severity),
         note: case.note.as_deref(),
-        fix: case.fix.as_ref().unwrap_or(base.fix),
+        fix: case.fix.as_deref().unwrap_or(base.fix),
         remedy: case.remedy.as_deref().or(base.remedy),
     }
 }

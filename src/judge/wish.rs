@@ -47,14 +47,14 @@ pub fn wishes(
     let mut wishes = Vec::new();
     for check in &catalogue.checks {
         let Some(tune) = &check.tune else { continue };
-        let all = judge.for_all_instances(check);
+        let expected = judge.expected(check);
         for instance in instances(check, &catalogue.parameters) {
             let id = finding_id(check, instance.name.as_deref());
             if !select(&id, &check.id) {
                 continue;
             }
-            let (fact, id) = (instance_fact(check, instance.name.as_deref()).into_owned(), id.into_owned());
-            let finding = judge.finding(check, instance, id, &all);
+            let fact = instance_fact(check, instance.name.as_deref());
+            let finding = judge.finding(check, instance, id, &expected);
             if finding.result != Outcome::NotApplicable {
                 wishes.extend(judge.resolver.wish(tune, fact, finding));
             }

@@ -37,6 +37,8 @@ pub mod tuned_profile;
 pub mod units;
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use self::mounts::Mount;
 use self::sysctl::boot::Sources;
@@ -47,32 +49,23 @@ use crate::catalog::parameters::Parameters;
 use crate::facts::Facts;
 use crate::host::{Host, ReadError};
 
-/// The ids that the selected checks need, in order, each once.
+/// The ids that the selected checks need.
 #[derive(Debug, Clone, Default)]
-pub struct Want(Vec<String>);
+pub struct Want(BTreeSet<String>);
 
 impl Want {
     pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
-        let mut ids: Vec<String> = ids.into_iter().collect();
-        ids.sort_unstable();
-        ids.dedup();
-        Self(ids)
-    }
-
-    /// [`Want::new`] of ids that are in order, each once.
-    pub fn of_sorted(ids: Vec<String>) -> Self {
-        debug_assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
-        Self(ids)
+        Self(ids.into_iter().collect())
     }
 
     pub fn has(&self, id: &str) -> bool {
-        self.0.binary_search_by(|known| known.as_str().cmp(id)).is_ok()
+        self.0.contains(id)
     }
 
     /// The wanted ids of a family, without the prefix: `Want::family("sysctl.")`.
     pub fn family<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        let first = self.0.partition_point(|id| id.as_str() < prefix);
-        self.0[first..].iter().map_while(move |id| id.strip_prefix(prefix))
+        let from_the_first = self.0.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from_the_first.map_while(move |id| id.strip_prefix(prefix))
     }
 
     pub fn any(&self, prefix: &str) -> bool {

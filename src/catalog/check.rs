@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::day;
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
-use super::kept::Kept;
 use super::predicate::{self, Predicate, Term};
-use super::reader::{Fields, Placed, Text};
+use super::reader::{Fields, Placed};
 use super::tree::Node;
 use crate::facts::{Kind, registry};
 
@@ -47,7 +46,7 @@ impl fmt::Display for Severity {
 }
 
 /// What an absent fact means for the check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Absent {
     Pass,
     Fail,
@@ -56,30 +55,30 @@ pub enum Absent {
 }
 
 /// `when = { fact = "…", <predicate> }`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    pub fact: Text,
+    pub fact: String,
     pub predicate: Predicate,
     pub place: Place,
 }
 
 /// `[[check.case]]`: what holds instead when its conditions do.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Case {
-    pub when: Kept<[Condition]>,
+    pub when: Vec<Condition>,
     pub pass: Option<Predicate>,
     pub warn: Option<Predicate>,
     pub severity: Option<Severity>,
     /// Shown with the finding when the case decided.
-    pub note: Option<Text>,
+    pub note: Option<String>,
     /// What mends it in this case.
-    pub fix: Option<Text>,
+    pub fix: Option<String>,
     /// The name of other commands in the OS profile.
-    pub remedy: Option<Text>,
+    pub remedy: Option<String>,
 }
 
 /// `tune = { to = 65535, accept = { at_least = 65535 } }`: where `preflight tune` brings the knob.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tune {
     pub to: Term,
     /// Values that are left alone; by default exactly the target.
@@ -88,33 +87,33 @@ pub struct Tune {
 }
 
 /// A requirement. Field by field as in the file; see `docs/catalogue.md`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    pub id: Text,
-    pub section: Text,
-    pub title: Text,
-    pub fact: Text,
+    pub id: String,
+    pub section: String,
+    pub title: String,
+    pub fact: String,
     pub kind: Kind,
     pub pass: Option<Predicate>,
     pub warn: Option<Predicate>,
     pub severity: Severity,
-    pub why: Text,
-    pub fix: Text,
+    pub why: String,
+    pub fix: String,
     /// The name of the commands in the OS profile.
-    pub remedy: Option<Text>,
+    pub remedy: Option<String>,
     /// What the fix costs.
-    pub impact: Option<Text>,
-    pub sources: Kept<[Text]>,
-    pub dated: Text,
-    pub needs: Kept<[Placed<Text>]>,
+    pub impact: Option<String>,
+    pub sources: Vec<String>,
+    pub dated: String,
+    pub needs: Vec<Placed<String>>,
     pub absent: Absent,
-    pub when: Kept<[Condition]>,
+    pub when: Vec<Condition>,
     /// A list parameter: one finding per instance.
-    pub for_each: Option<Text>,
-    pub tune: Option<Kept<Tune>>,
+    pub for_each: Option<String>,
+    pub tune: Option<Tune>,
     /// Sizes are nominal: a "4 GiB" machine shows less, so 93 % of the literal suffices.
     pub nominal: bool,
-    pub cases: Kept<[Case]>,
+    pub cases: Vec<Case>,
     pub place: Place,
 }
 
@@ -123,14 +122,14 @@ pub struct Check {
 pub const NOMINAL_PERCENT: u64 = 93;
 
 /// Reads one `[[check]]`. Every mistake is reported; a check without a usable fact is dropped.
-pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostics) -> Option<Check> {
+pub fn read(mut fields: Fields<'_>, section: &str, diagnostics: &mut Diagnostics) -> Option<Check> {
     let d = diagnostics;
     let source = fields.source();
-    let id = fields.required_prose("id", d);
+    let id = fields.required_text("id", d);
     check_id(&id, d);
-    let title = fields.required_prose("title", d).value;
-    let fact = fields.required_prose("fact", d);
-    let for_each = fields.prose("for_each", d).map(|text| text.value);
+    let title = fields.required_text("title", d).value;
+    let fact = fields.required_text("fact", d);
+    let for_each = fields.text("for_each", d).map(|text| text.value);
     let kind = fact_kind(&fact, for_each.is_some(), d);
     // Without a kind the predicates cannot be read; they are taken all the same, so that they are not "unknown keys".
     let question = |fields: &mut Fields<'_>, key: &'static str, d: &mut Diagnostics| {
@@ -141,22 +140,22 @@ pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostic
     let pass = question(&mut fields, "pass", d);
     let warn = question(&mut fields, "warn", d);
     let weight = severity(&mut fields, d);
-    let why = fields.required_prose("why", d).value;
-    let fix = fields.required_prose("fix", d).value;
-    let remedy = fields.prose("remedy", d).map(|text| text.value);
-    let impact = fields.prose("impact", d).map(|text| text.value);
-    let sources: Vec<Text> =
-        fields.proses("sources", d).unwrap_or_default().into_iter().map(|text| text.value).collect();
-    let dated = fields.prose("dated", d);
+    let why = fields.required_text("why", d).value;
+    let fix = fields.required_text("fix", d).value;
+    let remedy = fields.text("remedy", d).map(|text| text.value);
+    let impact = fields.text("impact", d).map(|text| text.value);
+    let sources: Vec<String> =
+        fields.texts("sources", d).unwrap_or_default().into_iter().map(|text| text.value).collect();
+    let dated = fields.text("dated", d);
     if let Some(day) = &dated
         && !day::is_day(&day.value)
     {
         d.report(Code::WrongType, day.place.clone(), format!("`{}` is not a day like 2026-11-22", day.value));
     }
-    let needs = fields.proses("needs", d).unwrap_or_default();
-    let absent = match fields.prose("absent", d) {
+    let needs = fields.texts("needs", d).unwrap_or_default();
+    let absent = match fields.text("absent", d) {
         None => Absent::default(),
-        Some(word) => match &*word.value {
+        Some(word) => match word.value.as_str() {
             "pass" => Absent::Pass,
             "fail" => Absent::Fail,
             "not_applicable" => Absent::NotApplicable,
@@ -186,9 +185,9 @@ pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostic
                 pass: question(&mut case, "pass", d),
                 warn: question(&mut case, "warn", d),
                 severity: optional_severity(&mut case, d),
-                note: case.prose("note", d).map(|text| text.value),
-                fix: case.prose("fix", d).map(|text| text.value),
-                remedy: case.prose("remedy", d).map(|text| text.value),
+                note: case.text("note", d).map(|text| text.value),
+                fix: case.text("fix", d).map(|text| text.value),
+                remedy: case.text("remedy", d).map(|text| text.value),
             }
             .checked(case, d)
         })
@@ -202,7 +201,7 @@ pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostic
     let kind = kind?;
     Some(Check {
         id: id.value,
-        section: section.clone(),
+        section: section.to_owned(),
         title,
         fact: fact.value,
         kind,
@@ -213,15 +212,15 @@ pub fn read(mut fields: Fields<'_>, section: &Text, diagnostics: &mut Diagnostic
         fix,
         remedy,
         impact,
-        sources: sources.into(),
+        sources,
         dated: dated.map(|day| day.value).unwrap_or_default(),
-        needs: needs.into(),
+        needs,
         absent,
         when,
         for_each,
-        tune: tune.map(Kept::from),
+        tune,
         nominal,
-        cases: cases.into(),
+        cases,
         place: id.place,
     })
 }
@@ -243,7 +242,7 @@ impl Case {
     }
 }
 
-fn check_id(id: &Placed<Text>, d: &mut Diagnostics) {
+fn check_id(id: &Placed<String>, d: &mut Diagnostics) {
     let word = |word: &str| {
         !word.is_empty()
             && !word.starts_with('-')
@@ -258,12 +257,12 @@ fn check_id(id: &Placed<Text>, d: &mut Diagnostics) {
 }
 
 /// The registered kind of a fact; a mistake with the nearest known fact otherwise.
-pub fn fact_kind(fact: &Placed<Text>, each: bool, d: &mut Diagnostics) -> Option<Kind> {
+pub fn fact_kind(fact: &Placed<String>, each: bool, d: &mut Diagnostics) -> Option<Kind> {
     if fact.value.is_empty() {
         return None;
     }
     // With `for_each` the instance is appended: the fact named is the family.
-    let of_instance = each.then(|| [&fact.value, ".x"].concat());
+    let of_instance = each.then(|| format!("{}.x", fact.value));
     if let Some(spec) = registry::spec(of_instance.as_deref().unwrap_or(&fact.value)) {
         return Some(spec.kind);
     }
@@ -284,7 +283,7 @@ pub fn fact_kind(fact: &Placed<Text>, each: bool, d: &mut Diagnostics) -> Option
 }
 
 fn severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Severity {
-    let word = fields.required_prose("severity", d);
+    let word = fields.required_text("severity", d);
     if let Some(severity) = Severity::ALL.into_iter().find(|severity| severity.name() == word.value) {
         severity
     } else {
@@ -301,23 +300,21 @@ fn severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Severity {
 }
 
 /// `when = {…}` or `when = [{…}, {…}]`; a list is AND.
-fn conditions(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Kept<[Condition]> {
+fn conditions(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Vec<Condition> {
     let when = fields.tables("when", d);
     if let Some(empty) = fields.take("when").filter(|value| value.as_array().is_some_and(<[Node]>::is_empty)) {
-        let place = Place { source: fields.source(), span: empty.span() };
+        let place = Place { source: fields.source(), span: empty.span.clone() };
         d.report(Code::BadPredicate, place, "`when` is an empty list: it asks nothing");
     }
-    // With room for those that are there: a list that grows begins with four.
-    let mut conditions = Vec::with_capacity(when.len());
-    conditions.extend(when.into_iter().filter_map(|mut condition| {
-        let fact = condition.required_prose("fact", d);
+    let read = |mut condition: Fields<'_>| {
+        let fact = condition.required_text("fact", d);
         let place = fact.place.clone();
         let kind = fact_kind(&fact, false, d)?;
         let predicate = predicate::take(&mut condition, "when", kind, d);
         condition.finish(d);
         Some(Condition { fact: fact.value, predicate: predicate?, place })
-    }));
-    conditions.into()
+    };
+    when.into_iter().filter_map(read).collect()
 }
 
 /// `tune = { to = …, accept = {…} }`, in a check or an override.
@@ -345,17 +342,15 @@ pub fn optional_severity(fields: &mut Fields<'_>, d: &mut Diagnostics) -> Option
 }
 
 /// The `[[check]]` of a file.
-pub fn read_all(fields: &mut Fields<'_>, section: &Text, d: &mut Diagnostics, checks: &mut Vec<Kept<Check>>) {
-    let tables = fields.tables("check", d);
-    checks.reserve(tables.len());
-    checks.extend(tables.into_iter().filter_map(|table| read(table, section, d).map(Kept::from)));
+pub fn read_all(fields: &mut Fields<'_>, section: &str, d: &mut Diagnostics, checks: &mut Vec<Check>) {
+    checks.extend(fields.tables("check", d).into_iter().filter_map(|table| read(table, section, d)));
 }
 
 /// A whole file of checks: `section = "…"` and `[[check]]`.
-pub fn read_file(source: usize, tree: &Node, d: &mut Diagnostics, checks: &mut Vec<Kept<Check>>) {
+pub fn read_file(source: usize, tree: &Node, d: &mut Diagnostics, checks: &mut Vec<Check>) {
     let place = Place { source, span: 0..1 };
     let mut fields = Fields::new(tree.as_table().unwrap_or_default(), "file of checks", place);
-    let section = fields.required_prose("section", d).value;
+    let section = fields.required_text("section", d).value;
     read_all(&mut fields, &section, d, checks);
     fields.finish(d);
 }

@@ -1,13 +1,13 @@
 //! Definitions of parameters: name, kind, default, range. A profile declares them; `--set` and `[set]` give values.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::net::IpAddr;
-
-use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::parameters::{Port, Protocol, Setting};
 use super::predicate;
-use super::reader::{Fields, Placed, Text, wrong_type};
+use super::reader::{Fields, Placed, wrong_type};
 use super::tree::{Kind as Tree, Node};
 use crate::facts::compare;
 use crate::facts::network::{Allowed, DOCKER_NETWORKS};
@@ -75,20 +75,20 @@ impl ParameterKind {
 /// One declared parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
-    pub name: Text,
+    pub name: String,
     pub kind: ParameterKind,
     pub default: Setting,
     pub min: Option<Value>,
     pub max: Option<Value>,
     pub one_of: Vec<String>,
-    pub about: Text,
+    pub about: String,
     pub place: Place,
 }
 
 /// Reads one `[[parameter]]`.
 pub fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Option<Definition> {
-    let name = fields.required_prose("name", d);
-    let kind = fields.required_prose("kind", d);
+    let name = fields.required_text("name", d);
+    let kind = fields.required_text("kind", d);
     let names = ParameterKind::NAMES.map(|(name, _)| name);
     let found = ParameterKind::NAMES.iter().find(|(name, _)| *name == kind.value).map(|(_, kind)| *kind);
     if found.is_none() && !kind.value.is_empty() {
@@ -96,7 +96,7 @@ pub fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Option<Definition> {
         d.report(Code::WrongType, kind.place, format!("`{}` is no kind of parameter", kind.value)).hint =
             Some(near.unwrap_or_else(|| format!("one of {}", names.join(", "))));
     }
-    let about = fields.required_prose("about", d).value;
+    let about = fields.required_text("about", d).value;
     let default = fields.take("default");
     let (min, max) = (fields.take("min"), fields.take("max"));
     let one_of = fields.texts("one_of", d).unwrap_or_default().into_iter().map(|text| text.value).collect();
@@ -109,7 +109,7 @@ pub fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Option<Definition> {
     };
     let bound = |value: Option<&Node>, d: &mut Diagnostics| {
         let value = value?;
-        let place = Place { source, span: value.span() };
+        let place = Place { source, span: value.span.clone() };
         match kind {
             ParameterKind::One(kind) => predicate::literal(value, kind, &place, d),
             ParameterKind::List(_) | ParameterKind::Ports => {
@@ -119,7 +119,7 @@ pub fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Option<Definition> {
         }
     };
     let (min, max) = (bound(min, d), bound(max, d));
-    let default_place = Place { source, span: default.span() };
+    let default_place = Place { source, span: default.span.clone() };
     let setting = setting(default, kind, source, d)?;
     let definition =
         Definition { name: name.value, kind, default: setting, min, max, one_of, about, place: name.place };
@@ -131,7 +131,7 @@ pub fn read(mut fields: Fields<'_>, d: &mut Diagnostics) -> Option<Definition> {
 
 /// Reads a value written in TOML.
 pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnostics) -> Option<Setting> {
-    let place = Place { source, span: value.span() };
+    let place = Place { source, span: value.span.clone() };
     match kind {
         ParameterKind::One(kind) => predicate::literal(value, kind, &place, d).map(Setting::One),
         ParameterKind::List(kind) => {
@@ -143,16 +143,16 @@ pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnos
             for item in items {
                 match item.as_text() {
                     Some(word) if words.iter().any(|known| known == word) => {
-                        let place = Place { source, span: item.span() };
+                        let place = Place { source, span: item.span.clone() };
                         d.report(Code::DuplicateId, place, format!("`{word}` is listed twice"));
                     }
                     Some(word) => match kind.admit(word) {
                         Ok(()) => words.push(word.to_owned()),
                         Err(message) => {
-                            d.report(Code::WrongType, Place { source, span: item.span() }, message);
+                            d.report(Code::WrongType, Place { source, span: item.span.clone() }, message);
                         }
                     },
-                    None => wrong_type(d, Place { source, span: item.span() }, "list", "text in quotes", item),
+                    None => wrong_type(d, Place { source, span: item.span.clone() }, "list", "text in quotes", item),
                 }
             }
             Some(Setting::List(words))
@@ -163,7 +163,7 @@ pub fn setting(value: &Node, kind: ParameterKind, source: usize, d: &mut Diagnos
                 return None;
             };
             let mut ports: Vec<Port> = Vec::new();
-            let mut known = FxHashSet::default();
+            let mut known = HashSet::new();
             for item in items {
                 let Some(fields) = Fields::of(item, "port", source, d) else { continue };
                 let place = fields.place.clone();
@@ -193,10 +193,10 @@ fn read_port(mut fields: Fields<'_>, d: &mut Diagnostics) -> Vec<Port> {
     let written = fields.take("port").map(|value| {
         let text = match &value.kind {
             Tree::Integer(Some(number)) => number.to_string(),
-            Tree::Text(text) => text.to_string(),
+            Tree::Text(text) => text.clone(),
             _ => String::new(),
         };
-        Placed { value: text, place: Place { source, span: value.span() } }
+        Placed { value: text, place: Place { source, span: value.span.clone() } }
     });
     let protocol = match fields.text("proto", d) {
         None => Protocol::Tcp,
@@ -226,8 +226,8 @@ fn read_port(mut fields: Fields<'_>, d: &mut Diagnostics) -> Vec<Port> {
 }
 
 /// Findings are named by the elements of a list, so none may be there twice.
-fn first_repeated<T: Eq + std::hash::Hash>(list: &[T]) -> Option<&T> {
-    let mut known = FxHashSet::with_capacity_and_hasher(list.len(), FxBuildHasher);
+fn first_repeated<T: Eq + Hash>(list: &[T]) -> Option<&T> {
+    let mut known = HashSet::new();
     list.iter().find(|element| !known.insert(*element))
 }
 
@@ -283,7 +283,7 @@ impl Definition {
             }
             ParameterKind::Ports => {
                 let mut ports = Vec::new();
-                let mut known = FxHashSet::default();
+                let mut known = HashSet::new();
                 for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
                     let (name, rest) = word.split_once(':').unwrap_or(("port", word));
                     let (range, protocol) = match rest.split_once('/') {
@@ -303,10 +303,6 @@ impl Definition {
                 // `--set ports=$PORTS` with the variable unset: no port would be looked at, and none be in the way.
                 if ports.is_empty() {
                     return Err(format!("{}: expected at least one port, such as redis:6379", self.name));
-                }
-                let ids: Vec<(u16, Protocol)> = ports.iter().map(|port| (port.port, port.protocol)).collect();
-                if let Some((port, protocol)) = first_repeated(&ids) {
-                    return Err(format!("{}: port {port}/{} is listed twice", self.name, protocol.name()));
                 }
                 Setting::Ports(ports)
             }

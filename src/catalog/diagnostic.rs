@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::tree::{self, Node};
 
 /// A file of the catalogue: an embedded one, one from `/etc/preflight`, or one given on the command line.
@@ -14,19 +16,18 @@ use super::tree::{self, Node};
 pub struct Source {
     /// As the user knows it: a path, or `embedded:checks/kernel.toml`.
     pub path: String,
+    /// That of an embedded file stays where it is, in the binary.
     pub text: Cow<'static, str>,
-    /// The parsed text, where that was done at build time.
-    pub tree: Option<&'static Node>,
 }
 
 impl Source {
     pub fn file(path: impl Into<String>, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { path: path.into(), text: text.into(), tree: None }
+        Self { path: path.into(), text: text.into() }
     }
 }
 
 /// A place in a source, by its index in [`Diagnostics::sources`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub source: usize,
     pub span: Range<usize>,
@@ -113,21 +114,14 @@ impl Diagnostics {
         self.sources.len() - 1
     }
 
-    /// Registers a file and parses it, unless that was done at build time; syntax errors are reported.
-    pub fn open(&mut self, source: Source) -> (usize, Cow<'static, Node>) {
-        let tree = source.tree;
+    /// Registers a file and parses it; syntax errors are reported.
+    pub fn open(&mut self, source: Source) -> (usize, Node) {
+        let (node, errors) = tree::parse(&source.text);
         let index = self.add(source);
-        if let Some(tree) = tree {
-            return (index, Cow::Borrowed(tree));
-        }
-        let (node, errors) = match &self.sources[index].text {
-            Cow::Borrowed(text) => tree::parse_staying(text),
-            Cow::Owned(text) => tree::parse(text),
-        };
         for error in errors {
             self.report(Code::Syntax, Place { source: index, span: error.span }, error.message);
         }
-        (index, Cow::Owned(node))
+        (index, node)
     }
 
     pub fn report(&mut self, code: Code, place: Place, message: impl Into<String>) -> &mut Diagnostic {

@@ -1,10 +1,9 @@
 //! Where the catalogue's files come from: the binary, `/etc/preflight`, the command line, a snapshot.
 
+use std::iter;
 use std::path::Path;
-use std::sync::OnceLock;
 
-use super::check::Check;
-use super::diagnostic::{Diagnostics, Source};
+use super::diagnostic::Source;
 use super::embedded;
 use super::os::{self, OsProfile};
 use super::tree;
@@ -54,7 +53,7 @@ impl Library {
     /// Adds a profile file given on the command line and returns the name it is found under.
     pub fn add_profile_file(&mut self, path: &Path) -> Result<String, LibraryError> {
         trusted(&Host::live(), path)?;
-        let source = Source::file(path.to_string_lossy(), staying(input::read(path)?));
+        let source = Source::file(path.to_string_lossy(), input::read(path)?);
         let name = source.path.clone();
         self.profiles.push((name.clone(), source));
         Ok(name)
@@ -95,7 +94,7 @@ impl Library {
     }
 
     /// Whether the checks of an embedded file belong to the catalogue.
-    pub fn keeps(&self, file: &embedded::File<[Check]>) -> bool {
+    pub fn keeps(&self, file: &embedded::File) -> bool {
         !self.replaced.iter().any(|name| name == file.name)
     }
 }
@@ -103,40 +102,19 @@ impl Library {
 /// The OS profile for an os-release ID and its ID_LIKE: the first that answers, else the generic one. The generic one
 /// keeps its name, so that an unknown distribution is told apart from a known one.
 pub fn os_profile(id: &str, like: &[&str]) -> &'static OsProfile {
-    let mut candidates = std::iter::once(id).chain(like.iter().copied());
-    let name = candidates
-        .find_map(|candidate| embedded::OS_IDS.iter().find(|(_, ids)| ids.contains(&candidate)).map(|(name, _)| *name))
-        .unwrap_or(os::GENERIC);
-    embedded_os_profile(name)
-}
-
-/// An embedded OS profile by its name, which must exist: a test reads all of them. Gathering and judging both ask for the
-/// profile of the host; it is read once.
-fn embedded_os_profile(name: &str) -> &'static OsProfile {
-    static READ: [OnceLock<OsProfile>; embedded::OS_PROFILES.len()] =
-        [const { OnceLock::new() }; embedded::OS_PROFILES.len()];
-    let mut known = embedded::OS_PROFILES.iter().zip(&READ);
-    let profile = known.find(|(file, _)| file.name == name).and_then(|(file, read)| {
-        if read.get().is_none() {
-            let mut diagnostics = Diagnostics::default();
-            let (source, tree) = diagnostics.open(file.source());
-            read.set(os::read(source, &tree, &mut diagnostics)?).ok();
-        }
-        read.get()
-    });
-    #[expect(clippy::expect_used, reason = "the embedded OS profiles are read by a test of this crate")]
-    profile.expect("embedded OS profile")
+    let profiles = embedded::os_profiles();
+    let mut candidates = iter::once(id).chain(like.iter().copied());
+    let found = candidates
+        .find_map(|candidate| profiles.iter().find(|profile| profile.ids.iter().any(|known| known == candidate)))
+        .or_else(|| profiles.iter().find(|profile| profile.name == os::GENERIC));
+    #[expect(clippy::expect_used, reason = "build.rs has read it, and a test of this crate asks for it")]
+    found.expect("the generic OS profile")
 }
 
 fn read(host: &Host, path: &str) -> Result<Source, LibraryError> {
     trusted(host, Path::new(path))?;
     let wrap = |source| ReadError { path: path.into(), source };
-    Ok(Source::file(path, staying(input::decode(host.read(path)?).map_err(wrap)?)))
-}
-
-/// The text of a file that a run reads once and needs to its end: its tree then borrows from it.
-fn staying(text: String) -> &'static str {
-    text.leak()
+    Ok(Source::file(path, input::decode(host.read(path)?).map_err(wrap)?))
 }
 
 /// As root, only a file that only root can change is believed.

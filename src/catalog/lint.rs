@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 use super::check::{Check, Tune};
 use super::definition::{Definition, ParameterKind};
 use super::diagnostic::{Code, Diagnostics, suggest};
-use super::kept::Kept;
 use super::os::OsProfile;
 use super::parameters::Parameters;
 use super::predicate::{Literal, Predicate, Term};
@@ -16,7 +15,7 @@ use crate::facts::{Kind, Value, registry};
 use crate::subjects::kernel::knob_sysctl as sysctl;
 
 /// Every parameter, fact, needed check and list that a check names must exist and be of the right kind.
-pub fn references(checks: &[Kept<Check>], definitions: &[Definition], d: &mut Diagnostics) {
+pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnostics) {
     let ids: HashSet<&str> = checks.iter().map(|check| &*check.id).collect();
     for check in checks {
         for need in &check.needs {
@@ -60,7 +59,7 @@ pub fn references(checks: &[Kept<Check>], definitions: &[Definition], d: &mut Di
 }
 
 /// The commands that a check names must be there. One OS profile stands for all: a test asserts that they have the same.
-pub fn recipes(checks: &[Kept<Check>], os: &OsProfile, d: &mut Diagnostics) {
+pub fn recipes(checks: &[Check], os: &OsProfile, d: &mut Diagnostics) {
     let names = || os.remedies.keys().map(|name| &**name);
     for check in checks {
         for name in check.remedy.iter().chain(check.cases.iter().filter_map(|case| case.remedy.as_ref())) {
@@ -144,8 +143,8 @@ fn unknown_parameter(name: &str, place: &super::diagnostic::Place, definitions: 
 }
 
 /// A check that, through others, needs itself could never be judged.
-fn needs_cycles(checks: &[Kept<Check>], d: &mut Diagnostics) {
-    let by_id: HashMap<&str, &Check> = checks.iter().map(|check| (&*check.id, &**check)).collect();
+fn needs_cycles(checks: &[Check], d: &mut Diagnostics) {
+    let by_id: HashMap<&str, &Check> = checks.iter().map(|check| (check.id.as_str(), check)).collect();
     let mut done: HashSet<&str> = HashSet::new();
     for check in checks.iter().filter(|check| !check.needs.is_empty()) {
         if done.contains(&*check.id) {
@@ -182,7 +181,7 @@ fn needs_cycles(checks: &[Kept<Check>], d: &mut Diagnostics) {
 }
 
 /// Predicates with known values must leave each other something to decide.
-pub fn predicates(checks: &[Kept<Check>], parameters: &Parameters, d: &mut Diagnostics) {
+pub fn predicates(checks: &[Check], parameters: &Parameters, d: &mut Diagnostics) {
     for check in checks {
         let Some(pass) = &check.pass else { continue };
         let known = Known { parameters };
@@ -212,7 +211,7 @@ impl Known<'_> {
     /// The value of a term that needs no facts.
     fn value(&self, term: &Term) -> Option<Value> {
         match &term.literal {
-            Literal::Value(value) => Some(Value::clone(value)),
+            Literal::Value(value) => Some(value.clone()),
             Literal::Parameter(name) => self.parameters.value(name).cloned(),
             Literal::Fact(_) => None,
         }
@@ -240,7 +239,7 @@ impl Known<'_> {
                 any
             }
             Predicate::Range(ends) => {
-                let [low, high] = &**ends;
+                let [low, high] = ends;
                 order(low)? != Ordering::Less && order(high)? != Ordering::Greater
             }
             Predicate::Includes(term) => match (value, self.value(term)?) {
@@ -262,7 +261,7 @@ impl Known<'_> {
                 Some(all)
             }
             Predicate::Range(ends) => {
-                let [low, high] = &**ends;
+                let [low, high] = ends;
                 Some(self.admits(wide, &self.value(low)?)? && self.admits(wide, &self.value(high)?)? && !is_list(wide))
             }
             Predicate::AtLeast(term) => {

@@ -1,16 +1,13 @@
 //! From files to the catalogue of a run: the profile chain, its checks with their overrides, its parameters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
-
-use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::check::{self, Case, Check};
 use super::definition::Definition;
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::embedded::{self, EMBEDDED};
 use super::glob;
-use super::kept::Kept;
 use super::library::{self, Library};
 use super::lint;
 use super::os;
@@ -31,7 +28,7 @@ pub struct Catalogue {
     pub title: String,
     pub about: String,
     /// The included checks, overrides applied, in the order of the files.
-    pub checks: Vec<Kept<Check>>,
+    pub checks: Vec<Check>,
     pub definitions: Vec<Definition>,
     pub parameters: Parameters,
     /// Parameters given with `--set`, as given.
@@ -83,12 +80,12 @@ fn assemble(
     trusting: bool,
     d: &mut Diagnostics,
 ) -> Result<Catalogue, LoadError> {
-    let mut all: Vec<Kept<Check>> = Vec::with_capacity(embedded::CHECKS.iter().map(|file| file.content.len()).sum());
-    for file in embedded::CHECKS {
+    let mut all: Vec<Check> = Vec::new();
+    for (file, checks) in embedded::CHECKS.iter().zip(embedded::checks()) {
         // Also where another one stands for it: the places of all embedded checks count on it.
         d.add(file.source());
         if library.keeps(file) {
-            all.extend(file.content.iter().map(Kept::Constant));
+            all.extend(checks);
         }
     }
     // For each check whether every profile has it: those of the host's own files and of the chain itself.
@@ -161,7 +158,7 @@ fn descend(
     library: &Library,
     name: &str,
     asked_at: Option<Place>,
-    checks: &[Kept<Check>],
+    checks: &[Check],
     visiting: &mut Vec<String>,
     chain: &mut Vec<Profile>,
     sources: &mut Vec<SourceText>,
@@ -196,13 +193,11 @@ fn descend(
         sources.push(SourceText { role: SourceRole::Profile, path: file.path, text });
     }
     chain.push(profile);
-    // To take the tree of ten thousand checks apart would take longer than to judge them; there is one tree per file.
-    mem::forget(tree);
     Ok(())
 }
 
-fn unique(checks: &[Kept<Check>], d: &mut Diagnostics) {
-    let mut seen: FxHashMap<&str, &Check> = FxHashMap::with_capacity_and_hasher(checks.len(), FxBuildHasher);
+fn unique(checks: &[Check], d: &mut Diagnostics) {
+    let mut seen: HashMap<&str, &Check> = HashMap::new();
     for check in checks {
         if let Some(first) = seen.insert(&check.id, check) {
             let other = d.locate(&first.place);
@@ -213,7 +208,7 @@ fn unique(checks: &[Kept<Check>], d: &mut Diagnostics) {
 }
 
 /// For each check whether the chain includes it, beginning with those that are included anyway. Every glob must match something.
-fn include(all: &[Kept<Check>], chain: &[Profile], mut included: Vec<bool>, d: &mut Diagnostics) -> Vec<bool> {
+fn include(all: &[Check], chain: &[Profile], mut included: Vec<bool>, d: &mut Diagnostics) -> Vec<bool> {
     for profile in chain {
         for glob in &profile.include {
             let (pattern, wanted) = match glob.value.strip_prefix('!') {
@@ -242,13 +237,13 @@ fn include(all: &[Kept<Check>], chain: &[Profile], mut included: Vec<bool>, d: &
     included
 }
 
-fn dead_include(glob: &Placed<String>, pattern: &str, all: &[Kept<Check>], d: &mut Diagnostics) {
+fn dead_include(glob: &Placed<String>, pattern: &str, all: &[Check], d: &mut Diagnostics) {
     let near = suggest(pattern, all.iter().map(|check| &*check.id));
     d.report(Code::DeadInclude, glob.place.clone(), format!("`{pattern}` matches no check")).hint =
         near.map(|near| format!("did you mean `{near}`?"));
 }
 
-fn apply_overrides(checks: &mut [Kept<Check>], profile: &Profile, d: &mut Diagnostics) {
+fn apply_overrides(checks: &mut [Check], profile: &Profile, d: &mut Diagnostics) {
     for entry in &profile.overrides {
         let (mut matched, mut changed) = (false, false);
         for check in checks.iter_mut().filter(|check| glob::matches(&entry.id.value, &check.id)) {
@@ -260,27 +255,25 @@ fn apply_overrides(checks: &mut [Kept<Check>], profile: &Profile, d: &mut Diagno
                 changed |= cases.filter(|known| *known != severity).count() > 0 || check.severity != severity;
                 let everywhere = |case: &Case| Case { severity: None, ..case.clone() };
                 let cases: Vec<Case> = check.cases.iter().map(everywhere).collect();
-                let check = check.to_mut();
-                check.cases = cases.into();
+                check.cases = cases;
                 check.severity = severity;
             }
             if let Some(pass) = &entry.pass {
-                let check = check.to_mut();
                 // A stricter or laxer pass makes the catalogue's warn meaningless unless it is given anew.
                 check.pass = Some(pass.clone());
                 check.warn.clone_from(&entry.warn);
                 let others = |case: &&Case| case.pass.is_none() && case.warn.is_none();
                 let cases: Vec<Case> = check.cases.iter().filter(others).cloned().collect();
-                check.cases = cases.into();
+                check.cases = cases;
             } else if let Some(warn) = &entry.warn {
-                check.to_mut().warn = Some(warn.clone());
+                check.warn = Some(warn.clone());
             }
             if let Some(tune) = &entry.tune {
-                check.to_mut().tune = Some(tune.clone().into());
+                check.tune = Some(tune.clone());
             }
             if let Some(why) = &entry.why {
                 changed |= check.why != *why;
-                check.to_mut().why = why.clone().into();
+                check.why.clone_from(why);
             }
         }
         if matched && !changed && (entry.severity.is_some() || entry.why.is_some()) {

@@ -6,7 +6,6 @@ pub mod definition;
 pub mod diagnostic;
 pub mod embedded;
 pub mod glob;
-pub mod kept;
 pub mod library;
 pub mod lint;
 pub mod load;

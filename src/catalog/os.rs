@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::diagnostic::{Code, Diagnostics, Place};
-use super::reader::{self, Fields, Placed, Text};
+use super::reader::{self, Fields, Placed};
 use super::tree::Node;
 use crate::facts::Version;
 
 /// What applies sysctl files at boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SysctlLoader {
     /// `systemd-sysctl.service`: does not read /etc/sysctl.conf by itself.
     Systemd,
@@ -17,14 +19,14 @@ pub enum SysctlLoader {
 }
 
 /// What starts services.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServiceManager {
     Systemd,
     OpenRc,
 }
 
 /// A release with its end of life.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Release {
     /// The os-release ID it is for, where members of the family differ; `None` is for all others.
     pub id: Option<String>,
@@ -34,7 +36,7 @@ pub struct Release {
 }
 
 /// How one OS family does things.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OsProfile {
     /// The profile's name, its file's stem: `debian`.
     pub name: String,
@@ -55,7 +57,7 @@ pub struct OsProfile {
     /// The firewall manager that the family installs: `ufw`, `firewalld`, `nftables`.
     pub firewall: String,
     /// Exact commands by recipe name: `start-docker`, `install-git`.
-    pub remedies: BTreeMap<Text, Vec<Text>>,
+    pub remedies: BTreeMap<String, Vec<String>>,
 }
 
 /// The profile of a host that no other profile answers for.
@@ -100,7 +102,7 @@ pub fn read(source: usize, tree: &Node, d: &mut Diagnostics) -> Option<OsProfile
                 reader::wrong_type(d, name.place, "remedy", "a list of commands", value);
                 continue;
             };
-            let commands: Vec<Text> = items.iter().filter_map(Node::as_shared_text).collect();
+            let commands: Vec<String> = items.iter().filter_map(Node::as_text).map(str::to_owned).collect();
             if commands.is_empty() || commands.len() != items.len() {
                 d.report(Code::WrongType, name.place, format!("recipe `{}` is not a list of commands", name.value));
                 continue;

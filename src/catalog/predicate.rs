@@ -1,73 +1,40 @@
 //! The grammar of predicates: what a fact is compared with, and how.
 
-use std::fmt;
-use std::ops::Deref;
 use std::slice;
-use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
 
 use super::diagnostic::{Code, Diagnostics, Place};
-use super::kept::Kept;
-use super::reader::{Fields, Text, wrong_type};
+use super::reader::{Fields, wrong_type};
 use super::tree::{Kind as Tree, Node};
 use crate::facts::{Kind, Value};
 
 /// Something to compare a fact with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Literal {
-    Value(Written),
+    Value(Value),
     /// `{ param = "tcp_backlog" }`
-    Parameter(Text),
+    Parameter(String),
     /// `{ fact = "derived.memory.needed" }`
-    Fact(Text),
-}
-
-/// A plain value as a file has it.
-#[derive(Debug, Clone)]
-pub enum Written {
-    Read(Value),
-    /// Of an embedded check, where it cannot be a constant since it allocates: made when it is first asked for.
-    Embedded(&'static LazyLock<Value>),
-}
-
-impl Deref for Written {
-    type Target = Value;
-
-    fn deref(&self) -> &Value {
-        match self {
-            Self::Read(value) => value,
-            Self::Embedded(value) => value,
-        }
-    }
-}
-
-impl fmt::Display for Written {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl PartialEq for Written {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
+    Fact(String),
 }
 
 /// A literal where it was written.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Term {
     pub literal: Literal,
     pub place: Place,
 }
 
 /// One question to a fact.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Predicate {
     AtLeast(Term),
     AtMost(Term),
     Equals(Term),
-    OneOf(Kept<[Term]>),
+    OneOf(Vec<Term>),
     /// Both ends belong to the range.
-    Range(Kept<[Term; 2]>),
+    Range([Term; 2]),
     /// All of these words are in the set.
     Includes(Term),
 }
@@ -81,7 +48,7 @@ impl Predicate {
                 slice::from_ref(term)
             }
             Self::OneOf(terms) => terms,
-            Self::Range(ends) => &ends[..],
+            Self::Range(ends) => ends,
         }
     }
 }
@@ -103,23 +70,24 @@ pub fn read(
 /// Takes the one predicate among the fields of a table that may hold other keys too (`when`).
 pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut Diagnostics) -> Option<Predicate> {
     let source = fields.source();
-    let (first, others) = fields.take_among(&Predicate::KEYS);
-    let (key, value) = match first {
-        Some(found) if others.is_empty() => found,
-        first => {
+    let found: Vec<(&str, &Node)> =
+        Predicate::KEYS.into_iter().filter_map(|key| Some((key, fields.take(key)?))).collect();
+    let (key, value) = match found.as_slice() {
+        [one] => *one,
+        several => {
             let place = fields.place.clone();
-            let message = if let Some((key, _)) = first {
-                let keys = [&[key], others.as_slice()].concat();
-                format!("`{what}` holds {} predicates ({}): only one is allowed", keys.len(), keys.join(", "))
-            } else {
+            let message = if several.is_empty() {
                 format!("`{what}` asks nothing: an empty predicate would be green by accident")
+            } else {
+                let keys: Vec<&str> = several.iter().map(|(key, _)| *key).collect();
+                format!("`{what}` holds {} predicates ({}): only one is allowed", keys.len(), keys.join(", "))
             };
             diagnostics.report(Code::BadPredicate, place, message).hint =
                 Some(format!("write one of {}", Predicate::KEYS.join(", ")));
             return None;
         }
     };
-    let place = Place { source, span: value.span() };
+    let place = Place { source, span: value.span.clone() };
     let ordered =
         matches!(kind, Kind::Int | Kind::Percent | Kind::Bytes | Kind::Duration | Kind::Version | Kind::Sysctl);
     let fits = match key {
@@ -135,7 +103,7 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
     }
     let mut list = |value: &Node| -> Option<Vec<Term>> {
         let Some(items) = value.as_array() else {
-            wrong_type(diagnostics, Place { source, span: value.span() }, key, "a list", value);
+            wrong_type(diagnostics, Place { source, span: value.span.clone() }, key, "a list", value);
             return None;
         };
         items.iter().map(|item| term(item, kind, source, diagnostics)).collect()
@@ -151,11 +119,11 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
                 diagnostics.report(Code::BadPredicate, place, "`one_of` is empty: no value can match");
                 return None;
             }
-            Some(Predicate::OneOf(terms.into()))
+            Some(Predicate::OneOf(terms))
         }
         _ => {
             let terms = list(value)?;
-            let Ok(ends) = <Box<[Term; 2]>>::try_from(terms) else {
+            let Ok(ends) = <[Term; 2]>::try_from(terms) else {
                 diagnostics.report(Code::BadPredicate, place, "`range` takes two values: the lowest and the highest");
                 return None;
             };
@@ -165,7 +133,7 @@ pub fn take(fields: &mut Fields<'_>, what: &str, kind: Kind, diagnostics: &mut D
                 diagnostics.report(Code::EmptyRange, place, format!("no value lies between {low} and {high}"));
                 return None;
             }
-            Some(Predicate::Range(Kept::Own(ends)))
+            Some(Predicate::Range(ends))
         }
     };
     predicate.filter(|predicate| is_ordered(predicate, kind, diagnostics))
@@ -176,10 +144,7 @@ fn is_ordered(predicate: &Predicate, kind: Kind, d: &mut Diagnostics) -> bool {
     if kind != Kind::Sysctl || matches!(predicate, Predicate::Equals(_) | Predicate::OneOf(_)) {
         return true;
     }
-    let text = predicate
-        .terms()
-        .iter()
-        .find(|term| matches!(&term.literal, Literal::Value(value) if matches!(**value, Value::Text(_))));
+    let text = predicate.terms().iter().find(|term| matches!(&term.literal, Literal::Value(Value::Text(_))));
     if let Some(term) = text {
         let message = "text has no order: no value could ever be told to be more or less";
         d.report(Code::WrongType, term.place.clone(), message).hint = Some("write a number without quotes".to_owned());
@@ -189,11 +154,11 @@ fn is_ordered(predicate: &Predicate, kind: Kind, d: &mut Diagnostics) -> bool {
 
 /// Reads a literal of the fact's kind, `{ param = "…" }` or `{ fact = "…" }`.
 pub fn term(value: &Node, kind: Kind, source: usize, diagnostics: &mut Diagnostics) -> Option<Term> {
-    let place = Place { source, span: value.span() };
+    let place = Place { source, span: value.span.clone() };
     if value.as_table().is_some() {
         let mut fields = Fields::of(value, "literal", source, diagnostics)?;
-        let parameter = fields.prose("param", diagnostics);
-        let fact = fields.prose("fact", diagnostics);
+        let parameter = fields.text("param", diagnostics);
+        let fact = fields.text("fact", diagnostics);
         fields.finish(diagnostics);
         return match (parameter, fact) {
             (Some(name), None) => Some(Term { literal: Literal::Parameter(name.value), place: name.place }),
@@ -206,7 +171,7 @@ pub fn term(value: &Node, kind: Kind, source: usize, diagnostics: &mut Diagnosti
         };
     }
     let value = literal(value, kind, &place, diagnostics)?;
-    Some(Term { literal: Literal::Value(Written::Read(value)), place })
+    Some(Term { literal: Literal::Value(value), place })
 }
 
 /// Reads a plain value of a kind. A number for a size, or a size for a number, is the wrong unit.
@@ -226,7 +191,7 @@ pub fn literal(value: &Node, kind: Kind, place: &Place, diagnostics: &mut Diagno
         (Tree::Integer(_), Kind::Bytes | Kind::Duration | Kind::Percent) => {
             wrong(diagnostics, Code::WrongUnit, format!("a number without a unit: a {} is wanted", kind.name()))
         }
-        (Tree::Text(text), Kind::Text | Kind::Sysctl) => Some(Value::Text(text.to_string())),
+        (Tree::Text(text), Kind::Text | Kind::Sysctl) => Some(Value::Text(text.clone())),
         (Tree::Text(text), Kind::Bytes | Kind::Duration | Kind::Percent | Kind::Version) => match kind.parse(text) {
             Ok(value) => Some(value),
             Err(message) => {
@@ -236,7 +201,7 @@ pub fn literal(value: &Node, kind: Kind, place: &Place, diagnostics: &mut Diagno
         },
         (Tree::Array(items), Kind::Set) => {
             let mut words = std::collections::BTreeSet::new();
-            for item in items.iter() {
+            for item in items {
                 match item.as_text() {
                     Some(word) => words.insert(word.to_owned()),
                     None => return wrong(diagnostics, Code::WrongType, "a set holds texts only".to_owned()),
@@ -254,7 +219,7 @@ pub fn literal(value: &Node, kind: Kind, place: &Place, diagnostics: &mut Diagno
 /// What was written, shortly.
 fn raw_text(kind: &Tree) -> String {
     match kind {
-        Tree::Text(text) | Tree::Other(text) => text.to_string(),
+        Tree::Text(text) | Tree::Other(text) => text.clone(),
         Tree::Integer(number) => number.map_or_else(|| "…".to_owned(), |number| number.to_string()),
         Tree::Boolean(flag) => flag.to_string(),
         Tree::Array(_) => "[…]".to_owned(),

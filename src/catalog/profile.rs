@@ -1,17 +1,14 @@
 //! A profile as its file says it: parameters, the checks it includes, overrides, checks of its own.
 
-use std::ops::Deref;
-
-use rustc_hash::FxHashSet;
+use std::collections::HashSet;
 
 use super::check::{self, Check, Severity, Tune};
 use super::definition::{self, Definition};
 use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::glob;
-use super::kept::Kept;
 use super::parameters::Setting;
 use super::predicate::{self, Predicate};
-use super::reader::{Fields, Placed, Text};
+use super::reader::{Fields, Placed};
 use super::tree::Node;
 use crate::facts::Kind;
 
@@ -36,22 +33,22 @@ pub struct Profile {
     /// Globs over check ids; `!glob` leaves out what was included before.
     pub include: Vec<Placed<String>>,
     pub parameters: Vec<Definition>,
-    pub set: Vec<(Placed<Text>, Setting)>,
+    pub set: Vec<(Placed<String>, Setting)>,
     pub overrides: Vec<Override>,
     /// Checks declared in the profile itself; they belong to it without being listed.
-    pub checks: Vec<Kept<Check>>,
+    pub checks: Vec<Check>,
 }
 
 /// What an entry of a profile may refer to: the checks of the catalogue and what the extended profiles declare.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
-    pub checks: &'a [Kept<Check>],
+    pub checks: &'a [Check],
     pub parents: &'a [Profile],
 }
 
 impl Known<'_> {
     fn checks(&self) -> impl Iterator<Item = &Check> + Clone {
-        self.checks.iter().chain(self.parents.iter().flat_map(|parent| &parent.checks)).map(Deref::deref)
+        self.checks.iter().chain(self.parents.iter().flat_map(|parent| &parent.checks))
     }
 
     fn definitions(&self) -> impl Iterator<Item = &Definition> + Clone {
@@ -67,7 +64,7 @@ const OWN_SECTION: &str = "CHECKS OF THE PROFILE";
 pub fn extends(table: &Node, source: usize) -> Option<Placed<String>> {
     let value = table.get("extends")?;
     let name = value.as_text()?;
-    Some(Placed { value: name.to_owned(), place: Place { source, span: value.span() } })
+    Some(Placed { value: name.to_owned(), place: Place { source, span: value.span.clone() } })
 }
 
 /// Reads a parsed profile file.
@@ -81,12 +78,12 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
     let include = fields.texts("checks", d).unwrap_or_default();
     let parameters: Vec<Definition> =
         fields.tables("parameter", d).into_iter().filter_map(|entry| definition::read(entry, d)).collect();
-    let mut names: FxHashSet<&str> = FxHashSet::default();
+    let mut names: HashSet<&str> = HashSet::new();
     for definition in parameters.iter().filter(|definition| !names.insert(&definition.name)) {
         let message = format!("parameter `{}` is declared twice", definition.name);
         d.report(Code::DuplicateId, definition.place.clone(), message);
     }
-    let section = fields.prose("section", d).map_or(Text::Borrowed(OWN_SECTION), |text| text.value);
+    let section = fields.text("section", d).map_or_else(|| OWN_SECTION.to_owned(), |text| text.value);
     let mut checks = Vec::new();
     check::read_all(&mut fields, &section, d, &mut checks);
     let mut set = Vec::new();
@@ -100,7 +97,7 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
                 d.report(Code::UnknownParameter, name.place, message).hint = hint;
                 continue;
             };
-            let place = Place { source, span: value.span() };
+            let place = Place { source, span: value.span.clone() };
             let Some(setting) = definition::setting(value, definition.kind, source, d) else { continue };
             if let Err(message) = definition.admit(&setting) {
                 d.report(Code::OutOfRange, place, message);
@@ -111,9 +108,9 @@ pub fn read(table: &Node, source: usize, known: Known<'_>, d: &mut Diagnostics) 
     let overrides: Vec<Override> = fields
         .tables("override", d)
         .into_iter()
-        .filter_map(|entry| read_override(entry, known.checks().chain(checks.iter().map(Deref::deref)), d))
+        .filter_map(|entry| read_override(entry, known.checks().chain(&checks), d))
         .collect();
-    let mut seen: FxHashSet<&str> = FxHashSet::default();
+    let mut seen: HashSet<&str> = HashSet::new();
     for entry in overrides.iter().filter(|entry: &&Override| !seen.insert(&entry.id.value)) {
         let message = format!("`{}` is overridden twice: write one override", entry.id.value);
         d.report(Code::DuplicateId, entry.id.place.clone(), message);

@@ -1,6 +1,5 @@
 //! `preflight check`: a host or a snapshot in, a report out.
 
-use std::mem::{self, ManuallyDrop};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,8 +13,9 @@ use crate::catalog::waiver::{self, Waiver};
 use crate::catalog::{self, Catalogue};
 use crate::facts::snapshot::{self, Snapshot};
 use crate::host::{self, Host};
-use crate::judge;
+use crate::judge::Judge;
 use crate::report::model::Report;
+use crate::subjects::derive::derive;
 use crate::subjects::gather;
 
 /// How long `--wait` rests between two looks.
@@ -27,16 +27,13 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Stop> {
         Some(path) => judge_snapshot(args, &selection, path)?,
         None => judge_host(args, &selection)?,
     };
-    let code = args.fail_on.exit_code(&report);
     show::write(&args.show, std::slice::from_ref(&report))?;
-    // The process ends here: to take the report and, above, the catalogue apart text by text would only take time.
-    mem::forget(report);
-    Ok(code)
+    Ok(args.fail_on.exit_code(&report))
 }
 
 fn judge_host(args: &CheckArgs, selection: &Selection) -> Result<Report, Stop> {
     let host = source::host(args.root.as_deref())?;
-    let catalogue = ManuallyDrop::new(source::catalogue(&host, args.profile.of_host(), &args.profile.set)?);
+    let catalogue = source::catalogue(&host, args.profile.of_host(), &args.profile.set)?;
     selection.validate(&catalogue)?;
     let waivers = waivers(args, &catalogue)?;
     let started = Instant::now();
@@ -48,10 +45,7 @@ fn judge_host(args: &CheckArgs, selection: &Selection) -> Result<Report, Stop> {
             Some(left) if args.fail_on.exit_code(&report) != ExitCode::Success => {
                 thread::sleep(WAIT_INTERVAL.min(left));
             }
-            _ => {
-                mem::forget(snapshot);
-                return Ok(report);
-            }
+            _ => return Ok(report),
         }
     }
 }
@@ -75,7 +69,7 @@ fn judge_snapshot(args: &CheckArgs, selection: &Selection, path: &Path) -> Resul
 
 fn judge(catalogue: &Catalogue, snapshot: &Snapshot, waivers: &[Waiver], selection: &Selection) -> Report {
     let os = gather::os_of(&snapshot.facts);
-    judge::judge(catalogue, snapshot, os, waivers, &|id, check| selection.wants(id, check))
+    Judge::new(catalogue, snapshot, os, derive).report(waivers, &|id, check| selection.wants(id, check))
 }
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, Stop> {

@@ -43,7 +43,7 @@ fn text(check: &Check, width: usize) -> String {
     };
     let spec = registry::spec(&check.fact).or_else(|| registry::spec(&format!("{}.x", check.fact)));
     let fact = spec.map(|spec| format!("{}: {}. Read from {}.", check.fact, spec.about, spec.source));
-    field("Looks at", &fact.unwrap_or_else(|| check.fact.to_string()));
+    field("Looks at", &fact.unwrap_or_else(|| check.fact.clone()));
     let one = |predicate: &Option<Predicate>| predicate.as_ref().map(words).unwrap_or_default();
     field("Passes", &one(&check.pass));
     field("Warns", &one(&check.warn));
@@ -106,6 +106,6 @@ pub(super) fn term(term: &Term) -> String {
     match &term.literal {
         Literal::Value(value) => value.to_string(),
         Literal::Parameter(name) => format!("the parameter {name}"),
-        Literal::Fact(id) => id.to_string(),
+        Literal::Fact(id) => id.clone(),
     }
 }

@@ -6,11 +6,10 @@ use std::io::IsTerminal as _;
 use super::args::{ListArgs, Listing};
 use super::{ExitCode, Stop, explain, show, source};
 use crate::catalog::check::Check;
-use crate::catalog::diagnostic::Diagnostics;
-use crate::catalog::kept::Kept;
 use crate::catalog::library::Library;
+use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Setting;
-use crate::catalog::{Catalogue, embedded, os};
+use crate::catalog::{Catalogue, embedded};
 use crate::facts::registry;
 use crate::host::Host;
 use crate::report::{escape, wrap};
@@ -83,7 +82,7 @@ fn padded(cell: &str, width: usize) -> String {
 }
 
 fn checks(catalogue: &Catalogue) -> Vec<Row> {
-    let row = |check: &Kept<Check>| vec![check.id.to_string(), check.severity.to_string(), check.title.to_string()];
+    let row = |check: &Check| vec![check.id.clone(), check.severity.to_string(), check.title.clone()];
     catalogue.checks.iter().map(row).collect()
 }
 
@@ -93,7 +92,7 @@ fn knobs(catalogue: &Catalogue) -> Vec<Row> {
         .map(|(check, tune)| {
             let target = explain::words(&crate::catalog::predicate::Predicate::Equals(tune.to.clone()));
             let accept = tune.accept.as_ref().map(|accept| format!("accepts {}", explain::words(accept)));
-            vec![check.id.to_string(), check.fact.to_string(), target, accept.unwrap_or_default()]
+            vec![check.id.clone(), check.fact.clone(), target, accept.unwrap_or_default()]
         })
         .collect()
 }
@@ -111,7 +110,7 @@ fn parameters(catalogue: &Catalogue) -> Vec<Row> {
                 }
                 None => String::new(),
             };
-            vec![definition.name.to_string(), definition.kind.name().to_owned(), value, definition.about.to_string()]
+            vec![definition.name.clone(), definition.kind.name().to_owned(), value, definition.about.clone()]
         })
         .collect()
 }
@@ -128,12 +127,7 @@ fn profiles() -> Result<Vec<Row>, Stop> {
 }
 
 fn os_profiles() -> Vec<Row> {
-    let mut diagnostics = Diagnostics::default();
-    let read = embedded::OS_PROFILES.iter().filter_map(|file| {
-        let (source, tree) = diagnostics.open(file.source());
-        os::read(source, &tree, &mut diagnostics)
-    });
-    read.map(|profile| {
+    let row = |profile: &OsProfile| {
         let releases: Vec<String> = profile
             .releases
             .iter()
@@ -142,10 +136,10 @@ fn os_profiles() -> Vec<Row> {
                 format!("{member}{} (until {})", release.version, release.end_of_life)
             })
             .collect();
-        let oldest = profile.oldest.map_or_else(|| "rolling".to_owned(), |oldest| format!("{oldest}+"));
-        vec![profile.name, oldest, profile.ids.join(","), releases.join(", ")]
-    })
-    .collect()
+        let oldest = profile.oldest.as_ref().map_or_else(|| "rolling".to_owned(), |oldest| format!("{oldest}+"));
+        vec![profile.name.clone(), oldest, profile.ids.join(","), releases.join(", ")]
+    };
+    embedded::os_profiles().iter().map(row).collect()
 }
 
 fn facts() -> Vec<Row> {

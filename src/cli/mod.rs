@@ -19,9 +19,8 @@ mod tune;
 mod watch;
 
 use std::io::{self, Write as _};
-use std::mem::ManuallyDrop;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::Parser as _;
 
 pub use crate::exit::ExitCode;
 pub use args::Cli;
@@ -86,13 +85,6 @@ impl From<crate::catalog::library::LibraryError> for Stop {
     }
 }
 
-/// Reads the arguments of the process.
-fn parse() -> Result<Cli, clap::Error> {
-    let mut command = Cli::command();
-    let mut matches = ManuallyDrop::new(command.try_get_matches_from_mut(std::env::args_os())?);
-    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
-}
-
 /// The whole program: a panic in it ends with the exit code of an internal error, not with Rust's 101.
 pub fn main() -> ExitCode {
     panic::guard(run)
@@ -101,7 +93,7 @@ pub fn main() -> ExitCode {
 /// Runs the program with the arguments of the process.
 fn run() -> ExitCode {
     panic::if_asked(std::env::args_os().skip(1));
-    let cli = match parse() {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // `--help` and `--version` come here too; they are no mistake.

@@ -1,7 +1,5 @@
 //! `--only` and `--skip`: which findings are wanted.
 
-use std::borrow::Cow;
-
 use super::Stop;
 use super::args::ProfileArgs;
 use crate::catalog::{Catalogue, diagnostic, glob};
@@ -39,7 +37,7 @@ impl Selection {
             }
             return Err(Stop::usage("nothing is left to check: the lists of the profile's checks are empty"));
         }
-        let ids: Vec<(Cow<'_, str>, &str)> = catalogue
+        let ids: Vec<(String, &str)> = catalogue
             .checks
             .iter()
             .flat_map(|check| {
@@ -50,7 +48,7 @@ impl Selection {
         for (flag, globs) in [("--only", &self.only), ("--skip", &self.skip)] {
             for glob in globs {
                 if !ids.iter().any(|(id, check)| glob::matches(glob, id) || glob::matches(glob, check)) {
-                    let near = diagnostic::suggest(glob, ids.iter().map(|(id, _)| id.as_ref()));
+                    let near = diagnostic::suggest(glob, ids.iter().map(|(id, _)| id.as_str()));
                     let hint = near.map_or_else(
                         || "`preflight list checks` shows all ids".to_owned(),
                         |near| format!("did you mean `{near}`?"),

@@ -24,8 +24,9 @@ use crate::facts::snapshot::Snapshot;
 use crate::facts::{Facts, Layer};
 use crate::host::units;
 use crate::host::{self, Host};
-use crate::judge::wish;
+use crate::judge::Judge;
 use crate::report::terminal::DEFAULT_WIDTH;
+use crate::subjects::derive::derive;
 use crate::subjects::firewall::model::boot;
 use crate::subjects::firewall::read::peers;
 use crate::subjects::gather;
@@ -87,7 +88,7 @@ fn plan(
     selection: &Selection,
 ) -> Plan {
     let os = rehearsal.os;
-    let wishes = wish::wishes(catalogue, snapshot, os, &|id, check| selection.wants(id, check));
+    let wishes = Judge::new(catalogue, snapshot, os, derive).wishes(&|id, check| selection.wants(id, check));
     let existing = existing(host, &catalogue.parameters, &snapshot.facts);
     let ground = Ground {
         facts: &snapshot.facts,
@@ -134,7 +135,7 @@ struct Reasons<'a>(&'a Catalogue);
 
 impl WhyOf for Reasons<'_> {
     fn why(&self, id: &str) -> Option<String> {
-        self.0.checks.iter().find(|check| check.id == id).map(|check| check.why.to_string())
+        self.0.checks.iter().find(|check| check.id == id).map(|check| check.why.clone())
     }
 }
 

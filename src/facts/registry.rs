@@ -166,14 +166,6 @@ pub fn scope(id: &str) -> Scope {
     }
 }
 
-/// What [`scope`] says of every `ID.INSTANCE`; `None` where it has to look at the instance.
-pub fn scope_of_family(id: &str) -> Option<Scope> {
-    let within = |spec: &&Spec| spec.id.strip_prefix(id).is_some_and(|rest| rest.starts_with('.'));
-    let mut within = FACTS.iter().filter(within);
-    let family = within.next().filter(|spec| id != "sysctl" && spec.id.len() == id.len() + 2 && spec.is_family())?;
-    within.next().is_none().then_some(family.scope)
-}
-
 /// `net.*` settings are per network namespace, except those that the kernel registers for the initial namespace only
 /// (`net/core/sysctl_net_core.c` `net_core_table`, `net/ipv4/sysctl_net_ipv4.c` `ipv4_table`; read at 6.12).
 fn sysctl_scope(name: &str) -> Scope {
@@ -250,11 +242,5 @@ mod tests {
         assert_eq!(scope("memory.total"), Scope::Live);
         assert_eq!(scope("limits.container-nofile"), Scope::Container);
         assert!(spec("sysctl.").is_none() && spec("nonsense").is_none());
-        // One answer for all instances, where there is one.
-        assert_eq!(scope_of_family("limits.service-nofile"), Some(scope("limits.service-nofile.ssh")));
-        assert_eq!(scope_of_family("port.state"), Some(Scope::Live));
-        for several in ["sysctl", "firewall", "limits", "port", "derived.port", "nonsense", ""] {
-            assert_eq!(scope_of_family(several), None, "{several}");
-        }
     }
 }

@@ -32,17 +32,13 @@ pub enum Value {
     /// Text: one word such as `overlay2`, or a line such as `32768 60999`.
     Text(String),
     /// A version, kept as printed.
-    Version(
-        #[serde(with = "version_text")]
-        #[schemars(with = "String")]
-        Version,
-    ),
+    Version(#[schemars(with = "String")] Version),
     /// A set of words; order and repetition mean nothing.
     Set(BTreeSet<String>),
 }
 
 /// The type of a fact, declared in the registry, so that `lint` can tell a literal of the wrong type or unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     Bool,
     Int,
@@ -285,21 +281,6 @@ mod micros {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_micros)
-    }
-}
-
-mod version_text {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    use super::Version;
-
-    pub(super) fn serialize<S: Serializer>(value: &Version, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Version, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Version::parse(&text).map_err(D::Error::custom)
     }
 }
 

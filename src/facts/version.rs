@@ -7,8 +7,11 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A version: what was printed, and the part of it that is compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+/// A version: what was printed, and the part of it that is compared. Serialized as it was printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Version {
     raw: String,
     comparable: semver::Version,
@@ -87,6 +90,20 @@ fn pre_release(rest: &str) -> Option<String> {
 impl PartialOrd for Version {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.comparable.cmp(&other.comparable))
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = VersionError;
+
+    fn try_from(text: String) -> Result<Self, VersionError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.raw
     }
 }
 

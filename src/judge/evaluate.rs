@@ -26,7 +26,7 @@ pub(super) fn holds(
         Predicate::AtLeast(term) => Ok(order(term)? != Ordering::Less),
         Predicate::AtMost(term) => Ok(order(term)? != Ordering::Greater),
         Predicate::Range(ends) => {
-            let [low, high] = &**ends;
+            let [low, high] = ends;
             Ok(order(low)? != Ordering::Less && order(high)? != Ordering::Greater)
         }
         Predicate::Equals(term) => {
@@ -84,7 +84,7 @@ pub(super) fn words(
         Ok(value) => words::words(fact, &value).into_owned(),
         Err(_) => match &term.literal {
             Literal::Parameter(name) => format!("the parameter {name}"),
-            Literal::Fact(id) => id.to_string(),
+            Literal::Fact(id) => id.clone(),
             Literal::Value(value) => value.to_string(),
         },
     };

@@ -9,18 +9,9 @@ use crate::report::model::{Finding, LayerView, Outcome};
 
 /// The layers that decide for a fact, the first being the one that is always there.
 pub(super) fn deciding(fact: &str, parameters: &Parameters) -> &'static [Layer] {
-    of_scope(registry::scope(fact), parameters)
-}
-
-/// The same for every instance of a fact, where they are one family.
-pub(super) fn deciding_for_each(fact: &str, parameters: &Parameters) -> Option<&'static [Layer]> {
-    registry::scope_of_family(fact).map(|scope| of_scope(scope, parameters))
-}
-
-fn of_scope(scope: Scope, parameters: &Parameters) -> &'static [Layer] {
     // Containers on the host's network use its settings; all others start from the kernel's defaults.
     let on_host_network = || parameters.text("topology") == Some("host");
-    match scope {
+    match registry::scope(fact) {
         Scope::Live => &[Layer::Live],
         Scope::Network if !on_host_network() => &[Layer::Container],
         Scope::Host | Scope::Network => &[Layer::Live, Layer::Boot],

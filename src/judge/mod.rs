@@ -5,23 +5,22 @@ mod layers;
 mod remedy;
 pub mod wish;
 
-use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::catalog::Catalogue;
-use rustc_hash::{FxHashMap, FxHashSet};
-
 use crate::catalog::check::{Case, Check, Condition, Severity};
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::{Parameters, Port, Protocol, Setting};
 use crate::catalog::predicate::Predicate;
-use crate::catalog::reader::Text;
 use crate::catalog::waiver::Waiver;
 use crate::facts::snapshot::Snapshot;
 use crate::facts::{Fact, Facts, Layer, Layers, State, words};
 use crate::report::model::{Finding, Outcome, ProfileView, Report, Summary, WaiverView};
-use crate::subjects::derive as derived;
+
+/// Computes a derived fact by its id, for a day written `YYYY-MM-DD`. The subjects know how.
+pub type Derive = fn(&str, &Facts, &Parameters, &OsProfile, &str) -> Fact;
 
 /// What judging looks at besides the catalogue.
 #[derive(Debug)]
@@ -31,7 +30,8 @@ pub(crate) struct Resolver<'a> {
     os: &'a OsProfile,
     /// `YYYY-MM-DD`, from the snapshot.
     today: &'a str,
-    derived: RefCell<FxHashMap<String, Rc<Fact>>>,
+    derive: Derive,
+    derived: RefCell<HashMap<String, Rc<Fact>>>,
 }
 
 /// A fact as it was found: gathered, with all its layers, or derived, with the live one.
@@ -57,61 +57,10 @@ impl Resolver<'_> {
         }
         let known = self.derived.borrow().get(id).cloned();
         Found::Derived(known.unwrap_or_else(|| {
-            let fact = Rc::new(self.derive(id));
+            let fact = Rc::new((self.derive)(id, self.facts, self.parameters, self.os, self.today));
             self.derived.borrow_mut().insert(id.to_owned(), Rc::clone(&fact));
             fact
         }))
-    }
-
-    /// The fact of an instance, of which there may be a thousand and which hardly anybody asks for twice.
-    fn find_once(&self, id: &str) -> Found<'_> {
-        if id.starts_with("derived.") { Found::Derived(Rc::new(self.derive(id))) } else { self.find(id) }
-    }
-
-    fn derive(&self, id: &str) -> Fact {
-        derived::derive(id, self.facts, self.parameters, self.os, self.today)
-    }
-}
-
-/// Judges a snapshot by a catalogue. `select` says which findings are wanted, by finding id and check id; the checks
-/// that a wanted one needs are judged all the same, but not reported.
-pub fn judge(
-    catalogue: &Catalogue,
-    snapshot: &Snapshot,
-    os: &OsProfile,
-    waivers: &[Waiver],
-    select: &dyn Fn(&str, &str) -> bool,
-) -> Report {
-    let today = day_of(snapshot);
-    let judge = Judge::new(catalogue, snapshot, os);
-    let mut findings =
-        Vec::with_capacity(catalogue.checks.iter().map(|check| count(check, &catalogue.parameters)).sum());
-    for check in &catalogue.checks {
-        let all = judge.for_all_instances(check);
-        for instance in instances(check, &catalogue.parameters) {
-            let id = finding_id(check, instance.name.as_deref());
-            if select(&id, &check.id) {
-                let mut finding = judge.finding(check, instance, id.into_owned(), &all);
-                waive(&mut finding, waivers, today);
-                findings.push(finding);
-            }
-        }
-    }
-    Report {
-        schema: crate::report::model::SCHEMA.to_owned(),
-        preflight: env!("CARGO_PKG_VERSION").to_owned(),
-        taken_at: snapshot.taken_at.clone(),
-        verdict: Report::verdict_of(&findings),
-        host: snapshot.host.clone(),
-        profile: ProfileView {
-            name: catalogue.name.clone(),
-            title: catalogue.title.clone(),
-            set: catalogue.set.clone(),
-            file: catalogue.file.clone(),
-            files: catalogue.sources.iter().map(|source| source.path.clone()).collect(),
-        },
-        summary: Summary::of(&findings),
-        findings,
     }
 }
 
@@ -136,45 +85,32 @@ pub fn instances<'a>(check: &Check, parameters: &'a Parameters) -> impl Iterator
     unnamed.into_iter().chain(words).chain(ports)
 }
 
-/// What all instances of a check have in common, of which there may be a thousand.
-struct ForAll {
-    /// What would pass, in words.
-    expected: String,
-    /// The layers that decide, where they are the same for all.
-    deciding: Option<&'static [Layer]>,
-}
-
-/// How many [`instances`] there are, none of them made.
-fn count(check: &Check, parameters: &Parameters) -> usize {
-    match check.for_each.as_ref().map(|list| parameters.get(list)) {
-        None => 1,
-        Some(Some(Setting::List(words))) => words.len(),
-        Some(Some(Setting::Ports(_))) => parameters.ports().count(),
-        Some(Some(Setting::One(_)) | None) => 0,
-    }
-}
-
 /// The fact of an instance: the check's fact with the instance appended.
-pub fn instance_fact<'a>(check: &'a Check, instance: Option<&str>) -> Cow<'a, str> {
-    match instance {
-        Some(instance) => [&check.fact, ".", instance].concat().into(),
-        None => Cow::Borrowed(&check.fact),
-    }
+pub fn instance_fact(check: &Check, instance: Option<&str>) -> String {
+    with_instance(&check.fact, instance)
 }
 
 /// The id of a finding.
-pub fn finding_id<'a>(check: &'a Check, instance: Option<&str>) -> Cow<'a, str> {
+pub fn finding_id(check: &Check, instance: Option<&str>) -> String {
+    with_instance(&check.id, instance)
+}
+
+fn with_instance(id: &str, instance: Option<&str>) -> String {
     match instance {
-        Some(instance) => [&check.id, ".", instance].concat().into(),
-        None => Cow::Borrowed(&check.id),
+        Some(instance) => format!("{id}.{instance}"),
+        None => id.to_owned(),
     }
 }
 
-struct Judge<'a> {
-    by_id: FxHashMap<&'a str, &'a Check>,
+/// Judges a snapshot by a catalogue: what is found, and what is wished for.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    catalogue: &'a Catalogue,
+    snapshot: &'a Snapshot,
+    by_id: HashMap<&'a str, &'a Check>,
     resolver: Resolver<'a>,
     /// What needed checks came to, so that each is judged once.
-    needs: RefCell<FxHashMap<&'a str, Outcome>>,
+    needs: RefCell<HashMap<&'a str, Outcome>>,
 }
 
 /// What a check asks on this host, after its cases.
@@ -183,7 +119,7 @@ struct Question<'c> {
     warn: Option<&'c Predicate>,
     severity: Severity,
     note: Option<&'c str>,
-    fix: &'c Text,
+    fix: &'c str,
     remedy: Option<&'c str>,
 }
 
@@ -217,25 +153,52 @@ fn day_of(snapshot: &Snapshot) -> &str {
 }
 
 impl<'a> Judge<'a> {
-    fn new(catalogue: &'a Catalogue, snapshot: &'a Snapshot, os: &'a OsProfile) -> Self {
+    pub fn new(catalogue: &'a Catalogue, snapshot: &'a Snapshot, os: &'a OsProfile, derive: Derive) -> Self {
         let resolver = Resolver {
             facts: &snapshot.facts,
             parameters: &catalogue.parameters,
             os,
             today: day_of(snapshot),
+            derive,
             derived: RefCell::default(),
         };
-        let by_id = catalogue.checks.iter().map(|check| (&*check.id, &**check)).collect();
-        Self { by_id, resolver, needs: RefCell::default() }
+        let by_id = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
+        Self { catalogue, snapshot, by_id, resolver, needs: RefCell::default() }
     }
 
-    fn for_all_instances(&self, check: &Check) -> ForAll {
-        let expected = self.expected(check, check.pass.as_ref());
-        let deciding = match check.for_each {
-            Some(_) => layers::deciding_for_each(&check.fact, self.resolver.parameters),
-            None => None,
-        };
-        ForAll { expected, deciding }
+    /// The report. `select` says which findings are wanted, by finding id and check id; the checks that a wanted one needs are
+    /// judged all the same, but not reported.
+    pub fn report(&self, waivers: &[Waiver], select: &dyn Fn(&str, &str) -> bool) -> Report {
+        let (catalogue, snapshot) = (self.catalogue, self.snapshot);
+        let today = day_of(snapshot);
+        let mut findings = Vec::new();
+        for check in &catalogue.checks {
+            let expected = self.expected(check, check.pass.as_ref());
+            for instance in instances(check, &catalogue.parameters) {
+                let id = finding_id(check, instance.name.as_deref());
+                if select(&id, &check.id) {
+                    let mut finding = self.finding(check, instance, id, &expected);
+                    waive(&mut finding, waivers, today);
+                    findings.push(finding);
+                }
+            }
+        }
+        Report {
+            schema: crate::report::model::SCHEMA.to_owned(),
+            preflight: env!("CARGO_PKG_VERSION").to_owned(),
+            taken_at: snapshot.taken_at.clone(),
+            verdict: Report::verdict_of(&findings),
+            host: snapshot.host.clone(),
+            profile: ProfileView {
+                name: catalogue.name.clone(),
+                title: catalogue.title.clone(),
+                set: catalogue.set.clone(),
+                file: catalogue.file.clone(),
+                files: catalogue.sources.iter().map(|source| source.path.clone()).collect(),
+            },
+            summary: Summary::of(&findings),
+            findings,
+        }
     }
 
     /// What would pass, in words.
@@ -244,10 +207,9 @@ impl<'a> Judge<'a> {
         pass.map(words).unwrap_or_default()
     }
 
-    fn finding(&self, check: &'a Check, instance: Instance<'_>, id: String, all: &ForAll) -> Finding {
+    fn finding(&self, check: &'a Check, instance: Instance<'_>, id: String, expected: &str) -> Finding {
         let fact_id = instance_fact(check, instance.name.as_deref());
-        let is_one_of_many = instance.name.is_some();
-        let mut finding = blank(check, instance, id, &all.expected);
+        let mut finding = blank(check, instance, id, expected);
         if let Some(reason) = self.missing_need(check) {
             finding.notes.push(reason);
             return finding;
@@ -266,8 +228,8 @@ impl<'a> Judge<'a> {
             }
         }
         // A fact that could not be read is its own story: cases that look at it would only blur it.
-        let found = if is_one_of_many { self.resolver.find_once(&fact_id) } else { self.resolver.find(&fact_id) };
-        let deciding = all.deciding.unwrap_or_else(|| layers::deciding(&fact_id, self.resolver.parameters));
+        let found = self.resolver.find(&fact_id);
+        let deciding = layers::deciding(&fact_id, self.resolver.parameters);
         let own = found.get(deciding[0]);
         let question = if matches!(own.map(|fact| &fact.state), Some(State::Unknown { .. })) {
             Ok(Question::of(check))
@@ -312,7 +274,7 @@ impl<'a> Judge<'a> {
         let Some(check) = self.by_id.get(id).copied() else { return Outcome::Unknown };
         let settled = |check: &Check| self.needs.borrow().get(&*check.id).copied();
         let mut pending = vec![check];
-        let mut opened: FxHashSet<&str> = FxHashSet::default();
+        let mut opened: HashSet<&str> = HashSet::new();
         while let Some(next) = pending.last().copied() {
             // Opened a second time, all that it needs is settled; the loader has refused circles.
             if settled(next).is_none() && opened.insert(&next.id) {
@@ -329,10 +291,10 @@ impl<'a> Judge<'a> {
     }
 
     fn settle(&self, check: &'a Check) {
-        let all = self.for_all_instances(check);
+        let expected = self.expected(check, check.pass.as_ref());
         let outcomes = instances(check, self.resolver.parameters).map(|instance| {
-            let id = finding_id(check, instance.name.as_deref()).into_owned();
-            self.finding(check, instance, id, &all).result
+            let id = finding_id(check, instance.name.as_deref());
+            self.finding(check, instance, id, &expected).result
         });
         let worst = outcomes.max_by_key(|outcome| outcome.badness()).unwrap_or(Outcome::NotApplicable);
         self.needs.borrow_mut().insert(&*check.id, worst);
@@ -403,9 +365,9 @@ fn blank(check: &Check, instance: Instance<'_>, id: String, expected: &str) -> F
     let title = match &instance {
         Instance { port: Some(port), .. } => {
             let udp = if port.protocol == Protocol::Udp { "/udp" } else { "" };
-            format!("{} {}{udp} ({})", check.title, port.port, port.name).into()
+            format!("{} {}{udp} ({})", check.title, port.port, port.name)
         }
-        Instance { name: Some(name), .. } => format!("{} ({name})", check.title).into(),
+        Instance { name: Some(name), .. } => format!("{} ({name})", check.title),
         Instance { name: None, .. } => check.title.clone(),
     };
     Finding {
@@ -438,7 +400,7 @@ fn overlay<'c>(base: &Question<'c>, case: &'c Case) -> Question<'c> {
         warn: case.warn.as_ref().or(if case.pass.is_some() { None } else { base.warn }),
         severity: case.severity.unwrap_or(base.severity),
         note: case.note.as_deref(),
-        fix: case.fix.as_ref().unwrap_or(base.fix),
+        fix: case.fix.as_deref().unwrap_or(base.fix),
         remedy: case.remedy.as_deref().or(base.remedy),
     }
 }

@@ -2,7 +2,6 @@
 
 use super::{Question, Resolver};
 use crate::catalog::check::Check;
-use crate::catalog::reader::Text;
 use crate::facts::Value;
 use crate::facts::registry::{self, Scope};
 use crate::report::model::{Finding, Outcome, Remedy};
@@ -18,17 +17,15 @@ pub(super) fn remedy(check: &Check, question: &Question<'_>, finding: &Finding, 
         Vec::new()
     } else {
         let named = question.remedy.and_then(|name| resolver.os.remedies.get(name));
-        let named = named.map(|commands| {
-            let own = commands.iter().cloned().map(Text::into_owned);
-            tuned_first(finding, commands).into_iter().chain(own).collect()
-        });
+        let named =
+            named.map(|commands| tuned_first(finding, commands).into_iter().chain(commands.iter().cloned()).collect());
         named.or_else(|| setting(check, finding, resolver)).unwrap_or_default()
     };
-    Remedy { text: question.fix.clone(), commands, impact: check.impact.clone() }
+    Remedy { text: question.fix.to_owned(), commands, impact: check.impact.clone() }
 }
 
 /// tuned applies its settings after the boot files: commands that only write such a file would change nothing for long.
-fn tuned_first(finding: &Finding, commands: &[Text]) -> Option<String> {
+fn tuned_first(finding: &Finding, commands: &[String]) -> Option<String> {
     let boot = finding.boot.as_ref().filter(|boot| boot.decides && boot.result != Outcome::Pass)?;
     let is_tuneds = ["/etc/tuned/", "/usr/lib/tuned/"].iter().any(|folder| boot.source.starts_with(folder));
     let knows_it = commands.iter().any(|command| command.starts_with("tuned-adm "));

@@ -1,11 +1,8 @@
 //! What a catalogue wants set: for every tunable check that applies, the target and how far each layer is from it.
 
 use super::{Judge, Resolver, evaluate, finding_id, instance_fact, instances};
-use crate::catalog::Catalogue;
 use crate::catalog::check::Tune;
-use crate::catalog::os::OsProfile;
 use crate::catalog::predicate::Predicate;
-use crate::facts::snapshot::Snapshot;
 use crate::facts::{Layer, State, Value};
 use crate::report::model::{Finding, Outcome};
 
@@ -36,31 +33,27 @@ pub struct Wish {
     pub container: Standing,
 }
 
-/// The wishes of the selected checks. What does not apply here wishes nothing.
-pub fn wishes(
-    catalogue: &Catalogue,
-    snapshot: &Snapshot,
-    os: &OsProfile,
-    select: &dyn Fn(&str, &str) -> bool,
-) -> Vec<Wish> {
-    let judge = Judge::new(catalogue, snapshot, os);
-    let mut wishes = Vec::new();
-    for check in &catalogue.checks {
-        let Some(tune) = &check.tune else { continue };
-        let all = judge.for_all_instances(check);
-        for instance in instances(check, &catalogue.parameters) {
-            let id = finding_id(check, instance.name.as_deref());
-            if !select(&id, &check.id) {
-                continue;
-            }
-            let (fact, id) = (instance_fact(check, instance.name.as_deref()).into_owned(), id.into_owned());
-            let finding = judge.finding(check, instance, id, &all);
-            if finding.result != Outcome::NotApplicable {
-                wishes.extend(judge.resolver.wish(tune, fact, finding));
+impl Judge<'_> {
+    /// The wishes of the selected checks. What does not apply here wishes nothing.
+    pub fn wishes(&self, select: &dyn Fn(&str, &str) -> bool) -> Vec<Wish> {
+        let mut wishes = Vec::new();
+        for check in &self.catalogue.checks {
+            let Some(tune) = &check.tune else { continue };
+            let expected = self.expected(check, check.pass.as_ref());
+            for instance in instances(check, &self.catalogue.parameters) {
+                let id = finding_id(check, instance.name.as_deref());
+                if !select(&id, &check.id) {
+                    continue;
+                }
+                let fact = instance_fact(check, instance.name.as_deref());
+                let finding = self.finding(check, instance, id, &expected);
+                if finding.result != Outcome::NotApplicable {
+                    wishes.extend(self.resolver.wish(tune, fact, finding));
+                }
             }
         }
+        wishes
     }
-    wishes
 }
 
 impl Resolver<'_> {

@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::check::Severity;
-use crate::catalog::reader::Text;
 use crate::facts::Value;
 use crate::facts::snapshot::HostIdentity;
 
@@ -97,13 +96,13 @@ pub struct LayerView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Remedy {
-    pub text: Text,
+    pub text: String,
     /// Exact commands or file contents for this OS, line by line.
     #[serde(default)]
     pub commands: Vec<String>,
     /// What it costs: a restart, a short outage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub impact: Option<Text>,
+    pub impact: Option<String>,
 }
 
 /// The waiver that covers, or used to cover, a finding.
@@ -126,13 +125,13 @@ pub struct WaiverView {
 pub struct Finding {
     /// The check's id, with the instance appended: `port.free.6379`.
     pub id: String,
-    pub check: Text,
+    pub check: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    pub section: Text,
+    pub section: String,
     pub result: Outcome,
     pub severity: Severity,
-    pub title: Text,
+    pub title: String,
     /// What passes, in words: `at least 4 GiB`.
     pub expected: String,
     /// What is there, in words.
@@ -151,7 +150,7 @@ pub struct Finding {
     /// What would make an unknown known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    pub why: Text,
+    pub why: String,
     /// How to mend it; only when it is not a pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<Remedy>,

@@ -5,7 +5,8 @@
 
 use std::any::{Any, TypeId};
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::rc::Rc;
 
 use crate::catalog::os::OsProfile;
@@ -15,32 +16,23 @@ use crate::host::mounts::Mount;
 use crate::host::units::BootFolders;
 use crate::host::{Host, ReadError, mounts};
 
-/// The ids that the selected checks need, in order, each once.
+/// The ids that the selected checks need.
 #[derive(Debug, Clone, Default)]
-pub struct Want(Vec<String>);
+pub struct Want(BTreeSet<String>);
 
 impl Want {
     pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
-        let mut ids: Vec<String> = ids.into_iter().collect();
-        ids.sort_unstable();
-        ids.dedup();
-        Self(ids)
-    }
-
-    /// [`Want::new`] of ids that are in order, each once.
-    pub fn of_sorted(ids: Vec<String>) -> Self {
-        debug_assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
-        Self(ids)
+        Self(ids.into_iter().collect())
     }
 
     pub fn has(&self, id: &str) -> bool {
-        self.0.binary_search_by(|known| known.as_str().cmp(id)).is_ok()
+        self.0.contains(id)
     }
 
     /// The wanted ids of a family, without the prefix: `Want::family("sysctl.")`.
     pub fn family<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        let first = self.0.partition_point(|id| id.as_str() < prefix);
-        self.0[first..].iter().map_while(move |id| id.strip_prefix(prefix))
+        let from_the_first = self.0.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from_the_first.map_while(move |id| id.strip_prefix(prefix))
     }
 
     pub fn any(&self, prefix: &str) -> bool {

@@ -1,8 +1,6 @@
 //! One run: which facts are needed, who gathers them, and in what order, so that waiting overlaps.
 
-use std::borrow::Cow;
-
-use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::docker::{self, Docker};
 use crate::catalog::check::Check;
@@ -136,24 +134,23 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
             pending.push(check);
         }
     }
-    // As they come, most of them more than once: all are put in their place at the end.
-    let mut ids: Vec<Cow<'_, str>> = ALWAYS.map(Cow::Borrowed).into();
-    let mut needed: FxHashSet<&str> = FxHashSet::default();
-    let by_id: FxHashMap<&str, &Check> = catalogue.checks.iter().map(|check| (&*check.id, &**check)).collect();
+    let mut ids: BTreeSet<String> = ALWAYS.map(str::to_owned).into();
+    let mut needed: HashSet<&str> = HashSet::new();
+    let by_id: HashMap<&str, &Check> = catalogue.checks.iter().map(|check| (check.id.as_str(), check)).collect();
     while let Some(check) = pending.pop() {
         for need in &check.needs {
-            if let Some(parent) = by_id.get(&*need.value).copied()
+            if let Some(parent) = by_id.get(need.value.as_str()).copied()
                 && needed.insert(&parent.id)
             {
                 pending.push(parent);
             }
         }
         for instance in judge::instances(check, &catalogue.parameters) {
-            add(judge::instance_fact(check, instance.name.as_deref()), &mut ids);
+            add(&judge::instance_fact(check, instance.name.as_deref()), &mut ids);
         }
         let conditions = check.when.iter().chain(check.cases.iter().flat_map(|case| &case.when));
         for condition in conditions {
-            add(Cow::Borrowed(&condition.fact), &mut ids);
+            add(&condition.fact, &mut ids);
             literals(&condition.predicate, &mut ids);
         }
         let cases = check.cases.iter().flat_map(|case| case.pass.iter().chain(&case.warn));
@@ -163,28 +160,26 @@ pub fn wanted(catalogue: &Catalogue, select: &dyn Fn(&str, &str) -> bool) -> Wan
     }
     // Who is a stranger depends on Docker's networks where `allow` names them.
     if ids.iter().any(|id| {
-        id.starts_with("firewall.exposure.") || matches!(&**id, "firewall.ipv6-parity" | "firewall.other-ports")
+        id.starts_with("firewall.exposure.") || matches!(id.as_str(), "firewall.ipv6-parity" | "firewall.other-ports")
     }) {
-        ids.push(Cow::Borrowed(docker::NETWORKS));
+        ids.insert(docker::NETWORKS.to_owned());
     }
-    ids.sort_unstable();
-    ids.dedup();
-    Want::of_sorted(ids.into_iter().map(Cow::into_owned).collect())
+    Want::new(ids)
 }
 
 /// Adds an id; a derived fact adds what it is computed from.
-fn add<'a>(id: Cow<'a, str>, ids: &mut Vec<Cow<'a, str>>) {
+fn add(id: &str, ids: &mut BTreeSet<String>) {
     if id.starts_with("derived.") {
-        ids.extend(derived::inputs(&id).into_iter().map(Cow::Owned));
+        ids.extend(derived::inputs(id));
     } else {
-        ids.push(id);
+        ids.insert(id.to_owned());
     }
 }
 
-fn literals<'a>(predicate: &'a Predicate, ids: &mut Vec<Cow<'a, str>>) {
+fn literals(predicate: &Predicate, ids: &mut BTreeSet<String>) {
     for term in predicate.terms() {
         if let Literal::Fact(id) = &term.literal {
-            add(Cow::Borrowed(id), ids);
+            add(id, ids);
         }
     }
 }

@@ -28,8 +28,9 @@ use preflight::host::mounts;
 #[cfg(feature = "docker")]
 use preflight::host::process_limits;
 use preflight::host::{process, sock_diag};
-use preflight::judge;
+use preflight::judge::Judge;
 use preflight::report::{json, terminal};
+use preflight::subjects::derive::derive;
 #[cfg(feature = "docker")]
 use preflight::subjects::docker::answers;
 use preflight::subjects::docker::client::Answer;
@@ -145,7 +146,7 @@ pub fn snapshot(bytes: &[u8]) {
     let Ok(catalogue) = catalog::load(&library, &snapshot.profile, &snapshot.set) else { return };
     let judged = || {
         let os = gather::os_of(&snapshot.facts);
-        judge::judge(&catalogue, &snapshot, os, &[], &|_, _| true)
+        Judge::new(&catalogue, &snapshot, os, derive).report(&[], &|_, _| true)
     };
     let report = judged();
     assert_eq!(report, judged());

@@ -7,7 +7,8 @@
 
 use super::Request;
 use super::client::Answers;
-use super::run::Configuration;
+use super::configuration::Configuration;
+use super::process::process_name;
 use super::sysctls::belongs;
 use crate::facts::{Fact, Value};
 use crate::host::Host;
@@ -153,11 +154,6 @@ fn search(host: &Host) -> Option<(i32, String)> {
         let pid = pids().find(|pid| process_name(host, *pid).as_deref() == Some(name))?;
         Some((pid, name.to_owned()))
     })
-}
-
-/// `/proc/PID/comm`.
-pub fn process_name(host: &Host, pid: i32) -> Option<String> {
-    host.read_text(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use super::ruleset::{PATIENCE, SOURCE};
+use super::kernel::{PATIENCE, SOURCE};
 use super::{manager, nft, zones};
 use crate::facts::network::Network;
 use crate::facts::{Fact, Facts, Layer, State, Value};
@@ -291,7 +291,7 @@ mod tests {
 
     /// firewalld's chain for zones, with interfaces bound and a default.
     fn rules_of(bound: &[(&str, &str)], default: &str) -> Ruleset {
-        use super::super::ruleset::tests::{rule, table};
+        use super::super::kernel::samples::{rule, table};
         use crate::subjects::firewall::model::rules::{Condition, Field, Step, Verdict};
         let goto = |zone: &str| Step::Verdict(Verdict::Goto(format!("filter_IN_{zone}")));
         let by_name = |name: &str| Step::When(Condition::interface(Field::InName, name, false, false));

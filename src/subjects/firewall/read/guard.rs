@@ -14,7 +14,7 @@ use crate::subjects::firewall::model::iptables::{Found, Variant};
 use crate::subjects::firewall::model::rules::{Family, Ruleset, Step, Table};
 use crate::subjects::firewall::model::writer::Writer;
 
-use super::ruleset::SOURCE;
+use super::kernel::SOURCE;
 
 fn table(rules: &Ruleset) -> Option<&Table> {
     rules.table(Family::Inet, "preflight")

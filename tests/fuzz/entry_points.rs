@@ -49,8 +49,8 @@ use preflight::subjects::firewall::model::packet::Interface;
 use preflight::subjects::firewall::model::packet::Way;
 use preflight::subjects::firewall::model::region::Ranges;
 use preflight::subjects::firewall::model::ufw;
+use preflight::subjects::firewall::read::bindings;
 use preflight::subjects::firewall::read::connections;
-use preflight::subjects::firewall::read::entries;
 use preflight::subjects::firewall::read::interfaces;
 use preflight::subjects::firewall::read::manager;
 use preflight::subjects::firewall::read::nft;
@@ -260,7 +260,7 @@ pub fn firewall_files(bytes: &[u8]) {
     assert!(firewalld::is_zone_name(firewalld::default_zone(&text)));
     let _ = (ufw::is_enabled(&text), ufw::default_allows(&text), ufw::has_ipv6(&text), firewalld::version(&text));
     let _ = (manager::flushes(&text), manager::rule_files(&text).count());
-    let _ = (entries::interfaces(&text), entries::connection(&text, "interface-name", "zone"));
+    let _ = (bindings::interfaces(&text), bindings::connection(&text, "interface-name", "zone"));
     let _ = (recovery::started(&text), recovery::program(Path::new(recovery::SYSTEMD.file), &text));
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use super::bindings::{bindings, interfaces, zones as permanent_zones};
 use super::kernel::{PATIENCE, SOURCE};
 use super::{manager, nft, zones};
 use crate::facts::network::Network;
@@ -20,10 +21,6 @@ use crate::subjects::firewall::model::ufw;
 const UFW: &str = "firewall.ufw-entries";
 const FIREWALLD: &str = "firewall.firewalld-entries";
 const DOCKER_NETWORKS: &str = "docker.networks";
-
-/// Where NetworkManager keeps the connections that may name a zone, and the older scripts of RHEL.
-const CONNECTIONS: [&str; 2] = ["/etc/NetworkManager/system-connections", "/run/NetworkManager/system-connections"];
-const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
 
 /// Compares what is there with what the profile wants. Docker has answered by now: `allow` may name its networks.
 pub fn conclude(cx: &Context<'_>, facts: &mut Facts) {
@@ -106,7 +103,7 @@ fn running() -> Result<Ruleset, String> {
 
 fn of_firewalld(host: &Host, intent: &Intent, running: Result<Ruleset, String>) -> Result<Fact, ReadError> {
     let conf = host.read_optional(firewalld::CONF)?.unwrap_or_default();
-    let zones = zones(host)?;
+    let zones = permanent_zones(host)?;
     let bound = bindings(host)?;
     let mut used: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut by_files = Vec::new();
@@ -183,68 +180,10 @@ fn in_charge<'a>(
     all
 }
 
-/// The permanent zones, with their files.
-fn zones(host: &Host) -> Result<BTreeMap<String, (Zone, String)>, ReadError> {
-    let mut zones = BTreeMap::new();
-    for folder in firewalld::ZONES {
-        for file in host.list(folder)?.iter().filter_map(|name| name.to_str()) {
-            let Some(name) = file.strip_suffix(".xml").filter(|name| firewalld::is_zone_name(name)) else { continue };
-            let path = format!("{folder}/{file}");
-            if !zones.contains_key(name)
-                && let Some(zone) = firewalld::parse(&host.read_text(&path)?)
-            {
-                zones.insert(name.to_owned(), (zone, path));
-            }
-        }
-    }
-    Ok(zones)
-}
-
-/// The zones that a connection of the network names for its interface.
-fn bindings(host: &Host) -> Result<BTreeMap<String, String>, ReadError> {
-    let mut bound = BTreeMap::new();
-    for folder in CONNECTIONS {
-        for name in host.list(folder)?.iter().filter_map(|name| name.to_str()) {
-            if name.ends_with(".nmconnection") {
-                bound.extend(connection(&host.read_text(format!("{folder}/{name}"))?, "interface-name", "zone"));
-            }
-        }
-    }
-    for name in host.list(SCRIPTS)?.iter().filter_map(|name| name.to_str()) {
-        if name.starts_with("ifcfg-") {
-            bound.extend(connection(&host.read_text(format!("{SCRIPTS}/{name}"))?, "DEVICE", "ZONE"));
-        }
-    }
-    Ok(bound)
-}
-
-/// The interface and the zone that a file names, if it names both.
-pub fn connection(text: &str, device: &str, zone: &str) -> Option<(String, String)> {
-    let value = |key: &str| {
-        let mut lines = text.lines().filter_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix('='));
-        lines.next_back().map(|value| value.trim().trim_matches('"').to_owned()).filter(|value| !value.is_empty())
-    };
-    Some((value(device)?, value(zone).filter(|zone| firewalld::is_zone_name(zone))?))
-}
-
-/// The interfaces through which others come: not the loopback, and none of Docker's own, which it puts into a zone that
-/// accepts.
-pub fn interfaces(dev: &str) -> Vec<String> {
-    let is_hex = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let of_docker = |name: &str| {
-        name.starts_with("docker")
-            || name.strip_prefix("br-").is_some_and(|rest| is_hex(rest, 12))
-            || name.strip_prefix("veth").is_some_and(|rest| is_hex(rest, 7))
-    };
-    let names = dev.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
-    names.filter(|name| *name != "lo" && !of_docker(name)).map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the tests build the files they read")]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn intent() -> Intent {
         Intent {
@@ -378,12 +317,5 @@ mod tests {
         let note = bad.note.unwrap();
         assert!(note.contains("was not looked at: it has no chains"), "{note}");
         assert!(note.ends_with("; who is in ipset:bad is in the zone cluster, and was not looked for"), "{note}");
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read(text in "(interface-name=|zone=|[a-z0-9]{1,5}|[:\n =-]|\\PC){0,40}") {
-            let _ = (interfaces(&text), connection(&text, "interface-name", "zone"));
-        }
     }
 }

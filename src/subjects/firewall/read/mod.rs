@@ -1,5 +1,6 @@
 //! The firewall: what manages it, what its managers let through, and what the kernel's rules do with a connection.
 
+pub mod bindings;
 pub mod connections;
 pub mod entries;
 mod exposure;

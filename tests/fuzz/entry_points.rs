@@ -248,8 +248,8 @@ pub fn firewall_files(bytes: &[u8]) {
     let entries = ["tcp 6379-6381 from 172.20.0.0/16", "udp 53 from fd00::/8"].map(str::parse::<Entry>);
     let (rules, zone) = (ufw::parse(&text), firewalld::parse(&text));
     for entry in entries.iter().flatten() {
-        let _ = (ufw::standing(&rules, false, entry), ufw::found(&rules, entry));
-        let _ = zone.as_ref().map(|zone| (zone.standing(entry), zone.has(entry)));
+        let _ = (ufw::state(&rules, false, entry), ufw::found(&rules, entry));
+        let _ = zone.as_ref().map(|zone| (zone.state(entry), zone.has(entry)));
     }
     for line in text.lines() {
         if let Ok(entry) = line.parse::<Entry>() {
@@ -298,9 +298,9 @@ pub fn netfilter(bytes: &[u8]) {
         let way = Way { v6, protocol: Protocol::Tcp, port: 6379, interface: &interface, interfaces: &[] };
         let (destinations, sources) = (Ranges::new([(9, 9)]), Ranges::new([(10, 0xffff_ffff)]));
         let question = Question { rules: &rules, way, destinations, sources, prediction: None, forwarding: Some(true) };
-        let passage = evaluate::evaluate(&question);
-        let stopped = passage.stopped.iter().any(|(region, _)| !region.is_empty());
-        assert!(stopped || !passage.passed.is_empty(), "a packet is lost");
+        let trace = evaluate::evaluate(&question);
+        let stopped = trace.stopped.iter().any(|(region, _)| !region.is_empty());
+        assert!(stopped || !trace.passed.is_empty(), "a packet is lost");
     }
 }
 

@@ -10,7 +10,7 @@ use super::compose::{self, Compose};
 use super::configuration::{configuration, read_file};
 use super::daemon;
 use super::endpoint::{self, Choice, Endpoint};
-use super::nofile::{self, Ground};
+use super::nofile::{self, NofileContext};
 use super::process::{PID_FILE, daemon_pid};
 use super::{Docker, Handle, NETWORKS, NOFILE, OUTSIDE, ROUTES, Request, networks, store};
 use crate::facts::{Fact, Facts, Layer, Value};
@@ -196,8 +196,8 @@ fn unanswered(request: &Request, silence: &Silence, started: Instant) -> (Facts,
     }
     if matches!(silence, Silence::Stopped { .. } | Silence::Denied { .. }) && request.wants(NOFILE) {
         let configuration = configuration(request, None, None);
-        let ground = Ground { host: &request.host, answered: false, kind: None, listener: None };
-        replace(NOFILE, Layer::Container, nofile::predicted(&ground, &configuration, &reason).took(took));
+        let context = NofileContext { host: &request.host, answered: false, kind: None, listener: None };
+        replace(NOFILE, Layer::Container, nofile::predicted(&context, &configuration, &reason).took(took));
     }
     (facts, reason)
 }
@@ -276,8 +276,8 @@ fn assemble(
     networks::insert(answers, &engine, request, &mut facts);
     store::insert(request, &engine, &configuration, &mut facts);
     if request.wants(NOFILE) {
-        let ground = Ground { host: &request.host, answered: answers.ping.result.is_ok(), kind, listener: pid };
-        facts.insert(NOFILE, Layer::Container, nofile::fact(&ground, &configuration, answers, request).took(took));
+        let context = NofileContext { host: &request.host, answered: answers.ping.result.is_ok(), kind, listener: pid };
+        facts.insert(NOFILE, Layer::Container, nofile::fact(&context, &configuration, answers, request).took(took));
     }
     match compose {
         Some(compose) => compose::insert(compose, &mut facts),

@@ -11,7 +11,7 @@ use crate::facts::network::Network;
 use crate::facts::{Fact, Facts, Layer, State, Value};
 use crate::host::{Host, ReadError, describe, nfnetlink};
 use crate::subjects::context::Context;
-use crate::subjects::firewall::model::entry::{Entry, Standing};
+use crate::subjects::firewall::model::entry::{Entry, EntryState};
 use crate::subjects::firewall::model::firewalld;
 use crate::subjects::firewall::model::firewalld::Zone;
 use crate::subjects::firewall::model::intent::Intent;
@@ -72,11 +72,11 @@ pub(crate) fn intent(cx: &Context<'_>, facts: &Facts) -> Result<Intent, String> 
 }
 
 /// An entry that is not open, in the words of the set.
-fn missing(entry: &Entry, standing: Standing) -> Option<String> {
-    match standing {
-        Standing::Open => None,
-        Standing::Missing => Some(entry.to_string()),
-        Standing::Denied(by) => Some(format!("{entry} (kept out by {by})")),
+fn missing(entry: &Entry, state: EntryState) -> Option<String> {
+    match state {
+        EntryState::Open => None,
+        EntryState::Missing => Some(entry.to_string()),
+        EntryState::Denied(by) => Some(format!("{entry} (kept out by {by})")),
     }
 }
 
@@ -90,7 +90,7 @@ fn of_ufw(host: &Host, intent: &Intent) -> Result<Fact, ReadError> {
     let allows = ufw::default_allows(&defaults);
     // Without IPv6 ufw takes no such entry.
     let wanted = Entry::all(intent).into_iter().filter(|entry| has_ipv6 || entry.is_ipv4());
-    let found = wanted.filter_map(|entry| missing(&entry, ufw::standing(&rules, allows, &entry))).collect();
+    let found = wanted.filter_map(|entry| missing(&entry, ufw::state(&rules, allows, &entry))).collect();
     Ok(Fact::known(Value::Set(found), ufw::RULES.join(", ")))
 }
 
@@ -138,7 +138,7 @@ fn of_firewalld(host: &Host, intent: &Intent, running: Result<Ruleset, String>) 
         zones.iter().map(|(name, (zone, _))| (name, zone)).filter(|(_, zone)| !zone.sources.is_empty()).collect();
     for entry in Entry::all(intent) {
         for (name, zone) in in_charge(&entry, &by_interface, &by_source) {
-            found.extend(missing(&entry, zone.standing(&entry)).map(|words| format!("{name}: {words}")));
+            found.extend(missing(&entry, zone.state(&entry)).map(|words| format!("{name}: {words}")));
         }
     }
     for (name, _) in by_source {

@@ -2,7 +2,7 @@
 
 use super::super::packet::{Destination, Tracking};
 use super::super::rules::{Base, Chain, Condition, Family, Hook, Map, Rule, Step, Table, Verdict};
-use super::flow::{Fate, Flow, push, push_all, rewrite};
+use super::flow::{ChainResult, Flow, push, push_all, rewrite};
 use super::trace::Arrival;
 use super::walk::Walk;
 use super::words::{place, reference};
@@ -26,49 +26,49 @@ impl<'a> Walk<'a> {
         if flows.is_empty() {
             return flows;
         }
-        let mut fate = self.chain(table, name, chain, flows, 0);
-        push_all(&mut fate.next, fate.returned);
+        let mut result = self.chain(table, name, chain, flows, 0);
+        push_all(&mut result.next, result.returned);
         if base.policy_drop {
             let by = format!("the policy of {}, chain {name}", place(table));
-            for flow in fate.next {
+            for flow in result.next {
                 self.stop(flow, &by);
             }
         } else {
-            push_all(&mut fate.accepted, fate.next);
+            push_all(&mut result.accepted, result.next);
         }
-        fate.accepted
+        result.accepted
     }
 
-    fn chain(&mut self, table: &'a Table, name: &str, chain: &'a Chain, flows: Vec<Flow>, depth: usize) -> Fate {
-        let mut fate = Fate { next: flows, ..Fate::default() };
+    fn chain(&mut self, table: &'a Table, name: &str, chain: &'a Chain, flows: Vec<Flow>, depth: usize) -> ChainResult {
+        let mut result = ChainResult { next: flows, ..ChainResult::default() };
         if self.would_accept(table, name) {
-            for flow in &mut fate.next {
+            for flow in &mut result.next {
                 flow.by = Some("the rule that Docker would add".into());
             }
-            return Fate { accepted: fate.next, ..Fate::default() };
+            return ChainResult { accepted: result.next, ..ChainResult::default() };
         }
         for rule in &chain.rules {
-            if fate.next.is_empty() {
+            if result.next.is_empty() {
                 break;
             }
-            let pieces: usize = fate.next.iter().map(|flow| flow.region.blocks().len()).sum();
+            let pieces: usize = result.next.iter().map(|flow| flow.region.blocks().len()).sum();
             self.rules = self.rules.saturating_add(pieces.saturating_mul(pieces));
             if self.rules > MAX_RULES || depth > MAX_DEPTH {
                 self.doubt("more rules than are followed".into());
-                for flow in std::mem::take(&mut fate.next) {
+                for flow in std::mem::take(&mut result.next) {
                     self.stop(flow.clone(), "rules that were not followed");
-                    push(&mut fate.accepted, flow);
+                    push(&mut result.accepted, flow);
                 }
                 break;
             }
-            for flow in std::mem::take(&mut fate.next) {
+            for flow in std::mem::take(&mut result.next) {
                 let one = self.rule(table, name, rule, flow, depth);
-                push_all(&mut fate.accepted, one.accepted);
-                push_all(&mut fate.returned, one.returned);
-                push_all(&mut fate.next, one.next);
+                push_all(&mut result.accepted, one.accepted);
+                push_all(&mut result.returned, one.returned);
+                push_all(&mut result.next, one.next);
             }
         }
-        fate
+        result
     }
 
     /// Whether a container that does not run yet would have a rule of Docker's at the top of this chain.
@@ -91,8 +91,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn rule(&mut self, table: &'a Table, chain: &str, rule: &'a Rule, flow: Flow, depth: usize) -> Fate {
-        let mut fate = Fate::default();
+    fn rule(&mut self, table: &'a Table, chain: &str, rule: &'a Rule, flow: Flow, depth: usize) -> ChainResult {
+        let mut result = ChainResult::default();
         let mut here = vec![flow];
         for step in &rule.steps {
             if here.is_empty() {
@@ -108,7 +108,7 @@ impl<'a> Walk<'a> {
                         if let Condition::Other(what) = condition {
                             self.doubt(format!("`{what}` in {}", reference(table, chain, rule)));
                         }
-                        push(&mut fate.next, Flow { region: no, ..flow.clone() });
+                        push(&mut result.next, Flow { region: no, ..flow.clone() });
                         push(&mut still, Flow { region: yes, ..flow });
                     }
                     here = still;
@@ -138,10 +138,10 @@ impl<'a> Walk<'a> {
                     }
                 }
                 Step::Verdict(verdict) => {
-                    here = self.apply(table, chain, rule, verdict, std::mem::take(&mut here), depth, &mut fate);
+                    here = self.apply(table, chain, rule, verdict, std::mem::take(&mut here), depth, &mut result);
                 }
                 Step::Map(map) => {
-                    self.map(table, chain, rule, map, std::mem::take(&mut here), depth, &mut fate);
+                    self.map(table, chain, rule, map, std::mem::take(&mut here), depth, &mut result);
                 }
                 Step::Dnat { to, port } => {
                     for mut flow in std::mem::take(&mut here) {
@@ -150,17 +150,17 @@ impl<'a> Walk<'a> {
                             flow.by = Some(reference(table, chain, rule));
                             flow.rewritten_by.clone_from(&flow.by);
                         }
-                        push(&mut fate.accepted, flow);
+                        push(&mut result.accepted, flow);
                     }
                 }
-                Step::Snat => push_all(&mut fate.accepted, std::mem::take(&mut here)),
+                Step::Snat => push_all(&mut result.accepted, std::mem::take(&mut here)),
                 Step::Unknown(what) => {
                     let by = reference(table, chain, rule);
                     self.doubt(format!("`{what}` in {by}"));
                     for flow in &here {
                         if matches!(flow.packet.hook, Hook::Ingress | Hook::Prerouting) {
                             // It may send them on to wherever it likes, as tproxy does.
-                            self.passage.arrived.push(Arrival {
+                            self.trace.arrived.push(Arrival {
                                 region: flow.region.clone(),
                                 destination: Destination::Unknown,
                                 port: None,
@@ -168,14 +168,14 @@ impl<'a> Walk<'a> {
                             });
                         }
                         self.stop(flow.clone(), &by);
-                        push(&mut fate.accepted, flow.clone());
-                        push(&mut fate.next, flow.clone());
+                        push(&mut result.accepted, flow.clone());
+                        push(&mut result.next, flow.clone());
                     }
                 }
             }
         }
-        push_all(&mut fate.next, here);
-        fate
+        push_all(&mut result.next, here);
+        result
     }
 
     /// Carries out a verdict; what is left goes on with the same rule.
@@ -188,14 +188,14 @@ impl<'a> Walk<'a> {
         verdict: &'a Verdict,
         flows: Vec<Flow>,
         depth: usize,
-        fate: &mut Fate,
+        result: &mut ChainResult,
     ) -> Vec<Flow> {
         match verdict {
             Verdict::Continue => return flows,
             Verdict::Accept => {
                 let by = reference(table, chain, rule);
                 for flow in flows {
-                    push(&mut fate.accepted, Flow { by: Some(by.clone()), ..flow });
+                    push(&mut result.accepted, Flow { by: Some(by.clone()), ..flow });
                 }
             }
             Verdict::Drop | Verdict::Reject => {
@@ -204,13 +204,13 @@ impl<'a> Walk<'a> {
                     self.stop(flow, &by);
                 }
             }
-            Verdict::Return => push_all(&mut fate.returned, flows),
+            Verdict::Return => push_all(&mut result.returned, flows),
             Verdict::Elsewhere(what) => {
                 let by = reference(table, chain, rule);
                 self.doubt(format!("{what} in {by}"));
                 for flow in flows {
                     self.stop(flow.clone(), &by);
-                    push(&mut fate.accepted, flow);
+                    push(&mut result.accepted, flow);
                 }
             }
             Verdict::Jump(name) | Verdict::Goto(name) => {
@@ -218,16 +218,16 @@ impl<'a> Walk<'a> {
                     self.doubt(format!("chain {name} of {}, which was not found", place(table)));
                     for flow in flows {
                         self.stop(flow.clone(), "a chain that was not found");
-                        push(&mut fate.accepted, flow.clone());
-                        push(&mut fate.next, flow);
+                        push(&mut result.accepted, flow.clone());
+                        push(&mut result.next, flow);
                     }
                     return Vec::new();
                 };
                 let mut inner = self.chain(table, name, target, flows, depth + 1);
                 push_all(&mut inner.next, inner.returned);
-                push_all(&mut fate.accepted, inner.accepted);
+                push_all(&mut result.accepted, inner.accepted);
                 // From a goto there is no way back to this chain, only to its caller.
-                let back = if matches!(verdict, Verdict::Jump(_)) { &mut fate.next } else { &mut fate.returned };
+                let back = if matches!(verdict, Verdict::Jump(_)) { &mut result.next } else { &mut result.returned };
                 push_all(back, inner.next);
             }
         }
@@ -243,16 +243,16 @@ impl<'a> Walk<'a> {
         map: &'a Map,
         flows: Vec<Flow>,
         depth: usize,
-        fate: &mut Fate,
+        result: &mut ChainResult,
     ) {
         for flow in flows {
             if map.uncertain {
                 self.doubt(format!("a verdict map in {}", reference(table, chain, rule)));
                 for verdict in map.entries.iter().map(|(_, verdict)| verdict).chain(&map.otherwise) {
-                    let left = self.apply(table, chain, rule, verdict, vec![flow.clone()], depth, fate);
-                    push_all(&mut fate.next, left);
+                    let left = self.apply(table, chain, rule, verdict, vec![flow.clone()], depth, result);
+                    push_all(&mut result.next, left);
                 }
-                push(&mut fate.next, flow);
+                push(&mut result.next, flow);
                 continue;
             }
             let Flow { packet, region, by, rewritten_by } = flow;
@@ -270,8 +270,8 @@ impl<'a> Walk<'a> {
                 if !inside.is_empty() {
                     let (packet, by, rewritten_by) = (packet.clone(), by.clone(), rewritten_by.clone());
                     let flow = Flow { packet, region: inside, by, rewritten_by };
-                    let left = self.apply(table, chain, rule, verdict, vec![flow], depth, fate);
-                    push_all(&mut fate.next, left);
+                    let left = self.apply(table, chain, rule, verdict, vec![flow], depth, result);
+                    push_all(&mut result.next, left);
                 }
                 if rest.is_empty() {
                     break;
@@ -280,10 +280,10 @@ impl<'a> Walk<'a> {
             let flow = Flow { packet, region: rest, by, rewritten_by };
             match &map.otherwise {
                 Some(verdict) if !ended && !flow.region.is_empty() => {
-                    let left = self.apply(table, chain, rule, verdict, vec![flow], depth, fate);
-                    push_all(&mut fate.next, left);
+                    let left = self.apply(table, chain, rule, verdict, vec![flow], depth, result);
+                    push_all(&mut result.next, left);
                 }
-                _ => push(&mut fate.next, flow),
+                _ => push(&mut result.next, flow),
             }
         }
     }

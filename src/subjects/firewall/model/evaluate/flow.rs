@@ -16,7 +16,7 @@ pub(super) struct Flow {
 
 /// What a chain, or one rule, leaves.
 #[derive(Debug, Default)]
-pub(super) struct Fate {
+pub(super) struct ChainResult {
     pub(super) accepted: Vec<Flow>,
     /// On with the next rule; of a chain: its end.
     pub(super) next: Vec<Flow>,

@@ -107,13 +107,13 @@ impl<'a> Walk<'a> {
 
     fn input(&mut self, mut flow: Flow) {
         flow.packet.hook = Hook::Input;
-        self.passage.delivered |= !flow.region.is_empty();
+        self.trace.delivered |= !flow.region.is_empty();
         let flows = self.hook(Hook::Input, vec![flow]);
         self.pass(flows);
     }
 
     fn forward(&mut self, mut flow: Flow, address: Option<IpAddr>) {
-        self.passage.forwarded |= !flow.region.is_empty();
+        self.trace.forwarded |= !flow.region.is_empty();
         match self.question.forwarding {
             Some(true) => {}
             Some(false) => return self.stop(flow, "the kernel: it does not forward, as its settings say"),
@@ -188,12 +188,12 @@ impl<'a> Walk<'a> {
 
     fn pass(&mut self, flows: Vec<Flow>) {
         for flow in flows {
-            if self.passage.passed_by.is_none() {
-                self.passage.passed_by = flow.by;
+            if self.trace.passed_by.is_none() {
+                self.trace.passed_by = flow.by;
             }
-            self.passage.passed.add(flow.region.clone());
+            self.trace.passed.add(flow.region.clone());
             let Packet { destination, port, .. } = flow.packet;
-            self.passage.arrived.push(Arrival {
+            self.trace.arrived.push(Arrival {
                 region: flow.region,
                 destination,
                 port,

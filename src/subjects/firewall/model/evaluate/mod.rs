@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use self::flow::{Flow, push};
 pub use self::order::not_followed;
 use self::order::{Ties, tie};
-pub use self::trace::{Arrival, Passage};
+pub use self::trace::{Arrival, Trace};
 use self::walk::Walk;
 use super::packet::{Destination, Out, Packet, Tracking, Way};
 use super::region::{Block, Ranges, Region, number};
@@ -46,28 +46,28 @@ pub struct Prediction {
 }
 
 /// Takes the connections through the rules.
-pub fn evaluate(question: &Question<'_>) -> Passage {
-    let mut passage = walk(question, Ties::AsListed);
+pub fn evaluate(question: &Question<'_>) -> Trace {
+    let mut trace = walk(question, Ties::AsListed);
     if let Some(tie) = tie(question.rules, &question.way) {
         let other = walk(question, Ties::Reversed);
-        if differ(&passage.passed, &other.passed) || differ(&passage.certain(), &other.certain()) {
+        if differ(&trace.passed, &other.passed) || differ(&trace.certain(), &other.certain()) {
             // What one order lets through and the other stops is unknown.
-            passage.passed.add(other.passed);
-            passage.stopped.extend(other.stopped);
-            passage.arrived.extend(other.arrived);
-            passage.doubts.insert(0, format!("which of {tie} comes first: both have the same priority"));
+            trace.passed.add(other.passed);
+            trace.stopped.extend(other.stopped);
+            trace.arrived.extend(other.arrived);
+            trace.doubts.insert(0, format!("which of {tie} comes first: both have the same priority"));
         }
     }
-    passage.name_doubts();
-    passage
+    trace.name_doubts();
+    trace
 }
 
 fn differ(one: &Region, other: &Region) -> bool {
     !(one.clone().subtract(other).is_empty() && other.clone().subtract(one).is_empty())
 }
 
-fn walk(question: &Question<'_>, ties: Ties) -> Passage {
-    let mut walk = Walk { question, ties, passage: Passage::default(), rules: 0 };
+fn walk(question: &Question<'_>, ties: Ties) -> Trace {
+    let mut walk = Walk { question, ties, trace: Trace::default(), rules: 0 };
     let packet = Packet {
         hook: Hook::Ingress,
         destination: Destination::Original,
@@ -88,7 +88,7 @@ fn walk(question: &Question<'_>, ties: Ties) -> Passage {
     let flows = walk.ingress(flows);
     let flows = walk.prerouting(flows);
     walk.route(flows);
-    walk.passage
+    walk.trace
 }
 
 /// Addresses as a set of numbers.
@@ -127,7 +127,7 @@ mod tests {
         let drops = || filter("drops", vec![rule(vec![marked.clone(), Step::Verdict(Verdict::Drop)])]);
         let other = || filter("other", vec![rule(vec![Step::Verdict(Verdict::Accept)])]);
         let interfaces = [Interface { name: "eth0".into(), index: 2, addresses: vec![(own, 24)] }];
-        let passage = |tables: Vec<Table>| {
+        let trace = |tables: Vec<Table>| {
             let (v6, protocol, port, interface) = (false, Protocol::Tcp, 6379, &interfaces[0]);
             evaluate(&Question {
                 rules: &Ruleset { tables },
@@ -139,14 +139,14 @@ mod tests {
             })
         };
         for tables in [vec![marks(), drops()], vec![drops(), marks()]] {
-            let unknown = passage(tables);
+            let unknown = trace(tables);
             assert!(!unknown.passed.is_empty() && unknown.certain().is_empty(), "{unknown:?}");
             assert!(unknown.doubts[0].contains("marks, chain input"), "{unknown:?}");
         }
         let mut later = drops();
         later.chains.get_mut("input").unwrap().base.as_mut().unwrap().priority = 1;
-        assert!(passage(vec![later, marks()]).passed.is_empty(), "the order is known");
-        let same = passage(vec![drops(), other()]);
+        assert!(trace(vec![later, marks()]).passed.is_empty(), "the order is known");
+        let same = trace(vec![drops(), other()]);
         assert!(!same.certain().is_empty() && same.doubts.is_empty(), "no order changes that: {same:?}");
     }
 
@@ -164,7 +164,7 @@ mod tests {
             table
         };
         let drop = |name, device| at(name, device, vec![Step::Verdict(Verdict::Drop)]);
-        let passage = |tables: Vec<Table>| {
+        let trace = |tables: Vec<Table>| {
             let (v6, protocol, port, interface) = (false, Protocol::Tcp, 6379, &interfaces[0]);
             evaluate(&Question {
                 rules: &Ruleset { tables },
@@ -175,17 +175,17 @@ mod tests {
                 forwarding: Some(true),
             })
         };
-        assert!(passage(vec![drop("edge", "eth0")]).passed.is_empty());
-        assert!(passage(vec![drop("edge", "eth*")]).passed.is_empty(), "by the start of the name");
+        assert!(trace(vec![drop("edge", "eth0")]).passed.is_empty());
+        assert!(trace(vec![drop("edge", "eth*")]).passed.is_empty(), "by the start of the name");
         let input = || filter("filter", vec![Rule { steps: vec![Step::Verdict(Verdict::Drop)], ..Rule::default() }]);
         let accept = || at("edge", "eth0", vec![Step::Verdict(Verdict::Accept)]);
-        assert!(passage(vec![accept(), input()]).passed.is_empty(), "an accept means nothing later");
-        assert!(!passage(vec![drop("edge", "eth1")]).certain().is_empty());
+        assert!(trace(vec![accept(), input()]).passed.is_empty(), "an accept means nothing later");
+        assert!(!trace(vec![drop("edge", "eth1")]).certain().is_empty());
         let marks = || at("marks", "eth0", vec![Step::SetMark { keep: 0, set: Some(7) }]);
         let marked = || Step::When(Condition::equals(Field::Mark, 7, false));
         let drops = || at("drops", "eth0", vec![marked(), Step::Verdict(Verdict::Drop)]);
         for tables in [vec![marks(), drops()], vec![drops(), marks()]] {
-            let unknown = passage(tables);
+            let unknown = trace(tables);
             assert!(!unknown.passed.is_empty() && unknown.certain().is_empty(), "{unknown:?}");
             assert!(unknown.doubts[0].contains("netdev marks, chain input"), "{unknown:?}");
         }
@@ -207,7 +207,7 @@ mod tests {
         let rules = Ruleset { tables: vec![filter("filter", (0..150).map(rule).collect())] };
         let interfaces = [Interface { name: "eth0".into(), index: 2, addresses: vec![(own, 24)] }];
         let (v6, protocol, port, interface) = (false, Protocol::Tcp, 6379, &interfaces[0]);
-        let passage = evaluate(&Question {
+        let trace = evaluate(&Question {
             rules: &rules,
             way: Way { v6, protocol, port, interface, interfaces: &interfaces },
             destinations: addresses([own]),
@@ -215,7 +215,7 @@ mod tests {
             prediction: None,
             forwarding: Some(true),
         });
-        assert!(!passage.passed.is_empty() && passage.certain().is_empty());
-        assert_eq!(passage.doubts, ["more rules than are followed"]);
+        assert!(!trace.passed.is_empty() && trace.certain().is_empty());
+        assert_eq!(trace.doubts, ["more rules than are followed"]);
     }
 }

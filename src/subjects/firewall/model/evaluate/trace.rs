@@ -5,7 +5,7 @@ use super::super::region::Region;
 
 /// What became of the packets.
 #[derive(Debug, Clone, Default)]
-pub struct Passage {
+pub struct Trace {
     /// May get through.
     pub passed: Region,
     /// May be stopped, and by what.
@@ -33,7 +33,7 @@ pub struct Arrival {
     pub rewritten_by: Option<String>,
 }
 
-impl Passage {
+impl Trace {
     /// Those that certainly get through.
     pub fn certain(&self) -> Region {
         self.stopped.iter().fold(self.passed.clone(), |left, (region, _)| left.subtract(region))

@@ -3,12 +3,12 @@
 use super::Question;
 use super::flow::Flow;
 use super::order::Ties;
-use super::trace::Passage;
+use super::trace::Trace;
 
 pub(super) struct Walk<'a> {
     pub(super) question: &'a Question<'a>,
     pub(super) ties: Ties,
-    pub(super) passage: Passage,
+    pub(super) trace: Trace,
     pub(super) rules: usize,
 }
 
@@ -17,16 +17,16 @@ impl Walk<'_> {
         if flow.region.is_empty() {
             return;
         }
-        match self.passage.stopped.iter_mut().find(|(_, known)| known == by) {
+        match self.trace.stopped.iter_mut().find(|(_, known)| known == by) {
             Some((region, _)) => region.add(flow.region),
-            None => self.passage.stopped.push((flow.region, by.to_owned())),
+            None => self.trace.stopped.push((flow.region, by.to_owned())),
         }
     }
 
     pub(super) fn doubt(&mut self, what: String) {
         const SHOWN: usize = 8;
-        if self.passage.doubts.len() < SHOWN && !self.passage.doubts.contains(&what) {
-            self.passage.doubts.push(what);
+        if self.trace.doubts.len() < SHOWN && !self.trace.doubts.contains(&what) {
+            self.trace.doubts.push(what);
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 
-use super::verdict::{Judged, Verdict};
+use super::verdict::{Judged, PortVerdict};
 use crate::catalog::parameters::{Port, Protocol};
 use crate::host::sock_diag::Entry;
 use crate::subjects::context::Context;
 use crate::subjects::docker::containers::Containers;
 use crate::subjects::firewall::model::evaluate;
-use crate::subjects::firewall::model::evaluate::{Passage, Prediction, Question};
+use crate::subjects::firewall::model::evaluate::{Prediction, Question, Trace};
 use crate::subjects::firewall::model::intent::Intent;
 use crate::subjects::firewall::model::packet;
 use crate::subjects::firewall::model::packet::Interface;
@@ -26,7 +26,7 @@ const FIRST_CONTAINER: [IpAddr; 2] = [
 ];
 
 /// Everything that the ports have in common.
-pub(crate) struct Ground<'a> {
+pub(crate) struct ExposureContext<'a> {
     pub(crate) rules: &'a Ruleset,
     pub(super) interfaces: Vec<Interface>,
     pub(crate) outside: Vec<&'a Interface>,
@@ -37,7 +37,7 @@ pub(crate) struct Ground<'a> {
     pub(super) forwarding: [Option<bool>; 2],
     pub(super) classes: PortClasses,
     /// What became of strangers last, by family: of a thousand ports most fare as the one before them.
-    pub(super) last: [RefCell<Option<(Tried, Verdict)>>; 2],
+    pub(super) last: [RefCell<Option<(Tried, PortVerdict)>>; 2],
 }
 
 /// All that decides what becomes of strangers, but for what all ports have in common.
@@ -49,7 +49,7 @@ pub(super) struct Tried {
     is_predicted: bool,
 }
 
-impl Ground<'_> {
+impl ExposureContext<'_> {
     /// The verdict on one port over one family.
     pub(super) fn port(&self, cx: &Context<'_>, containers: &Containers, port: &Port, v6: bool) -> Judged {
         let (addresses, is_predicted) = self.addresses(cx, containers, port, v6);
@@ -57,16 +57,16 @@ impl Ground<'_> {
             return None;
         }
         let verdict = if addresses.iter().all(IpAddr::is_loopback) {
-            Verdict::Kept { allowed: false, by: "published on a loopback address".into() }
+            PortVerdict::Kept { allowed: false, by: "published on a loopback address".into() }
         } else {
             self.strangers_like_last(addresses, port, v6, is_predicted)
         };
         Some((verdict, is_predicted))
     }
 
-    /// [`Ground::strangers`], asked once for ports in a row that fare alike. With it a check of 1,000 ports on a host with the
+    /// [`ExposureContext::strangers`], asked once for ports in a row that fare alike. With it a check of 1,000 ports on a host with the
     /// rules of Docker takes 29 ms, 39 times a start of `/bin/true`, and without it 60 ms, 80 times.
-    fn strangers_like_last(&self, addresses: Vec<IpAddr>, port: &Port, v6: bool, is_predicted: bool) -> Verdict {
+    fn strangers_like_last(&self, addresses: Vec<IpAddr>, port: &Port, v6: bool, is_predicted: bool) -> PortVerdict {
         let class = self.classes.of(port.port);
         let tried = Tried { addresses, protocol: port.protocol, class, is_predicted };
         let mut last = self.last[usize::from(v6)].borrow_mut();
@@ -138,7 +138,7 @@ impl Ground<'_> {
     }
 
     /// What becomes of connections to a port.
-    pub(crate) fn passage(
+    pub(crate) fn trace(
         &self,
         interface: &Interface,
         (port, protocol): (u16, Protocol),
@@ -146,7 +146,7 @@ impl Ground<'_> {
         sent_to: Vec<IpAddr>,
         sources: &Ranges,
         prediction: Option<Prediction>,
-    ) -> Passage {
+    ) -> Trace {
         evaluate::evaluate(&Question {
             rules: self.rules,
             way: packet::Way { v6, protocol, port, interface, interfaces: &self.interfaces },
@@ -158,7 +158,7 @@ impl Ground<'_> {
         })
     }
 
-    fn strangers(&self, addresses: &[IpAddr], port: &Port, v6: bool, is_predicted: bool) -> Verdict {
+    fn strangers(&self, addresses: &[IpAddr], port: &Port, v6: bool, is_predicted: bool) -> PortVerdict {
         let sent_to: Vec<IpAddr> = if addresses.iter().any(IpAddr::is_unspecified) {
             self.own(v6)
         } else {
@@ -166,33 +166,33 @@ impl Ground<'_> {
         };
         let (strangers, allowed) = (self.strangers_of(v6), self.allowed(v6));
         if self.outside.is_empty() || sent_to.is_empty() {
-            return Verdict::Kept { allowed: false, by: "no interface leads outside".into() };
+            return PortVerdict::Kept { allowed: false, by: "no interface leads outside".into() };
         }
         let mut kept_by = String::new();
         let mut lets_in = false;
         let mut doubt = None;
         for interface in &self.outside {
             for prediction in self.predictions(port, v6, is_predicted) {
-                let passage = |sources: &Ranges| {
+                let trace = |sources: &Ranges| {
                     let (at, prediction) = ((port.port, port.protocol), prediction.clone());
-                    self.passage(interface, at, v6, sent_to.clone(), sources, prediction)
+                    self.trace(interface, at, v6, sent_to.clone(), sources, prediction)
                 };
-                let tried = passage(&strangers);
+                let tried = trace(&strangers);
                 if tried.passed.is_empty() {
                     if kept_by.is_empty() {
                         kept_by = tried.stopped.first().map(|(_, by)| by.clone()).unwrap_or_default();
                     }
-                    lets_in |= !allowed.is_empty() && !passage(&allowed).passed.is_empty();
+                    lets_in |= !allowed.is_empty() && !trace(&allowed).passed.is_empty();
                 } else if tried.certain().is_empty() {
                     doubt.get_or_insert(format!("it depends on {}", tried.doubts.join(", ")));
                 } else {
-                    return Verdict::Open(open_words(&tried, &strangers, interface, v6));
+                    return PortVerdict::Open(open_words(&tried, &strangers, interface, v6));
                 }
             }
         }
         match doubt {
-            Some(why) => Verdict::Unknown(why),
-            None => Verdict::Kept { allowed: lets_in, by: kept_by },
+            Some(why) => PortVerdict::Unknown(why),
+            None => PortVerdict::Kept { allowed: lets_in, by: kept_by },
         }
     }
 
@@ -208,25 +208,25 @@ impl Ground<'_> {
     }
 }
 
-fn open_words(passage: &Passage, strangers: &Ranges, interface: &Interface, v6: bool) -> String {
-    let certain = passage.certain().sources();
+fn open_words(trace: &Trace, strangers: &Ranges, interface: &Interface, v6: bool) -> String {
+    let certain = trace.certain().sources();
     let who =
         if strangers.subtract(&certain).is_empty() { "everybody".to_owned() } else { region::describe(&certain, v6) };
-    let how = if passage.forwarded { "forwarded to the container" } else { "to the host itself" };
+    let how = if trace.forwarded { "forwarded to the container" } else { "to the host itself" };
     let by =
-        passage.passed_by.as_deref().map_or_else(|| "no rule stops it".to_owned(), |by| format!("let through by {by}"));
+        trace.passed_by.as_deref().map_or_else(|| "no rule stops it".to_owned(), |by| format!("let through by {by}"));
     format!("from {who} at {}, {how}, {by}", interface.name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subjects::firewall::model::rules::{Condition, Field, Hook, Rule, Step, Verdict as Say};
+    use crate::subjects::firewall::model::rules::{Condition, Field, Hook, Rule, Step, Verdict};
     use crate::subjects::firewall::read::kernel::samples::{base, rule, table};
     use proptest::prelude::*;
 
     /// A host with one interface and these rules on its input.
-    fn verdict(policy_drop: bool, rules: Vec<Rule>, change: impl FnOnce(&mut Ground<'_>)) -> Verdict {
+    fn verdict(policy_drop: bool, rules: Vec<Rule>, change: impl FnOnce(&mut ExposureContext<'_>)) -> PortVerdict {
         let rules =
             Ruleset { tables: vec![table("filter", &[("input", Some(base(Hook::Input, policy_drop)), rules)])] };
         let outward = Interface {
@@ -234,7 +234,7 @@ mod tests {
             index: 2,
             addresses: vec![("192.0.2.1".parse().unwrap(), 24), ("2001:db8::1".parse().unwrap(), 64)],
         };
-        let mut ground = Ground {
+        let mut context = ExposureContext {
             rules: &rules,
             interfaces: vec![outward.clone()],
             outside: vec![&outward],
@@ -245,9 +245,9 @@ mod tests {
             classes: rules.port_classes(),
             last: Default::default(),
         };
-        change(&mut ground);
+        change(&mut context);
         let port = Port { name: "redis".into(), port: 6379, protocol: Protocol::Tcp, publish: true };
-        ground.strangers(&["0.0.0.0".parse().unwrap()], &port, false, true)
+        context.strangers(&["0.0.0.0".parse().unwrap()], &port, false, true)
     }
 
     fn from(low: u128, high: u128) -> Step {
@@ -257,18 +257,20 @@ mod tests {
     /// Seen failing: without taking `allow` from the strangers "allowed" is "open"; without `certain` a doubt is "open".
     #[test]
     fn one_port_is_open_kept_or_not_known() {
-        let accept = || Step::Verdict(Say::Accept);
+        let accept = || Step::Verdict(Verdict::Accept);
         let network = || from(0xac14_0000, 0xac14_ffff);
-        assert!(matches!(verdict(false, vec![], |_| ()), Verdict::Open(by) if by.contains("everybody")));
-        assert!(matches!(verdict(true, vec![], |_| ()), Verdict::Kept { allowed: false, by } if by.contains("policy")));
+        assert!(matches!(verdict(false, vec![], |_| ()), PortVerdict::Open(by) if by.contains("everybody")));
+        assert!(
+            matches!(verdict(true, vec![], |_| ()), PortVerdict::Kept { allowed: false, by } if by.contains("policy"))
+        );
         let allowed = verdict(true, vec![rule(vec![network(), accept()])], |_| ());
-        assert!(matches!(allowed, Verdict::Kept { allowed: true, .. }), "{allowed:?}");
+        assert!(matches!(allowed, PortVerdict::Kept { allowed: true, .. }), "{allowed:?}");
         let wider = verdict(true, vec![rule(vec![from(0xac14_0000, 0xac15_ffff), accept()])], |_| ());
-        assert!(matches!(&wider, Verdict::Open(by) if by.contains("from 172.21.0.0/16 at eth0")), "{wider:?}");
+        assert!(matches!(&wider, PortVerdict::Open(by) if by.contains("from 172.21.0.0/16 at eth0")), "{wider:?}");
         let strange = vec![rule(vec![Step::When(Condition::Other("a moon phase".into())), accept()])];
-        assert!(matches!(verdict(true, strange, |_| ()), Verdict::Unknown(why) if why.contains("a moon phase")));
-        let alone = verdict(false, vec![], |ground| ground.outside.clear());
-        assert!(matches!(&alone, Verdict::Kept { by, .. } if by.contains("no interface")), "{alone:?}");
+        assert!(matches!(verdict(true, strange, |_| ()), PortVerdict::Unknown(why) if why.contains("a moon phase")));
+        let alone = verdict(false, vec![], |context| context.outside.clear());
+        assert!(matches!(&alone, PortVerdict::Kept { by, .. } if by.contains("no interface")), "{alone:?}");
     }
 
     /// Where a rule looks at what nobody can know, that rule is the reason. Seen failing without `name_doubts`: "it
@@ -276,8 +278,8 @@ mod tests {
     #[test]
     fn a_doubt_always_says_what_it_is_about() {
         let helper = Step::When(Condition::equals(Field::CtStatus, 1 << 10, false));
-        let doubt = verdict(false, vec![rule(vec![helper, Step::Verdict(Say::Drop)])], |_| ());
-        assert!(matches!(&doubt, Verdict::Unknown(why) if why.contains("inet filter, chain input")), "{doubt:?}");
+        let doubt = verdict(false, vec![rule(vec![helper, Step::Verdict(Verdict::Drop)])], |_| ());
+        assert!(matches!(&doubt, PortVerdict::Unknown(why) if why.contains("inet filter, chain input")), "{doubt:?}");
     }
 
     /// What a rule asks of the port, in one of the ways in which it may: a range, both ends of it inside, with other keys or
@@ -290,7 +292,7 @@ mod tests {
             Field::CtReplySourcePort,
             Field::SourcePort,
         ]);
-        let drop = || Step::Verdict(Say::Drop);
+        let drop = || Step::Verdict(Verdict::Drop);
         (field, 0..8_u128, 0..4_u128, any::<bool>(), 0..4).prop_map(move |(field, low, more, negated, form)| {
             let (key, range) = (Key::whole(field), (low, low + more));
             let protocol = Key::whole(Field::L4Proto);
@@ -303,7 +305,7 @@ mod tests {
                     vec![Step::When(Condition::Test(test)), drop()]
                 }
                 _ => {
-                    let entries = vec![(Box::from([range]), Say::Drop)];
+                    let entries = vec![(Box::from([range]), Verdict::Drop)];
                     vec![Step::Map(Map { keys: vec![key], entries, otherwise: None, uncertain: false })]
                 }
             }
@@ -319,10 +321,10 @@ mod tests {
             let anywhere = || vec!["0.0.0.0".parse().unwrap()];
             let of = |port| Port { name: "redis".into(), port, protocol: Protocol::Tcp, publish: true };
             let mut pairs = Vec::new();
-            verdict(false, rules, |ground| {
+            verdict(false, rules, |context| {
                 for port in (0..14).map(of) {
-                    let alone = ground.strangers(&anywhere(), &port, false, true);
-                    let shared = ground.strangers_like_last(anywhere(), &port, false, true);
+                    let alone = context.strangers(&anywhere(), &port, false, true);
+                    let shared = context.strangers_like_last(anywhere(), &port, false, true);
                     pairs.push((format!("{} {alone:?}", port.port), format!("{} {shared:?}", port.port)));
                 }
             });

@@ -3,21 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::context::Ground;
-use super::others::{Other, Way};
-use super::verdict::{Judged, Verdict};
+use super::context::ExposureContext;
+use super::others::{JudgedWay, Other};
+use super::verdict::{Judged, PortVerdict};
 use crate::catalog::parameters::{Port, Protocol};
 use crate::subjects::context::Context;
 use crate::subjects::docker::containers::{Container, Containers};
 use crate::subjects::firewall::model::detour;
 use crate::subjects::firewall::model::detour::Ends;
-use crate::subjects::firewall::model::evaluate::{Arrival, Passage};
+use crate::subjects::firewall::model::evaluate::{Arrival, Trace};
 use crate::subjects::firewall::model::packet::{Destination, Interface};
 use crate::subjects::firewall::model::region;
 use crate::subjects::firewall::model::region::{Ranges, Region};
 
 /// All of them that strangers get through to, or may.
-pub(crate) fn ways(ground: &Ground<'_>, cx: &Context<'_>, containers: &Containers, others: &[Other]) -> Vec<Way> {
+pub(crate) fn ways(
+    context: &ExposureContext<'_>,
+    cx: &Context<'_>,
+    containers: &Containers,
+    others: &[Other],
+) -> Vec<JudgedWay> {
     let mut found: BTreeMap<String, [Judged; 2]> = BTreeMap::new();
     let mut keep = |words: String, v6: bool, verdict| {
         found.entry(words).or_default()[usize::from(v6)].get_or_insert((verdict, false));
@@ -29,36 +34,36 @@ pub(crate) fn ways(ground: &Ground<'_>, cx: &Context<'_>, containers: &Container
         let asked_already: BTreeSet<u16> = known.iter().copied().chain(beside).collect();
         let name = protocol.name();
         for v6 in if known.is_empty() { &[][..] } else { &[false, true] } {
-            let ends = ends(ground, cx, containers, protocol, *v6, &asked_already);
-            match detour::ports(ground.rules, *v6, &ends, &asked_already) {
+            let ends = ends(context, cx, containers, protocol, *v6, &asked_already);
+            match detour::ports(context.rules, *v6, &ends, &asked_already) {
                 Ok(groups) => {
                     for (low, high) in groups {
                         let ports = if low == high { low.to_string() } else { format!("{low}-{high}") };
-                        if let Some((words, verdict)) = judge(ground, &ends, (low, protocol), *v6) {
+                        if let Some((words, verdict)) = judge(context, &ends, (low, protocol), *v6) {
                             keep(format!("{name}/{ports}, {words}"), *v6, verdict);
                         }
                     }
                 }
-                Err(why) => keep(format!("{name} ports that are sent on"), *v6, Verdict::Unknown(why)),
+                Err(why) => keep(format!("{name} ports that are sent on"), *v6, PortVerdict::Unknown(why)),
             }
         }
     }
-    found.into_iter().map(|(words, judged)| Way { words, judged }).collect()
+    found.into_iter().map(|(words, judged)| JudgedWay { words, judged }).collect()
 }
 
 /// Where the workload answers: at ports of the host, and in containers.
 fn ends(
-    ground: &Ground<'_>,
+    context: &ExposureContext<'_>,
     cx: &Context<'_>,
     containers: &Containers,
     protocol: Protocol,
     v6: bool,
     at_host: &BTreeSet<u16>,
 ) -> Ends {
-    let own: BTreeSet<IpAddr> = ground.own(v6).into_iter().collect();
+    let own: BTreeSet<IpAddr> = context.own(v6).into_iter().collect();
     let is_reached = |port: u16| {
         let port = Port { name: "other".into(), port, protocol, publish: true };
-        let (addresses, _) = ground.addresses(cx, containers, &port, v6);
+        let (addresses, _) = context.addresses(cx, containers, &port, v6);
         addresses.iter().any(|address| !address.is_loopback())
     };
     let host = at_host.iter().copied().filter(|port| is_reached(*port)).collect();
@@ -78,37 +83,42 @@ fn ends(
 }
 
 /// Whether strangers who ask for this port come to the workload; `None` where none does.
-fn judge(ground: &Ground<'_>, ends: &Ends, (port, protocol): (u16, Protocol), v6: bool) -> Option<(String, Verdict)> {
-    let strangers = ground.strangers_of(v6);
+fn judge(
+    context: &ExposureContext<'_>,
+    ends: &Ends,
+    (port, protocol): (u16, Protocol),
+    v6: bool,
+) -> Option<(String, PortVerdict)> {
+    let strangers = context.strangers_of(v6);
     let name = protocol.name();
     let mut doubt = None;
-    for interface in &ground.outside {
-        let passage = ground.passage(interface, (port, protocol), v6, ground.own(v6), &strangers, None);
-        let Some((arrival, there)) = there(&passage, ends) else { continue };
+    for interface in &context.outside {
+        let trace = context.trace(interface, (port, protocol), v6, context.own(v6), &strangers, None);
+        let Some((arrival, there)) = there(&trace, ends) else { continue };
         let by = arrival.rewritten_by.as_deref().unwrap_or("a rule");
         let words = match arrival.port {
             Some(port) => format!("sent on to {name}/{port} by {by}"),
             None => format!("sent on by {by}"),
         };
         if there.is_empty() {
-            let doubts = if passage.doubts.is_empty() { by.to_owned() } else { passage.doubts.join(", ") };
-            doubt.get_or_insert((words, Verdict::Unknown(format!("it depends on {doubts}"))));
+            let doubts = if trace.doubts.is_empty() { by.to_owned() } else { trace.doubts.join(", ") };
+            doubt.get_or_insert((words, PortVerdict::Unknown(format!("it depends on {doubts}"))));
         } else {
-            return Some((words, Verdict::Open(open_words(&there, &strangers, interface, v6))));
+            return Some((words, PortVerdict::Open(open_words(&there, &strangers, interface, v6))));
         }
     }
     doubt
 }
 
 /// The first that may come to the workload, and all that certainly do.
-fn there<'a>(passage: &'a Passage, ends: &Ends) -> Option<(&'a Arrival, Region)> {
+fn there<'a>(trace: &'a Trace, ends: &Ends) -> Option<(&'a Arrival, Region)> {
     let leads_there = |arrival: &Arrival| match (arrival.destination, arrival.port) {
         (Destination::Unknown, _) | (_, None) => None,
         (Destination::Original | Destination::Host, Some(port)) => Some(ends.holds(None, port)),
         (Destination::Address(address), Some(port)) => Some(ends.holds(Some(address), port)),
     };
     let (mut there, mut first): (_, Option<&Arrival>) = (Region::default(), None);
-    for arrival in passage.arrived.iter().filter(|arrival| !arrival.region.is_empty()) {
+    for arrival in trace.arrived.iter().filter(|arrival| !arrival.region.is_empty()) {
         match leads_there(arrival) {
             Some(true) => {
                 // What is known is told before what is not.
@@ -119,8 +129,8 @@ fn there<'a>(passage: &'a Passage, ends: &Ends) -> Option<(&'a Arrival, Region)>
             Some(false) => {}
         }
     }
-    let elsewhere = passage.arrived.iter().filter(|arrival| leads_there(arrival) != Some(true));
-    let stopped = passage.stopped.iter().map(|(region, _)| region);
+    let elsewhere = trace.arrived.iter().filter(|arrival| leads_there(arrival) != Some(true));
+    let stopped = trace.stopped.iter().map(|(region, _)| region);
     let certain = elsewhere.map(|arrival| &arrival.region).chain(stopped).fold(there, Region::subtract);
     first.map(|first| (first, certain))
 }
@@ -175,7 +185,7 @@ mod tests {
             };
             let outward =
                 Interface { name: "eth0".into(), index: 2, addresses: vec![("192.0.2.1".parse().unwrap(), 24)] };
-            let ground = Ground {
+            let context = ExposureContext {
                 rules: &rules,
                 interfaces: vec![outward.clone()],
                 outside: vec![&outward],
@@ -186,7 +196,7 @@ mod tests {
                 classes: rules.port_classes(),
                 last: Default::default(),
             };
-            match open_beside(ways(&ground, &cx, &containers, &[]), SOURCE).state {
+            match open_beside(ways(&context, &cx, &containers, &[]), SOURCE).state {
                 State::Known(value) => value.to_string(),
                 State::Unknown { error, .. } => format!("unknown: {error}"),
                 State::Absent(why) => why,

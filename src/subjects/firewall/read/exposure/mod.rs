@@ -7,9 +7,9 @@ mod verdict;
 
 use std::time::Instant;
 
-use self::context::Ground;
-use self::others::{Way, open_beside, others};
-use self::verdict::{Judged, Verdict, worst};
+use self::context::ExposureContext;
+use self::others::{JudgedWay, open_beside, others};
+use self::verdict::{Judged, PortVerdict, worst};
 use super::kernel::{PATIENCE, SOURCE, source};
 use super::{entries, interfaces, listeners};
 use crate::catalog::parameters::Port;
@@ -49,7 +49,7 @@ pub(crate) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
         }
     };
     let forwards = |path: &str| cx.host.read_optional(path).ok().flatten().map(|text| text.trim() == "1");
-    let ground = Ground {
+    let context = ExposureContext {
         rules,
         interfaces: links.iter().map(|link| link.interface.clone()).collect(),
         outside: interfaces::outside(&links, &[]),
@@ -61,7 +61,7 @@ pub(crate) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
         last: Default::default(),
     };
     let source = source(rules);
-    let not_followed = evaluate::not_followed(rules, &ground.outside).join("; ");
+    let not_followed = evaluate::not_followed(rules, &context.outside).join("; ");
     let told = |judged: [Judged; 2]| {
         let mut fact = worst(["IPv4", "IPv6"].into_iter().zip(judged), &source);
         if !not_followed.is_empty() {
@@ -73,12 +73,12 @@ pub(crate) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
     let mut more_open = None;
     let mut doubts = None;
     for port in cx.parameters.ports() {
-        let [v4, v6] = [false, true].map(|v6| ground.port(cx, containers, port, v6));
+        let [v4, v6] = [false, true].map(|v6| context.port(cx, containers, port, v6));
         match (&v4, &v6) {
-            (Some((Verdict::Kept { .. }, _)), Some((Verdict::Open(by), _))) => {
+            (Some((PortVerdict::Kept { .. }, _)), Some((PortVerdict::Open(by), _))) => {
                 more_open.get_or_insert(format!("port {} is open over IPv6 only: {by}", port.instance()));
             }
-            (Some((Verdict::Unknown(why), _)), _) | (_, Some((Verdict::Unknown(why), _))) => {
+            (Some((PortVerdict::Unknown(why), _)), _) | (_, Some((PortVerdict::Unknown(why), _))) => {
                 doubts.get_or_insert(why.clone());
             }
             _ => {}
@@ -97,13 +97,13 @@ pub(crate) fn conclude(cx: &Context<'_>, containers: &Containers, rules: &Result
         facts.live(PARITY, fact.took(started.elapsed()));
     }
     if cx.want.has(OTHERS) {
-        let asked = |port: &Port| [false, true].map(|v6| ground.port(cx, containers, port, v6));
+        let asked = |port: &Port| [false, true].map(|v6| context.port(cx, containers, port, v6));
         let fact = match containers {
             Containers::Unknown(why) => Fact::unknown(why.clone(), Some("docker ps"), "GET /containers/json"),
             Containers::Known(list) => {
                 let others = others(cx, list);
-                let mut ways: Vec<Way> = others.iter().map(|other| other.way(&asked)).collect();
-                ways.extend(detours::ways(&ground, cx, containers, &others));
+                let mut ways: Vec<JudgedWay> = others.iter().map(|other| other.way(&asked)).collect();
+                ways.extend(detours::ways(&context, cx, containers, &others));
                 open_beside(ways, &source)
             }
         };

@@ -18,16 +18,16 @@ pub(crate) struct Other {
 
 /// The same in words, with what becomes of strangers over IPv4 and IPv6.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct JudgedWay {
     pub(crate) words: String,
     pub(crate) judged: [Judged; 2],
 }
 
 impl Other {
-    pub(super) fn way(&self, asked: &dyn Fn(&Port) -> [Judged; 2]) -> Way {
+    pub(super) fn way(&self, asked: &dyn Fn(&Port) -> [Judged; 2]) -> JudgedWay {
         let name = self.port.protocol.name();
         let words = format!("{name}/{} of {}, to {name}/{}", self.port.port, self.container, self.inside);
-        Way { words, judged: asked(&self.port) }
+        JudgedWay { words, judged: asked(&self.port) }
     }
 }
 
@@ -60,9 +60,9 @@ pub(super) fn others(cx: &Context<'_>, containers: &[Container]) -> Vec<Other> {
 }
 
 /// Those of them that strangers get through to.
-pub(super) fn open_beside(ways: Vec<Way>, source: &str) -> Fact {
+pub(super) fn open_beside(ways: Vec<JudgedWay>, source: &str) -> Fact {
     let (mut open, mut unknown, mut kept) = (BTreeSet::new(), None, Vec::new());
-    for Way { words, judged } in ways {
+    for JudgedWay { words, judged } in ways {
         let fact = worst(["IPv4", "IPv6"].into_iter().zip(judged), source);
         match &fact.state {
             State::Known(Value::Text(word)) if word == "open" => {
@@ -85,7 +85,7 @@ pub(super) fn open_beside(ways: Vec<Way>, source: &str) -> Fact {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Verdict;
+    use super::super::verdict::PortVerdict;
     use super::*;
     use crate::catalog::parameters::{Protocol, Setting};
     use crate::host::Host;
@@ -134,9 +134,9 @@ mod tests {
         };
         let asked = |port: &Port| {
             let verdict = match port.port {
-                1 => Verdict::Open("from everybody".into()),
-                2 => Verdict::Unknown("it depends".into()),
-                _ => Verdict::Kept { allowed: true, by: "a rule".into() },
+                1 => PortVerdict::Open("from everybody".into()),
+                2 => PortVerdict::Unknown("it depends".into()),
+                _ => PortVerdict::Kept { allowed: true, by: "a rule".into() },
             };
             [Some((verdict, false)), None]
         };

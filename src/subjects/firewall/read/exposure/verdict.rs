@@ -4,14 +4,14 @@ use crate::facts::{Fact, Value};
 
 /// What became of the strangers who try one port over one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum PortVerdict {
     Open(String),
     Kept { allowed: bool, by: String },
     Unknown(String),
 }
 
 /// A verdict, and whether it is of a container that does not run yet; `None` where the port is not published over the family.
-pub(crate) type Judged = Option<(Verdict, bool)>;
+pub(crate) type Judged = Option<(PortVerdict, bool)>;
 
 /// Both families in one word; a family that is not published does not count.
 pub(crate) fn worst<'a>(families: impl IntoIterator<Item = (&'a str, Judged)>, source: &str) -> Fact {
@@ -25,16 +25,16 @@ pub(crate) fn worst<'a>(families: impl IntoIterator<Item = (&'a str, Judged)>, s
             predicted = "not published yet; as Docker would, ";
         }
         let words = match verdict {
-            Verdict::Open(by) => {
+            PortVerdict::Open(by) => {
                 open = true;
                 format!("open: {by}")
             }
-            Verdict::Kept { allowed: lets_in, by } => {
+            PortVerdict::Kept { allowed: lets_in, by } => {
                 allowed |= lets_in;
                 let who = if lets_in { "for `allow` only" } else { "closed" };
                 format!("{who}: {by}")
             }
-            Verdict::Unknown(why) => {
+            PortVerdict::Unknown(why) => {
                 unknown.get_or_insert(format!("{family}: {why}"));
                 why
             }
@@ -65,9 +65,9 @@ mod tests {
     /// Seen failing with `allowed` in front of `unknown`, and with one family left out.
     #[test]
     fn both_families_come_to_the_worse_word() {
-        let open = || Some((Verdict::Open("from everybody".into()), false));
-        let kept = |allowed| Some((Verdict::Kept { allowed, by: "a rule".into() }, false));
-        let unknown = || Some((Verdict::Unknown("it depends".into()), false));
+        let open = || Some((PortVerdict::Open("from everybody".into()), false));
+        let kept = |allowed| Some((PortVerdict::Kept { allowed, by: "a rule".into() }, false));
+        let unknown = || Some((PortVerdict::Unknown("it depends".into()), false));
         let word = |v4, v6| match worst([("IPv4", v4), ("IPv6", v6)], SOURCE).state {
             State::Known(Value::Text(word)) => word,
             State::Absent(_) => "absent".into(),

@@ -4,6 +4,8 @@ pub mod files;
 pub mod id;
 pub mod knob;
 mod model;
+pub mod owner;
 pub mod render;
+pub mod state;
 
 pub use model::{Change, Conflict, Kind, Manual, Plan, SCHEMA, Unfinished};

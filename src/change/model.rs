@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::apply::State;
+use super::state::State;
 use crate::facts::Layer;
 
 /// The name and version of the plan format.

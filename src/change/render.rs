@@ -9,7 +9,7 @@ use similar::algorithms::{Capture, Replace, myers};
 use similar::{DiffTag, group_diff_ops};
 
 use super::model::{Change, Kind, Plan, Unfinished};
-use crate::apply::State;
+use super::state::State;
 use crate::facts::Layer;
 use crate::report::{escape, wrap};
 use crate::subjects::firewall::model::boot;

@@ -7,6 +7,7 @@ use crate::catalog::os::{OsProfile, ServiceManager};
 use crate::catalog::parameters::Parameters;
 use crate::change::files;
 use crate::change::files::{Existing, Line};
+use crate::change::owner::{self, owner_id};
 use crate::change::{Change, Conflict, Kind, Manual, Plan};
 use crate::facts::registry::{self, Scope};
 use crate::facts::{Facts, Layer, State, Value};
@@ -17,7 +18,6 @@ use crate::subjects::firewall::read::peers::Connected;
 use crate::subjects::ports::knob::Numbers;
 
 pub use crate::subjects::firewall::plan_firewall::{ALLOW_PEERS, ALLOW_SSHD};
-pub use crate::subjects::kernel::plan_tuned::ALLOW_TUNED;
 
 /// Tells whether our file would not decide a setting at the next boot: the value then, and the file and line that win.
 pub type WouldLose<'a> = &'a dyn Fn(&str, &str) -> Option<(String, String)>;
@@ -54,16 +54,10 @@ const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
 /// The override of consent for the daemon's own file.
 pub const ALLOW_DAEMON_JSON: &str = "docker.daemon-json";
 
-/// The id under which a conflict with the owner of a file is named and allowed; `by` is `/etc/sysctl.d/99-zzz.conf:3`.
-pub fn owner_id(by: &str) -> String {
-    let path = by.rsplit_once(':').map_or(by, |(path, _)| path);
-    if path.contains("/tuned/") { ALLOW_TUNED.to_owned() } else { format!("owner:{path}") }
-}
-
 /// Whether an id can stand behind `--allow` at all. A file that decides now may be gone when the plan is made again, so
 /// any path does.
 pub fn is_allowable(id: &str) -> bool {
-    matches!(id, ALLOW_DAEMON_JSON | ALLOW_TUNED | ALLOW_PEERS | ALLOW_SSHD) || id.starts_with("owner:/")
+    matches!(id, ALLOW_DAEMON_JSON | owner::TUNED | ALLOW_PEERS | ALLOW_SSHD) || owner::is_file_owner(id)
 }
 
 /// Plans what the wishes need.

@@ -172,8 +172,6 @@ fn only_ids_that_can_conflict_are_allowable() {
     for id in ["", "all", "*", "owner:", "owner:x", "docker.deamon-json"] {
         assert!(!is_allowable(id), "{id}");
     }
-    assert_eq!(owner_id("/etc/sysctl.d/99-zzz.conf:3"), "owner:/etc/sysctl.d/99-zzz.conf");
-    assert_eq!(owner_id("/usr/lib/tuned/virtual-guest/tuned.conf:9"), "owner:tuned");
 }
 
 /// What the plan for the guard looks at besides its facts.

@@ -4,14 +4,12 @@
 
 use crate::change::files;
 use crate::change::files::Existing;
+use crate::change::owner::TUNED as ALLOW_TUNED;
 use crate::change::{Change, Conflict};
 use crate::facts::Layer;
 use crate::judge::wish::{Standing, Wish};
 use crate::subjects::kernel::tuned;
 use crate::subjects::planner::{Planner, kind};
-
-/// The override of consent for tuned's choice of profile.
-pub const ALLOW_TUNED: &str = "owner:tuned";
 
 /// The profile as it is to be, and what becomes of tuned's choice.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,9 +3,8 @@
 //! The set is closed. A plan or a journal only names a target; [`HostKnobs::resolve`] turns the name into an adapter or
 //! refuses it, so that no journal, however made, can point a write anywhere else.
 
-use super::firewall::knob::{firewalld, guard, guard_iptables, ufw};
+use super::firewall::knob::{firewalld, guard, guard_iptables, service, ufw};
 use super::kernel::{knob_sysctl as sysctl, knob_thp as thp};
-use super::limits::knob as service;
 use super::ports::knob as number_set;
 use crate::apply::Machine;
 use crate::apply::knob::{file, link};

@@ -133,7 +133,7 @@ impl BootTruth for HostTruth<'_> {
     }
 
     fn outdated(&self, step: &Step) -> Result<Option<Overridden>, String> {
-        guarded::outdated(self, step)
+        guarded::outdated(self.host, self.os, step)
     }
 
     fn suspect(&self, step: &Step) -> Option<String> {

@@ -5,12 +5,12 @@ use crate::facts::network::{DOCKER_NETWORKS, Network};
 use crate::facts::{Layer, State, Value};
 use crate::judge::wish::{Standing, Wish};
 use crate::subjects::firewall::derive_guard as firewall_guard;
+use crate::subjects::firewall::knob::service;
 use crate::subjects::firewall::model::boot;
 use crate::subjects::firewall::model::boot::Origin;
 use crate::subjects::firewall::model::guard::Guard;
 use crate::subjects::firewall::model::intent::Intent;
 use crate::subjects::firewall::model::writer::Writer;
-use crate::subjects::limits::knob as service;
 use crate::subjects::planner::{Planner, kind};
 
 /// The overrides of consent.

@@ -1,6 +1,5 @@
 //! Limits on open files: of services, of logins, of containers.
 
-pub mod knob;
 pub mod pam_limits;
 pub mod plan;
 pub mod service;

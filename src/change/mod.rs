@@ -6,6 +6,7 @@ pub mod knob;
 mod model;
 pub mod owner;
 pub mod render;
+pub mod shell;
 pub mod state;
 
 pub use model::{Change, Conflict, Kind, Manual, Plan, SCHEMA, Unfinished};

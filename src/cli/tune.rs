@@ -33,6 +33,7 @@ use crate::subjects::gather::Gathered;
 use crate::subjects::kernel::tuned;
 use crate::subjects::planner;
 use crate::subjects::planner::Ground;
+use crate::subjects::script;
 use crate::subjects::truth::{HostTruth, Rehearsal};
 
 pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
@@ -143,7 +144,7 @@ fn show(args: &TuneArgs, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop>
     match args.format {
         PlanFormat::Json => transactions::json(plan, &mut bytes)?,
         PlanFormat::Markdown => render::markdown(plan, head, &mut bytes)?,
-        PlanFormat::Script => render::script(plan, head, &mut bytes)?,
+        PlanFormat::Script => script::script(plan, head, &mut bytes)?,
         PlanFormat::Terminal => {
             let look = look(std::io::stdout().is_terminal());
             render::terminal(plan, head, look, &mut bytes)?;

@@ -8,3 +8,4 @@ pub mod model;
 pub mod plan_firewall;
 pub mod plan_firewall_managers;
 pub mod read;
+pub mod script;

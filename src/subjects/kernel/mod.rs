@@ -5,6 +5,7 @@ pub mod knob_sysctl;
 pub mod knob_thp;
 pub mod plan_tuned;
 pub mod release;
+pub mod script;
 pub mod sysctl;
 pub mod thp;
 pub mod tmpfiles;

@@ -5,6 +5,7 @@ pub mod derive_guard;
 pub mod drift;
 pub mod knob;
 pub mod model;
+pub mod places;
 pub mod plan_firewall;
 pub mod plan_firewall_managers;
 pub mod read;

@@ -5,6 +5,7 @@ pub mod id;
 pub mod knob;
 mod model;
 pub mod owner;
+pub mod planner;
 pub mod render;
 pub mod shell;
 pub mod state;

@@ -6,6 +6,7 @@ pub mod drift;
 pub mod knob;
 pub mod model;
 pub mod places;
+pub mod plan;
 pub mod plan_firewall;
 pub mod plan_firewall_managers;
 pub mod read;

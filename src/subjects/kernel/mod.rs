@@ -4,6 +4,7 @@ pub mod conntrack;
 pub mod knob_sysctl;
 pub mod knob_thp;
 pub mod places;
+pub mod plan;
 pub mod plan_tuned;
 pub mod release;
 pub mod script;

@@ -5,11 +5,11 @@
 use crate::change::files;
 use crate::change::files::Existing;
 use crate::change::owner::TUNED as ALLOW_TUNED;
+use crate::change::planner::{Planner, kind};
 use crate::change::{Change, Conflict};
 use crate::facts::Layer;
 use crate::judge::wish::{Standing, Wish};
 use crate::subjects::kernel::tuned;
-use crate::subjects::planner::{Planner, kind};
 
 /// The profile as it is to be, and what becomes of tuned's choice.
 #[derive(Debug, PartialEq, Eq)]

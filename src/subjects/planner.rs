@@ -2,6 +2,7 @@
 //! target or better, and it never plans what is already so.
 
 use super::{firewall, kernel, limits, ports};
+use crate::catalog::lint::Tuning;
 use crate::change::Plan;
 use crate::change::owner;
 use crate::change::planner::{Ground, Planner};
@@ -14,6 +15,14 @@ pub use crate::subjects::limits::plan::ALLOW_DAEMON_JSON;
 /// any path does.
 pub fn is_allowable(id: &str) -> bool {
     matches!(id, ALLOW_DAEMON_JSON | owner::TUNED | ALLOW_PEERS | ALLOW_SSHD) || owner::is_file_owner(id)
+}
+
+/// What `preflight tune` can do about a fact: the answer that the lint of a catalogue asks for.
+pub fn tuning(fact: &str) -> Tuning {
+    match Tunable::of(fact) {
+        Some(_) => Tuning::Possible,
+        None => kernel::plan::never(fact).map_or(Tuning::Unknown, Tuning::Never),
+    }
 }
 
 /// Plans what the wishes need.

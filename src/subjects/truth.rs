@@ -164,6 +164,7 @@ mod tests {
     use crate::catalog::load;
     use crate::subjects::gather;
     use crate::subjects::gather::Gathered;
+    use crate::subjects::planner;
 
     /// A plan asks for every line of our file, of one reading. Seen failing with the files read for each question.
     #[test]
@@ -194,7 +195,7 @@ mod tests {
         std::fs::create_dir_all(later.parent().unwrap()).unwrap();
         std::fs::write(&later, "vm.swappiness = 5\n").unwrap();
         let host = Host::at_root(root.path());
-        let catalogue = load::load(&Library::default(), "redis-sentinel", &BTreeMap::new()).unwrap();
+        let catalogue = load::load(&Library::default(), "redis-sentinel", &BTreeMap::new(), planner::tuning).unwrap();
         let Gathered { snapshot, boot_sources } = gather::gather(&host, &catalogue, &|_, _| true, false);
         std::fs::remove_file(&later).unwrap();
         let rehearsal = Rehearsal::new(&host, gather::os_of(&snapshot.facts), boot_sources);

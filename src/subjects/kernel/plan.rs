@@ -37,6 +37,11 @@ impl<'a> Tunable<'a> {
     }
 }
 
+/// Why a kernel setting is never set.
+pub fn never(fact: &str) -> Option<&'static str> {
+    fact.strip_prefix("sysctl.").and_then(knob_sysctl::never)
+}
+
 impl Planner<'_> {
     fn sysctl(&mut self, wish: &Wish, name: &str) {
         let target = text(&wish.to);

@@ -9,5 +9,6 @@ pub mod planner;
 pub mod render;
 pub mod shell;
 pub mod state;
+pub mod target;
 
 pub use model::{Change, Conflict, Kind, Manual, Plan, SCHEMA, Unfinished};

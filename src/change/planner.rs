@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::{self, Existing, Line};
 use super::owner::owner_id;
+use super::target::Target;
 use super::{Change, Conflict, Kind, Manual, Plan};
 use crate::catalog::os::{OsProfile, ServiceManager};
 use crate::catalog::parameters::Parameters;
@@ -80,7 +81,7 @@ impl<'a> Planner<'a> {
                 && let Some((value, by)) = (self.ground.would_lose)(&sysctl, &name)
             {
                 let reason = format!("{by} sets {name} to `{value}` at the next boot, after our `{}`", line.value);
-                self.conflict(&owner_id(&by), &format!("sysctl:{name}"), &reason);
+                self.conflict(&owner_id(&by), &Target::Sysctl(&name).to_string(), &reason);
             }
         }
         // As weighty as the script; where only the link is missing, nothing runs.
@@ -112,7 +113,7 @@ impl<'a> Planner<'a> {
             self.live.push(Change {
                 id: checks.into_iter().collect::<Vec<_>>().join(","),
                 layer: Layer::Boot,
-                target: format!("link:{}", files::OPENRC_LINK),
+                target: Target::Link(files::OPENRC_LINK).to_string(),
                 before: None,
                 after: files::OPENRC.to_owned(),
                 kind,
@@ -130,7 +131,7 @@ impl<'a> Planner<'a> {
         Change {
             id: ids.join(","),
             layer: Layer::Boot,
-            target: format!("file:{path}"),
+            target: Target::File(path).to_string(),
             undo: if before.is_some() { "write the old content back".into() } else { "remove the file".into() },
             before,
             after,

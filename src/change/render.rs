@@ -10,6 +10,7 @@ use similar::{DiffTag, group_diff_ops};
 
 use super::model::{Change, Kind, Plan, Unfinished};
 use super::state::State;
+use super::target::Target;
 use crate::facts::Layer;
 use crate::report::{escape, wrap};
 
@@ -117,7 +118,10 @@ struct Page<'a> {
 impl Page<'_> {
     fn change(&mut self, number: usize, change: &Change, head: &Head<'_>) -> io::Result<()> {
         let before = word_for(change.before.as_deref());
-        let what = change.target.strip_prefix("file:").unwrap_or(&change.target);
+        let what = match Target::of(&change.target) {
+            Some(Target::File(path)) => path,
+            _ => &change.target,
+        };
         let line = if change.is_text() {
             format!("{}: {what}", change.layer.name())
         } else {

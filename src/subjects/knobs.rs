@@ -14,6 +14,7 @@ use crate::apply::knob::place::Places;
 use crate::apply::knob::{file, link};
 use crate::apply::recovery;
 use crate::change::knob::{Knob, KnobError, Knobs};
+use crate::change::target::Target;
 use crate::facts::Layer;
 use crate::host::safe_file::Tree;
 
@@ -43,29 +44,33 @@ impl<'a> HostKnobs<'a> {
 
 impl Knobs for HostKnobs<'_> {
     fn resolve(&self, target: &str) -> Result<Box<dyn Knob + '_>, KnobError> {
-        let (family, name) =
-            target.split_once(':').ok_or_else(|| KnobError::UnknownTarget(target.escape_default().to_string()))?;
-        if !matches!(family, "file" | "link") && !self.is_live {
+        let unknown = || KnobError::UnknownTarget(target.escape_default().to_string());
+        let known = Target::of(target).ok_or_else(unknown)?;
+        if !known.is_on_disk() && !self.is_live {
             return Err(KnobError::Unavailable { target: target.to_owned(), reason: "not a running host".to_owned() });
         }
-        let knob: Option<Box<dyn Knob + '_>> = match family {
-            "sysctl" if number_set::is_set(name) => Some(Box::new(number_set::NumberSet::new(self.tree, name)?)),
-            "sysctl" => Some(Box::new(sysctl::Sysctl::new(self.tree, name)?)),
-            "thp" => thp::Thp::new(self.tree, name).map(|knob| Box::new(knob) as _),
-            "ufw" => ufw::Ufw::new(self.tree, name).map(|knob| Box::new(knob) as _),
-            "firewalld" => firewalld::Firewalld::new(self.tree, name, Layer::Live).map(|knob| Box::new(knob) as _),
-            "firewalld-permanent" => {
-                firewalld::Firewalld::new(self.tree, name, Layer::Boot).map(|knob| Box::new(knob) as _)
+        let tree = self.tree;
+        let knob: Option<Box<dyn Knob + '_>> = match known {
+            Target::Sysctl(name) if number_set::is_set(name) => Some(Box::new(number_set::NumberSet::new(tree, name)?)),
+            Target::Sysctl(name) => Some(Box::new(sysctl::Sysctl::new(tree, name)?)),
+            Target::HugePages(name) => thp::Thp::new(tree, name).map(|knob| Box::new(knob) as _),
+            Target::Ufw(entry) => ufw::Ufw::new(tree, entry).map(|knob| Box::new(knob) as _),
+            Target::Firewalld(entry) => {
+                firewalld::Firewalld::new(tree, entry, Layer::Live).map(|knob| Box::new(knob) as _)
             }
-            "service" => service::Service::new(self.tree, name).map(|knob| Box::new(knob) as _),
-            "guard" => guard::NftGuard::new(self.tree, name)
+            Target::FirewalldPermanent(entry) => {
+                firewalld::Firewalld::new(tree, entry, Layer::Boot).map(|knob| Box::new(knob) as _)
+            }
+            Target::Service(name) => service::Service::new(tree, name).map(|knob| Box::new(knob) as _),
+            Target::Guard(name) => guard::NftGuard::new(tree, name)
                 .map(|knob| Box::new(knob) as _)
-                .or_else(|| guard_iptables::IptablesGuard::new(self.tree, name).map(|knob| Box::new(knob) as _)),
-            "link" => link::Link::new(self.tree, &PLACES, name).map(|knob| Box::new(knob) as _),
-            "file" => file::ManagedFile::new(self.tree, &PLACES, name).map(|knob| Box::new(knob) as _),
-            _ => None,
+                .or_else(|| guard_iptables::IptablesGuard::new(tree, name).map(|knob| Box::new(knob) as _)),
+            Target::Link(path) => link::Link::new(tree, &PLACES, path).map(|knob| Box::new(knob) as _),
+            Target::File(path) => file::ManagedFile::new(tree, &PLACES, path).map(|knob| Box::new(knob) as _),
+            // What the next boot gives a service is set by its drop-in.
+            Target::Unit(_) => None,
         };
-        knob.ok_or_else(|| KnobError::UnknownTarget(target.escape_default().to_string()))
+        knob.ok_or_else(unknown)
     }
 }
 

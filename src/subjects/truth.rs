@@ -17,6 +17,7 @@ use crate::subjects::limits::service;
 
 use super::behind;
 use crate::change::files;
+use crate::change::target::Target;
 use crate::subjects::firewall::drift as guarded;
 
 /// The next boot with a drop-in of ours that is not written yet.
@@ -82,28 +83,29 @@ impl BootTruth for HostTruth<'_> {
     fn overridden(&self, steps: &[&Step]) -> Vec<Result<Overridden, Untold>> {
         let mut expected: Vec<(String, String, String)> = Vec::new();
         for step in steps {
-            match step.target.strip_prefix("file:") {
-                Some(files::SYSCTL) => expected.extend(
+            let target = Target::of(&step.target);
+            match target {
+                Some(Target::File(files::SYSCTL)) => expected.extend(
                     files::parse_sysctl(&step.after)
                         .into_iter()
-                        .map(|(name, line)| (format!("sysctl:{name}"), format!("sysctl.{name}"), line.value)),
+                        .map(|(name, line)| (Target::Sysctl(&name).to_string(), format!("sysctl.{name}"), line.value)),
                 ),
-                Some(files::TMPFILES) => expected.extend(
+                Some(Target::File(files::TMPFILES)) => expected.extend(
                     files::parse_tmpfiles(&step.after)
                         .into_iter()
                         .filter(|(file, _)| file == "enabled")
-                        .map(|(_, line)| ("thp:enabled".to_owned(), "thp.enabled".to_owned(), line.value)),
+                        .map(|(_, line)| (Target::HUGE_PAGES.to_string(), "thp.enabled".to_owned(), line.value)),
                 ),
-                Some(files::TUNED | files::TUNED_NEW) => expected.extend(
+                Some(Target::File(files::TUNED | files::TUNED_NEW)) => expected.extend(
                     files::parse_tuned(&step.after)
-                        .map(|(_, word)| ("thp:enabled".to_owned(), "thp.enabled".to_owned(), word)),
+                        .map(|(_, word)| (Target::HUGE_PAGES.to_string(), "thp.enabled".to_owned(), word)),
                 ),
-                path => {
-                    let service = path.and_then(files::drop_in_service);
+                _ => {
+                    let service = target.and_then(Target::drop_in_service);
                     let limit = service::assignments(&step.after).last();
                     if let (Some(service), Some((_, limit))) = (service, limit) {
                         let id = format!("limits.service-nofile.{service}");
-                        expected.push((format!("unit:{service}"), id, limit.to_string()));
+                        expected.push((Target::Unit(service).to_string(), id, limit.to_string()));
                     }
                 }
             }

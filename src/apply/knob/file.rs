@@ -12,6 +12,7 @@ use crate::apply::timer;
 use crate::change::files;
 use crate::change::id::TxId;
 use crate::change::knob::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
+use crate::change::target::Target;
 use crate::facts::Layer;
 use crate::host::safe_file::{Attributes, Digest, FileError, MAX_MANAGED_BYTES, Tree, stage_name};
 
@@ -31,7 +32,7 @@ impl<'a> ManagedFile<'a> {
         let place = places.file(path)?;
         Some(Self {
             tree,
-            target: format!("file:{path}"),
+            target: Target::File(path).to_string(),
             path: PathBuf::from(path),
             mode: place.mode,
             owner: place.owner,

@@ -6,6 +6,7 @@ use super::place::Places;
 use crate::apply::recovery;
 use crate::change::id::TxId;
 use crate::change::knob::{Capabilities, Knob, KnobError, Reading};
+use crate::change::target::Target;
 use crate::facts::Layer;
 use crate::host::safe_file::{FileError, Tree, stage_name};
 
@@ -22,7 +23,7 @@ impl<'a> Link<'a> {
     /// `None` for a path where no link is to be made.
     pub fn new(tree: &'a Tree, places: &Places, path: &str) -> Option<Self> {
         let leads_to = places.link(path)?.leads_to;
-        Some(Self { tree, target: format!("link:{path}"), path: PathBuf::from(path), leads_to })
+        Some(Self { tree, target: Target::Link(path).to_string(), path: PathBuf::from(path), leads_to })
     }
 
     fn failed(&self, source: FileError) -> KnobError {

@@ -7,6 +7,7 @@ use crate::apply::Overridden;
 use crate::apply::journal::Step;
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::{Parameters, Setting};
+use crate::change::target::Target;
 use crate::facts::network::{DOCKER_NETWORKS, Network};
 use crate::host::Host;
 use crate::subjects::context::{Context, Want};
@@ -21,7 +22,10 @@ use crate::subjects::firewall::read::manager;
 
 /// Who wrote the guard of a step; `None` for any other step.
 fn writer(step: &Step) -> Option<Writer> {
-    Writer::named(step.target.strip_prefix("guard:")?)
+    match Target::of(&step.target)? {
+        Target::Guard(name) => Writer::named(name),
+        _ => None,
+    }
 }
 
 pub fn outdated(host: &Host, os: &OsProfile, step: &Step) -> Result<Option<Overridden>, String> {
@@ -83,7 +87,10 @@ fn docker_networks(host: &Host, os: &OsProfile) -> Result<Vec<Network>, String> 
 /// Who empties the rules of everybody.
 pub fn suspect(host: &Host, step: &Step) -> Option<String> {
     // ufw writes with iptables, which is nftables' on all but old hosts.
-    let of_ufw = || step.target.starts_with("ufw:").then_some(Writer::Iptables(Variant::Nft));
+    let of_ufw = || {
+        let is_ufw = matches!(Target::of(&step.target), Some(Target::Ufw(_)));
+        is_ufw.then_some(Writer::Iptables(Variant::Nft))
+    };
     let writer = writer(step).or_else(of_ufw)?;
     // docs/firewall.md, "Afterwards".
     if matches!(writer, Writer::Iptables(_)) && manager::firewalld_is_active(host) {

@@ -2,6 +2,7 @@
 
 use super::plan::{ALLOW_PEERS, ALLOW_SSHD, Asked};
 use crate::change::planner::{Planner, kind};
+use crate::change::target::Target;
 use crate::change::{Change, Kind};
 use crate::facts::network::{DOCKER_NETWORKS, Network};
 use crate::facts::{Layer, State, Value};
@@ -215,7 +216,7 @@ fn enabling(path: &str, leads_to: &str, id: String, kind: Kind) -> Change {
     Change {
         id,
         layer: Layer::Boot,
-        target: format!("link:{path}"),
+        target: Target::Link(path).to_string(),
         before: None,
         after: leads_to.to_owned(),
         kind,

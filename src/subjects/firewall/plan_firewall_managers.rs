@@ -4,6 +4,7 @@ use super::plan::Asked;
 use crate::apply::recovery;
 use crate::change::Change;
 use crate::change::planner::{Planner, kind};
+use crate::change::target::Target;
 use crate::facts::{Layer, Value};
 use crate::judge::wish::{Standing, Wish};
 use crate::subjects::firewall::model::entry::Entry;
@@ -52,7 +53,7 @@ impl Planner<'_> {
             let reason = format!("ufw keeps an entry at once, and nothing could take it back after a power cut: {why}");
             return self.manual(wish, &reason, add);
         }
-        self.entry(wish, Layer::Live, format!("ufw:{entry}"), add, ufw::delete(entry).join(" "));
+        self.entry(wish, Layer::Live, Target::Ufw(&entry.to_string()).to_string(), add, ufw::delete(entry).join(" "));
     }
 
     /// In the running firewall at once, in the files after the confirm.
@@ -81,7 +82,7 @@ impl Planner<'_> {
     /// The service that takes back at boot what was not confirmed: before everything that outlives a power cut by itself.
     fn recovery(&mut self, wish: &Wish, asked: &Asked<'_>) -> Result<(), String> {
         let form = recovery::Form::of(self.ground.os.service_manager);
-        let (file, link) = (format!("file:{}", form.file), format!("link:{}", form.link));
+        let (file, link) = (Target::File(form.file).to_string(), Target::Link(form.link).to_string());
         if self.live.iter().any(|change| change.target == link) {
             return Ok(());
         }

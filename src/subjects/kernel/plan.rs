@@ -5,6 +5,7 @@ use crate::change::Change;
 use crate::change::files;
 use crate::change::files::Line;
 use crate::change::planner::{Planner, kind, text};
+use crate::change::target::Target;
 use crate::facts::registry::{self, Scope};
 use crate::facts::{Layer, Value};
 use crate::judge::wish::{Standing, Wish};
@@ -45,7 +46,7 @@ pub fn never(fact: &str) -> Option<&'static str> {
 impl Planner<'_> {
     fn sysctl(&mut self, wish: &Wish, name: &str) {
         let target = text(&wish.to);
-        self.live_change(wish, &format!("sysctl:{name}"), &target);
+        self.live_change(wish, &Target::Sysctl(name).to_string(), &target);
         // What is better now must not be worse after a boot.
         let lasting = match &wish.live {
             Standing::Accepted(value) => text(value),
@@ -117,7 +118,7 @@ impl Planner<'_> {
 
     fn thp(&mut self, wish: &Wish) {
         let target = text(&wish.to);
-        self.live_change(wish, "thp:enabled", &target);
+        self.live_change(wish, &Target::HUGE_PAGES.to_string(), &target);
         let lasting = match &wish.live {
             Standing::Accepted(value) => text(value),
             _ => target,
@@ -135,7 +136,7 @@ impl Planner<'_> {
                     self.live.push(Change {
                         id: wish.finding.id.clone(),
                         layer: Layer::Live,
-                        target: format!("thp:{folder}"),
+                        target: Target::HugePages(&folder).to_string(),
                         before: Some("always".into()),
                         after: "inherit".into(),
                         kind: kind(wish),

@@ -4,6 +4,7 @@ use crate::change::Change;
 use crate::change::files;
 use crate::change::files::Line;
 use crate::change::planner::{Planner, kind, text};
+use crate::change::target::Target;
 use crate::facts::{Layer, service};
 use crate::judge::wish::{Standing, Wish};
 
@@ -95,7 +96,7 @@ impl Planner<'_> {
 
     fn daemon_json(&mut self, wish: &Wish, after: String) {
         let before = self.ground.existing.text(files::DAEMON_JSON).map(Into::into);
-        let target = format!("file:{}", files::DAEMON_JSON);
+        let target = Target::File(files::DAEMON_JSON).to_string();
         self.conflict(ALLOW_DAEMON_JSON, &target, "the default of all containers changes with Docker's next restart");
         self.live.push(Change {
             id: wish.finding.id.clone(),

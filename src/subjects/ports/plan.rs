@@ -3,6 +3,7 @@
 use super::knob::Numbers;
 use crate::change::Change;
 use crate::change::planner::{Planner, kind, text};
+use crate::change::target::Target;
 use crate::facts::{Layer, Value};
 use crate::judge::wish::{Standing, Wish};
 
@@ -47,7 +48,7 @@ impl Planner<'_> {
             self.live.push(Change {
                 id: wish.finding.id.clone(),
                 layer: Layer::Live,
-                target: format!("sysctl:{RESERVED}"),
+                target: Target::Sysctl(RESERVED).to_string(),
                 undo: format!("take {ours} out of the set again"),
                 before: Some(now),
                 after: after.clone(),

@@ -3,7 +3,10 @@
 pub mod conntrack;
 pub mod knob_sysctl;
 pub mod knob_thp;
+pub mod places;
+pub mod plan;
 pub mod plan_tuned;
+pub mod script;
 pub mod shared;
 pub mod sysctl;
 pub mod thp;

@@ -11,3 +11,8 @@ pub mod plan_firewall;
 pub mod plan_firewall_managers;
 pub mod read;
 pub mod script;
+
+use crate::subjects::context::Probe;
+
+/// What is read of the host by itself, in no particular order.
+pub const READERS: &[Probe] = &[read::manager::probe, read::programs::probe];

@@ -13,3 +13,8 @@ pub mod thp;
 pub mod tmpfiles;
 pub mod tuned;
 pub mod tuned_profile;
+
+use crate::subjects::context::Probe;
+
+/// What is read of the host by itself, in no particular order.
+pub const READERS: &[Probe] = &[conntrack::probe, sysctl::probe, thp::probe];

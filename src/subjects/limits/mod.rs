@@ -4,3 +4,8 @@ pub mod pam_limits;
 pub mod places;
 pub mod plan;
 pub mod service;
+
+use crate::subjects::context::Probe;
+
+/// What is read of the host by itself, in no particular order.
+pub const READERS: &[Probe] = &[pam_limits::probe, service::probe];

@@ -50,8 +50,8 @@ use preflight::subjects::firewall::model::packet::Interface;
 use preflight::subjects::firewall::model::packet::Way;
 use preflight::subjects::firewall::model::region::Ranges;
 use preflight::subjects::firewall::model::ufw;
+use preflight::subjects::firewall::read::bindings;
 use preflight::subjects::firewall::read::connections;
-use preflight::subjects::firewall::read::entries;
 use preflight::subjects::firewall::read::interfaces;
 use preflight::subjects::firewall::read::manager;
 use preflight::subjects::firewall::read::nft;
@@ -249,8 +249,8 @@ pub fn firewall_files(bytes: &[u8]) {
     let entries = ["tcp 6379-6381 from 172.20.0.0/16", "udp 53 from fd00::/8"].map(str::parse::<Entry>);
     let (rules, zone) = (ufw::parse(&text), firewalld::parse(&text));
     for entry in entries.iter().flatten() {
-        let _ = (ufw::standing(&rules, false, entry), ufw::found(&rules, entry));
-        let _ = zone.as_ref().map(|zone| (zone.standing(entry), zone.has(entry)));
+        let _ = (ufw::state(&rules, false, entry), ufw::found(&rules, entry));
+        let _ = zone.as_ref().map(|zone| (zone.state(entry), zone.has(entry)));
     }
     for line in text.lines() {
         if let Ok(entry) = line.parse::<Entry>() {
@@ -261,7 +261,7 @@ pub fn firewall_files(bytes: &[u8]) {
     assert!(firewalld::is_zone_name(firewalld::default_zone(&text)));
     let _ = (ufw::is_enabled(&text), ufw::default_allows(&text), ufw::has_ipv6(&text), firewalld::version(&text));
     let _ = (manager::flushes(&text), manager::rule_files(&text).count());
-    let _ = (entries::interfaces(&text), entries::connection(&text, "interface-name", "zone"));
+    let _ = (bindings::interfaces(&text), bindings::connection(&text, "interface-name", "zone"));
     let _ = (recovery::started(&text), recovery::program(Path::new(recovery::SYSTEMD.file), &text));
 }
 
@@ -299,9 +299,9 @@ pub fn netfilter(bytes: &[u8]) {
         let way = Way { v6, protocol: Protocol::Tcp, port: 6379, interface: &interface, interfaces: &[] };
         let (destinations, sources) = (Ranges::new([(9, 9)]), Ranges::new([(10, 0xffff_ffff)]));
         let question = Question { rules: &rules, way, destinations, sources, prediction: None, forwarding: Some(true) };
-        let passage = evaluate::evaluate(&question);
-        let stopped = passage.stopped.iter().any(|(region, _)| !region.is_empty());
-        assert!(stopped || !passage.passed.is_empty(), "a packet is lost");
+        let trace = evaluate::evaluate(&question);
+        let stopped = trace.stopped.iter().any(|(region, _)| !region.is_empty());
+        assert!(stopped || !trace.passed.is_empty(), "a packet is lost");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum, SystemVersion};
 
 use super::client::{Answer, Answers, Failure};
-use super::run::Configuration;
+use super::configuration::Configuration;
 use crate::facts::{Fact, Facts, Value, Version};
 
 /// The facts that `GET /info` answers, wholly or in part.

@@ -140,10 +140,10 @@ pub fn context_host(json: &str) -> Result<(String, Option<String>), String> {
     }
     #[derive(Deserialize, Default)]
     struct Endpoints {
-        docker: Option<Docker>,
+        docker: Option<DockerEndpoint>,
     }
     #[derive(Deserialize)]
-    struct Docker {
+    struct DockerEndpoint {
         #[serde(rename = "Host")]
         host: Option<String>,
     }

@@ -23,9 +23,13 @@ pub mod nofile;
 pub mod store;
 pub mod sysctls;
 
+#[cfg(feature = "docker")]
+mod configuration;
 pub mod containers;
 pub mod derive;
 pub mod docker_boot;
+#[cfg(feature = "docker")]
+mod process;
 #[cfg(feature = "docker")]
 mod run;
 

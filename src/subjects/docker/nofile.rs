@@ -7,7 +7,8 @@
 
 use super::Request;
 use super::client::Answers;
-use super::run::Configuration;
+use super::configuration::Configuration;
+use super::process::process_name;
 use super::sysctls::belongs;
 use crate::facts::{Fact, Value};
 use crate::host::Host;
@@ -26,7 +27,7 @@ const CGROUP_FILES: [&str; 3] = [
 
 /// What a prediction stands on.
 #[derive(Debug)]
-pub struct Ground<'a> {
+pub struct NofileContext<'a> {
     pub host: &'a Host,
     /// Whether the engine answered: only then is the whole of /proc searched.
     pub answered: bool,
@@ -36,12 +37,12 @@ pub struct Ground<'a> {
 }
 
 /// What running containers have, else the prediction.
-pub fn fact(ground: &Ground<'_>, configuration: &Configuration, answers: &Answers, request: &Request) -> Fact {
+pub fn fact(context: &NofileContext<'_>, configuration: &Configuration, answers: &Answers, request: &Request) -> Fact {
     let running = answers.containers.result.as_deref().unwrap_or_default();
     let workload: Vec<&Container> =
         running.iter().filter(|container| container.is_workload(&request.workload_images)).collect();
-    measured(ground.host, configuration, &workload)
-        .unwrap_or_else(|| predicted(ground, configuration, "no way to tell what containerd runs with"))
+    measured(context.host, configuration, &workload)
+        .unwrap_or_else(|| predicted(context, configuration, "no way to tell what containerd runs with"))
 }
 
 /// The smallest limit that the running containers were given.
@@ -97,9 +98,9 @@ fn parent(host: &Host, pid: i32) -> Option<i32> {
 }
 
 /// What a new container would get; `unknown` is the error when nothing tells.
-pub fn predicted(ground: &Ground<'_>, configuration: &Configuration, unknown: &str) -> Fact {
+pub fn predicted(context: &NofileContext<'_>, configuration: &Configuration, unknown: &str) -> Fact {
     let help = Some("start the workload, or set `ulimits` in its Compose file");
-    match (ground.kind, configuration) {
+    match (context.kind, configuration) {
         (Some("podman"), _) => {
             return Fact::unknown("Podman's default comes from containers.conf, which is not read", help, "Podman");
         }
@@ -113,11 +114,11 @@ pub fn predicted(ground: &Ground<'_>, configuration: &Configuration, unknown: &s
             }
         }
     }
-    let Some((pid, name)) = containerd(ground) else {
+    let Some((pid, name)) = containerd(context) else {
         return Fact::unknown(unknown, help, "/proc/PID/limits of containerd");
     };
     let source = format!("/proc/{pid}/limits");
-    match ground.host.read_text(&source).map(|text| hard_limit(&text)) {
+    match context.host.read_text(&source).map(|text| hard_limit(&text)) {
         Ok(Some(limit)) => {
             Fact::known(Value::Int(limit), source).note(format!("predicted: a container inherits the limit of {name}"))
         }
@@ -133,8 +134,8 @@ pub fn from_daemon(limit: i64, source: &str) -> Fact {
 }
 
 /// The process that starts containers, and its name.
-fn containerd(ground: &Ground<'_>) -> Option<(i32, String)> {
-    let host = ground.host;
+fn containerd(context: &NofileContext<'_>) -> Option<(i32, String)> {
+    let host = context.host;
     let from = |file: &str| -> Option<i32> { host.read_text(file).ok()?.lines().next()?.trim().parse().ok() };
     let named = |pid: i32| {
         let name = process_name(host, pid)?;
@@ -142,7 +143,7 @@ fn containerd(ground: &Ground<'_>) -> Option<(i32, String)> {
     };
     // dockerd's own containerd is its child and has its limits, so dockerd's process stands for it.
     let files = PID_FILES.iter().chain(&CGROUP_FILES).find_map(|file| named(from(file)?));
-    files.or_else(|| named(ground.listener?)).or_else(|| if ground.answered { search(host) } else { None })
+    files.or_else(|| named(context.listener?)).or_else(|| if context.answered { search(host) } else { None })
 }
 
 /// The last resort: a walk over all processes, containerd before dockerd.
@@ -153,11 +154,6 @@ fn search(host: &Host) -> Option<(i32, String)> {
         let pid = pids().find(|pid| process_name(host, *pid).as_deref() == Some(name))?;
         Some((pid, name.to_owned()))
     })
-}
-
-/// `/proc/PID/comm`.
-pub fn process_name(host: &Host, pid: i32) -> Option<String> {
-    host.read_text(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -175,8 +171,8 @@ mod tests {
         fs::write(path, text).unwrap();
     }
 
-    fn ground(host: &Host) -> Ground<'_> {
-        Ground { host, answered: true, kind: Some("docker"), listener: None }
+    fn context(host: &Host) -> NofileContext<'_> {
+        NofileContext { host, answered: true, kind: Some("docker"), listener: None }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "what the code is given")]
@@ -193,10 +189,10 @@ mod tests {
         write(root.path(), "proc/70/limits", &limits("1"));
         write(root.path(), "proc/80/comm", "containerd\n");
         write(root.path(), "proc/80/limits", &limits("2048"));
-        let fact = predicted(&ground(&host), &nothing(), "");
+        let fact = predicted(&context(&host), &nothing(), "");
         assert_eq!(fact.value(), Some(&Value::Int(2048)), "a stale pid file was believed");
         assert!(fact.note.unwrap().starts_with("predicted"));
-        let silent = Ground { answered: false, ..ground(&host) };
+        let silent = NofileContext { answered: false, ..context(&host) };
         let fact = predicted(&silent, &nothing(), "Docker is stopped");
         assert!(matches!(&fact.state, State::Unknown { error, .. } if error == "Docker is stopped"), "{fact:?}");
     }
@@ -245,9 +241,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let host = Host::at_root(root.path());
         let daemon = Daemon { nofile_hard: Some(64_000), ..Daemon::default() };
-        let fact = predicted(&ground(&host), &Ok((daemon, "daemon.json".into())), "");
+        let fact = predicted(&context(&host), &Ok((daemon, "daemon.json".into())), "");
         assert_eq!(fact.value(), Some(&Value::Int(64_000)));
-        let fact = predicted(&ground(&host), &Err("daemon.json is not valid JSON".into()), "");
+        let fact = predicted(&context(&host), &Err("daemon.json is not valid JSON".into()), "");
         assert!(matches!(fact.state, State::Unknown { .. }));
     }
 }

@@ -1,15 +1,17 @@
 //! From the socket to the facts: look who listens, talk if somebody does, put the answers together.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::answers::{self, Engine};
 use super::clash::CLASH;
 use super::client::{self, Answer, Answers, Failure, Questions};
 use super::compose::{self, Compose};
-use super::daemon::{self, Daemon};
+use super::configuration::{configuration, read_file};
+use super::daemon;
 use super::endpoint::{self, Choice, Endpoint};
-use super::nofile::{self, Ground};
+use super::nofile::{self, NofileContext};
+use super::process::{PID_FILE, daemon_pid};
 use super::{Docker, Handle, NETWORKS, NOFILE, OUTSIDE, ROUTES, Request, networks, store};
 use crate::facts::{Fact, Facts, Layer, Value};
 use crate::host::Host;
@@ -18,9 +20,6 @@ use crate::subjects::docker::containers::Containers;
 
 /// Where packages put the daemon.
 const DAEMONS: [&str; 3] = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
-
-/// dockerd's pid file, and the process name that proves it current.
-const PID_FILE: &str = "/run/docker.pid";
 
 /// What shows that systemd would start dockerd for the first connection, and what shows that it runs already.
 const SYSTEMD: &str = "/run/systemd/system";
@@ -197,8 +196,8 @@ fn unanswered(request: &Request, silence: &Silence, started: Instant) -> (Facts,
     }
     if matches!(silence, Silence::Stopped { .. } | Silence::Denied { .. }) && request.wants(NOFILE) {
         let configuration = configuration(request, None, None);
-        let ground = Ground { host: &request.host, answered: false, kind: None, listener: None };
-        replace(NOFILE, Layer::Container, nofile::predicted(&ground, &configuration, &reason).took(took));
+        let context = NofileContext { host: &request.host, answered: false, kind: None, listener: None };
+        replace(NOFILE, Layer::Container, nofile::predicted(&context, &configuration, &reason).took(took));
     }
     (facts, reason)
 }
@@ -277,8 +276,8 @@ fn assemble(
     networks::insert(answers, &engine, request, &mut facts);
     store::insert(request, &engine, &configuration, &mut facts);
     if request.wants(NOFILE) {
-        let ground = Ground { host: &request.host, answered: answers.ping.result.is_ok(), kind, listener: pid };
-        facts.insert(NOFILE, Layer::Container, nofile::fact(&ground, &configuration, answers, request).took(took));
+        let context = NofileContext { host: &request.host, answered: answers.ping.result.is_ok(), kind, listener: pid };
+        facts.insert(NOFILE, Layer::Container, nofile::fact(&context, &configuration, answers, request).took(took));
     }
     match compose {
         Some(compose) => compose::insert(compose, &mut facts),
@@ -309,45 +308,6 @@ fn assemble(
         Err(failure) => Containers::Unknown(format!("GET /containers/json: {failure}")),
     };
     Docker { facts: wanted, containers }
-}
-
-/// What dockerd was told, with where that stands; the error names the file.
-pub(crate) type Configuration = Result<(Daemon, String), String>;
-
-/// The command line of dockerd and its daemon.json together.
-fn configuration(request: &Request, kind: Option<&str>, pid: Option<i32>) -> Configuration {
-    let host = &request.host;
-    let pid = pid.or_else(|| daemon_pid(host, 0));
-    let flags = pid
-        .and_then(|pid| host.read_text(format!("/proc/{pid}/cmdline")).ok())
-        .map(|line| daemon::parse_command_line(&line))
-        .unwrap_or_default();
-    let home = request.environment.home.as_deref();
-    let file = match (kind, home) {
-        _ if flags.config_file.is_some() => flags.config_file.clone().unwrap_or_default(),
-        (Some("rootless"), Some(home)) => home.join(".config/docker/daemon.json"),
-        (Some("desktop"), Some(home)) => home.join(".docker/daemon.json"),
-        _ => PathBuf::from(daemon::DEFAULT_FILE),
-    };
-    let has_flags = flags != Daemon::default();
-    let (from_file, source) = read_file(host, &file)?;
-    let source = if has_flags { format!("{source}, dockerd's command line") } else { source };
-    Ok((flags.or(from_file), source))
-}
-
-/// A daemon.json with its path; a missing one says nothing.
-fn read_file(host: &Host, file: &Path) -> Configuration {
-    let source = file.display().to_string();
-    let text = endpoint::read_small(host, file).map_err(|why| format!("{source}: {why}"))?;
-    let daemon = text.map_or(Ok(Daemon::default()), |text| daemon::parse(&text));
-    daemon.map(|daemon| (daemon, source.clone())).map_err(|why| format!("{source} {why}"))
-}
-
-/// dockerd's process: the listener itself, or, when systemd listens for it, the one in the pid file.
-fn daemon_pid(host: &Host, listener: i32) -> Option<i32> {
-    let is_daemon = |pid: &i32| nofile::process_name(host, *pid).as_deref() == Some("dockerd");
-    let from_file = || host.read_text(PID_FILE).ok().and_then(|text| text.trim().parse().ok());
-    Some(listener).filter(|pid| *pid > 1).filter(is_daemon).or_else(|| from_file().filter(is_daemon))
 }
 
 #[cfg(test)]

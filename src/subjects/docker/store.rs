@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Request;
 use super::answers::{Engine, failed};
-use super::run::Configuration;
+use super::configuration::Configuration;
 use crate::facts::{Fact, Facts, Value};
 use crate::host::{Host, space};
 

@@ -14,7 +14,7 @@ use crate::subjects::context::Context;
 use crate::subjects::docker::containers::Container;
 
 /// A value with the container that has it, and where it was read.
-type Seen<'a> = (Value, &'a str, String);
+type Reading<'a> = (Value, &'a str, String);
 
 /// Inserts the container layer of every wanted `sysctl.net.*` setting that belongs to a network namespace. A setting
 /// that not all containers tell is left out: those that are silent have the kernel's default, which is another probe's
@@ -32,9 +32,9 @@ pub fn container_layer(cx: &Context<'_>, containers: &[Container], facts: &mut F
     if names.is_empty() || ours.is_empty() || !cx.host.is_live() {
         return;
     }
-    let read: Vec<Vec<Option<Seen<'_>>>> = ours.iter().map(|container| values(cx.host, container, &names)).collect();
+    let read: Vec<Vec<Option<Reading<'_>>>> = ours.iter().map(|container| values(cx.host, container, &names)).collect();
     for (index, name) in names.iter().enumerate() {
-        let seen: Option<Vec<&Seen<'_>>> = read.iter().map(|values| values[index].as_ref()).collect();
+        let seen: Option<Vec<&Reading<'_>>> = read.iter().map(|values| values[index].as_ref()).collect();
         if let Some(fact) = seen.and_then(|seen| lowest(&seen)) {
             facts.insert(format!("sysctl.{name}"), Layer::Container, fact.took(started.elapsed()));
         }
@@ -47,7 +47,7 @@ fn has_own_network(container: &Container) -> bool {
 }
 
 /// The values of one container, in the order of the names.
-fn values<'a>(host: &Host, container: &'a Container, names: &[&str]) -> Vec<Option<Seen<'a>>> {
+fn values<'a>(host: &Host, container: &'a Container, names: &[&str]) -> Vec<Option<Reading<'a>>> {
     let live = container.pid.filter(|pid| nix::unistd::geteuid().is_root() && belongs(host, *pid, &container.id));
     let entered = live.and_then(|pid| {
         let files = names.iter().map(|name| file(name)).collect();
@@ -82,7 +82,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 /// The lowest number, or the first text, with the container it is from.
-fn lowest(seen: &[&Seen<'_>]) -> Option<Fact> {
+fn lowest(seen: &[&Reading<'_>]) -> Option<Fact> {
     let number = |value: &Value| match value {
         Value::Int(number) => *number,
         _ => i64::MAX,

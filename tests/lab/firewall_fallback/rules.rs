@@ -14,8 +14,8 @@ use preflight::subjects::firewall::model::guard::Routed;
 use preflight::subjects::firewall::model::intent::Intent;
 use preflight::subjects::firewall::model::intent::PortSet;
 use preflight::subjects::firewall::model::iptables;
-use preflight::subjects::firewall::model::iptables::Found;
-use preflight::subjects::firewall::model::iptables::Part;
+use preflight::subjects::firewall::model::iptables::FamilyRules;
+use preflight::subjects::firewall::model::iptables::KernelGuard;
 use preflight::subjects::firewall::model::iptables::Variant;
 use preflight::subjects::firewall::model::rules::Ruleset;
 use preflight::subjects::firewall::model::writer::Writer;
@@ -40,7 +40,7 @@ fn restore(variant: Variant, v6: bool, more: &[&str], input: &str) {
 }
 
 /// As the knob reads it.
-fn saved(variant: Variant) -> [Part; 2] {
+fn saved(variant: Variant) -> [FamilyRules; 2] {
     let of = |v6| {
         let listing = run(variant.program(), &[&iptables::tool(v6, "-save"), "-t", iptables::TABLE], "");
         iptables::of_save(&listing, v6)
@@ -49,7 +49,7 @@ fn saved(variant: Variant) -> [Part; 2] {
 }
 
 /// As the facts read it.
-fn kernel(variant: Variant) -> Found {
+fn kernel(variant: Variant) -> KernelGuard {
     let rules = match variant {
         Variant::Nft => nft::parse(&nfnetlink::ruleset(Duration::from_secs(5)).unwrap().unwrap()),
         Variant::Legacy => {
@@ -92,7 +92,7 @@ fn widest(all: &[Network]) -> Vec<Network> {
 fn every_guard_is_taken_by_the_programs_and_read_back_from_the_kernel() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
     let mut runner = TestRunner::new(Config { cases: 96, failure_persistence: None, ..Config::default() });
-    let before = std::cell::RefCell::new(<[[Part; 2]; 2]>::default());
+    let before = std::cell::RefCell::new(<[[FamilyRules; 2]; 2]>::default());
     let file = tempfile::NamedTempFile::new().unwrap();
     let outcome = runner.run(&any_guard(), |guard| {
         for (variant, found) in [Variant::Nft, Variant::Legacy].into_iter().zip(before.borrow_mut().iter_mut()) {
@@ -105,7 +105,7 @@ fn every_guard_is_taken_by_the_programs_and_read_back_from_the_kernel() {
             }
             *found = saved(variant);
             prop_assert_eq!(iptables::join(variant, found), Some(text.clone()), "as listed");
-            prop_assert_eq!(kernel(variant), Found::Guard(text.clone()), "as the kernel has it");
+            prop_assert_eq!(kernel(variant), KernelGuard::Guard(text.clone()), "as the kernel has it");
             // What a boot loads, from a file, and over what is there.
             for (v6, (_, text)) in
                 [false, true].into_iter().zip(boot::files(Writer::Iptables(variant), &guard, &boot::Origin::default()))
@@ -113,7 +113,7 @@ fn every_guard_is_taken_by_the_programs_and_read_back_from_the_kernel() {
                 std::fs::write(file.path(), text).unwrap();
                 restore(variant, v6, &[file.path().to_str().unwrap()], "");
             }
-            prop_assert_eq!(kernel(variant), Found::Guard(text), "as a boot loads it");
+            prop_assert_eq!(kernel(variant), KernelGuard::Guard(text), "as a boot loads it");
         }
         Ok(())
     });
@@ -122,8 +122,8 @@ fn every_guard_is_taken_by_the_programs_and_read_back_from_the_kernel() {
         for (v6, found) in [false, true].into_iter().zip(found) {
             restore(variant, v6, &[], &iptables::load(None, found).unwrap().unwrap());
         }
-        assert_eq!(kernel(variant), Found::None, "{variant:?}");
-        assert_eq!(saved(variant), <[Part; 2]>::default());
+        assert_eq!(kernel(variant), KernelGuard::None, "{variant:?}");
+        assert_eq!(saved(variant), <[FamilyRules; 2]>::default());
     }
 }
 

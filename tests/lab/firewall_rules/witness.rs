@@ -8,8 +8,8 @@ use std::time::Duration;
 use preflight::catalog::parameters::Protocol;
 use preflight::host::{nfnetlink, rtnetlink};
 use preflight::subjects::firewall::model::evaluate;
-use preflight::subjects::firewall::model::evaluate::Passage;
 use preflight::subjects::firewall::model::evaluate::Question;
+use preflight::subjects::firewall::model::evaluate::Trace;
 use preflight::subjects::firewall::model::packet::Interface;
 use preflight::subjects::firewall::model::packet::Way;
 use preflight::subjects::firewall::model::region;
@@ -99,7 +99,7 @@ struct Read {
 }
 
 impl Read {
-    fn passage(&self, way: usize, v6: bool, port: u16, sources: Ranges) -> Passage {
+    fn trace(&self, way: usize, v6: bool, port: u16, sources: Ranges) -> Trace {
         let interface = self.interfaces.iter().find(|interface| interface.name == OUTWARD[way]).unwrap();
         evaluate::evaluate(&Question {
             rules: &self.rules,
@@ -155,7 +155,7 @@ pub(crate) fn look(world: &World, layout: &Layout) -> Result<Found, String> {
         interfaces: links.into_iter().map(|link| link.interface).collect(),
         forwards: layout.forwards,
     };
-    let mut passages: Vec<(usize, bool, u16, Passage)> = Vec::new();
+    let mut traces: Vec<(usize, bool, u16, Trace)> = Vec::new();
     let mut tried: Vec<Try> = Vec::new();
     for (way, outward) in OUTWARD.into_iter().enumerate() {
         world.answer_by(way);
@@ -163,7 +163,7 @@ pub(crate) fn look(world: &World, layout: &Layout) -> Result<Found, String> {
         for v6 in [false, true] {
             let of = usize::from(v6);
             for port in PORTS {
-                passages.push((way, v6, port, read.passage(way, v6, port, everybody(v6))));
+                traces.push((way, v6, port, read.trace(way, v6, port, everybody(v6))));
                 for source in STRANGERS[of].iter().chain(&ALLOWED[of]) {
                     wanted.extend(HOST[of].iter().map(|own| (address(source), 0, address(own), port)));
                 }
@@ -171,9 +171,9 @@ pub(crate) fn look(world: &World, layout: &Layout) -> Result<Found, String> {
         }
         let said = |one: &Try| {
             let key = (way, one.source.is_ipv6(), one.port);
-            let found = passages.iter().find(|(at, v6, port, _)| (*at, *v6, *port) == key);
-            let passage = &found.unwrap().3;
-            (holds(&passage.passed, one), holds(&passage.certain(), one), passage)
+            let found = traces.iter().find(|(at, v6, port, _)| (*at, *v6, *port) == key);
+            let trace = &found.unwrap().3;
+            (holds(&trace.passed, one), holds(&trace.certain(), one), trace)
         };
         let mut all = world.connect(way, &wanted, Duration::ZERO);
         let (late, mut done): (Vec<Try>, Vec<Try>) = all.drain(..).partition(|one| said(one).1 && !one.connected);
@@ -182,7 +182,7 @@ pub(crate) fn look(world: &World, layout: &Layout) -> Result<Found, String> {
             done.extend(world.connect(way, &again, SECOND_LOOK));
         }
         for one in done {
-            let (may, must, passage) = said(&one);
+            let (may, must, trace) = said(&one);
             found.count.connections += 1;
             match (may, must, one.connected) {
                 (_, true, _) => found.count.open += 1,
@@ -191,13 +191,13 @@ pub(crate) fn look(world: &World, layout: &Layout) -> Result<Found, String> {
             }
             if (must && !one.connected) || (!may && one.connected) {
                 let said = if must { "open" } else { "closed" };
-                let by: Vec<&str> = passage.stopped.iter().map(|(_, by)| by.as_str()).collect();
+                let by: Vec<&str> = trace.stopped.iter().map(|(_, by)| by.as_str()).collect();
                 found.wrong.push(format!(
                     "said {said}: at {}, {one:?}, let through by {:?}, stopped by {by:?}",
-                    outward, passage.passed_by
+                    outward, trace.passed_by
                 ));
             }
-            if may && !must && passage.doubts.is_empty() {
+            if may && !must && trace.doubts.is_empty() {
                 found.wrong.push(format!("no reason for a doubt: {one:?}"));
             }
             tried.push(one);
@@ -238,7 +238,7 @@ fn words(world: &World, read: &Read, tried: &[Try], found: &mut Found) {
 fn somebody_else(world: &World, read: &Read, port: u16, is_allowed: bool) -> bool {
     for (way, v6) in [(0, false), (1, false), (0, true), (1, true)] {
         let sources = if is_allowed { allowed(v6) } else { everybody(v6).subtract(&allowed(v6)) };
-        let certain = read.passage(way, v6, port, sources).certain();
+        let certain = read.trace(way, v6, port, sources).certain();
         let Some(block) = certain.blocks().first() else { continue };
         let (Some((source, _)), Some((destination, _)), Some((_, from))) =
             (block.source.iter().last(), block.destination.iter().next(), block.source_port.iter().next())

@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::thread;
 
 use super::super::{DEADLINE, Environment, start_with};

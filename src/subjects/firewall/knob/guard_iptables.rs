@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::host::command::{Output, Runner};
 use crate::host::safe_file::Tree;
 use crate::subjects::firewall::model::iptables;
-use crate::subjects::firewall::model::iptables::{Part, TABLE, Variant};
+use crate::subjects::firewall::model::iptables::{FamilyRules, TABLE, Variant};
 use crate::subjects::firewall::model::writer::Writer;
 
 /// iptables answers within milliseconds, unless somebody else holds its lock.
@@ -50,12 +50,12 @@ impl<'a> IptablesGuard<'a> {
         runner.run_checked().map_err(|error| self.unavailable(error.to_string()))
     }
 
-    fn found(&self, v6: bool) -> Result<Part, KnobError> {
+    fn found(&self, v6: bool) -> Result<FamilyRules, KnobError> {
         if self.variant == Variant::Legacy {
             let names = Host::live().read_of_kernel(NAMES[usize::from(v6)]);
             let names = names.map_err(|error| self.unavailable(error.to_string()))?.unwrap_or_default();
             if !names.split_whitespace().any(|name| name == TABLE) {
-                return Ok(Part::default());
+                return Ok(FamilyRules::default());
             }
         }
         let save = iptables::tool(v6, "-save");
@@ -73,7 +73,7 @@ impl<'a> IptablesGuard<'a> {
         Ok(iptables::of_save(&listing, v6))
     }
 
-    fn found_both(&self) -> Result<[Part; 2], KnobError> {
+    fn found_both(&self) -> Result<[FamilyRules; 2], KnobError> {
         Ok([self.found(false)?, self.found(true)?])
     }
 
@@ -93,7 +93,7 @@ impl<'a> IptablesGuard<'a> {
         Ok(())
     }
 
-    fn parsed(&self, text: &str) -> Result<[Part; 2], KnobError> {
+    fn parsed(&self, text: &str) -> Result<[FamilyRules; 2], KnobError> {
         iptables::parse(text, self.variant).ok_or_else(|| {
             let reason = format!("it is not a guard of {} alone", self.variant.name());
             KnobError::BadValue { target: self.target.clone(), value: format!("{} bytes", text.len()), reason }

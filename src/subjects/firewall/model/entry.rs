@@ -56,7 +56,7 @@ impl Entry {
 
 /// What the rules of a manager make of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum EntryState {
     /// Let through, so that nothing is to be added.
     Open,
     /// No rule lets all of it through.

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::entry::{Entry, Standing, ports};
+use super::entry::{Entry, EntryState, ports};
 use super::xml::{Tag, tags};
 use crate::catalog::parameters::Protocol;
 use crate::facts::Version;
@@ -24,12 +24,12 @@ pub struct Zone {
     pub accepts: bool,
     /// Everything that no rule speaks of is dropped or refused, as the zone was made for.
     pub refuses: bool,
-    pub rules: Vec<Rule>,
+    pub rules: Vec<ZoneRule>,
 }
 
 /// A port or a rich rule of a zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct ZoneRule {
     pub priority: i32,
     pub allows: bool,
     /// `None`: any.
@@ -93,7 +93,7 @@ pub fn parse(text: &str) -> Option<Zone> {
 
 /// A rule while its tags are read.
 struct Draft {
-    rule: Rule,
+    rule: ZoneRule,
     family: Option<String>,
     has_action: bool,
     /// About other packets than those to our ports.
@@ -103,7 +103,7 @@ struct Draft {
 impl Draft {
     fn new(tag: &Tag<'_>) -> Self {
         let priority = tag.attribute("priority").and_then(|text| text.parse().ok()).unwrap_or(0);
-        let rule = Rule {
+        let rule = ZoneRule {
             priority,
             allows: false,
             protocol: None,
@@ -153,7 +153,7 @@ impl Draft {
     }
 
     /// `None` for a rule that decides nothing about our ports.
-    fn finish(mut self) -> Option<Rule> {
+    fn finish(mut self) -> Option<ZoneRule> {
         if self.rule.from.is_none() && !self.rule.is_narrower {
             self.rule.from = match self.family.as_deref() {
                 Some("ipv4") => "0.0.0.0/0".parse().ok(),
@@ -165,7 +165,7 @@ impl Draft {
     }
 }
 
-impl Rule {
+impl ZoneRule {
     fn range(&self) -> RangeInclusive<u16> {
         self.ports.clone().unwrap_or(0..=u16::MAX)
     }
@@ -210,17 +210,17 @@ impl Zone {
     }
 
     /// What the zone does with an entry.
-    pub fn standing(&self, entry: &Entry) -> Standing {
+    pub fn state(&self, entry: &Entry) -> EntryState {
         for rule in self.rules.iter().filter(|rule| rule.meets(entry)) {
             if !rule.allows {
                 let ports = rule.ports.as_ref().map_or("any".to_owned(), |_| entry.ports_with('-'));
-                return Standing::Denied(format!("a rich rule about port {ports} from {}", rule.from(entry)));
+                return EntryState::Denied(format!("a rich rule about port {ports} from {}", rule.from(entry)));
             }
             if rule.holds_all_of(entry) {
-                return Standing::Open;
+                return EntryState::Open;
             }
         }
-        if self.accepts { Standing::Open } else { Standing::Missing }
+        if self.accepts { EntryState::Open } else { EntryState::Missing }
     }
 
     /// Whether the very entry stands in it.
@@ -345,22 +345,22 @@ mod tests {
         assert_eq!(zone.interfaces, ["v0"]);
         assert!(!zone.accepts);
         for (text, expected) in [
-            ("tcp 6379-6381 from 172.20.0.0/16", Standing::Open),
-            ("tcp 6380 from 172.20.5.0/24", Standing::Open),
-            ("tcp 6379-6382 from 172.20.0.0/16", Standing::Missing),
-            ("tcp 6380 from 10.0.0.0/8", Standing::Open),
-            ("udp 7005 from 192.0.2.0/24", Standing::Open),
-            ("udp 7005 from 2001:db8::/32", Standing::Open),
-            ("tcp 6379 from fd00:1::/32", Standing::Open),
-            ("tcp 6379 from 2001:db8::/32", Standing::Missing),
+            ("tcp 6379-6381 from 172.20.0.0/16", EntryState::Open),
+            ("tcp 6380 from 172.20.5.0/24", EntryState::Open),
+            ("tcp 6379-6382 from 172.20.0.0/16", EntryState::Missing),
+            ("tcp 6380 from 10.0.0.0/8", EntryState::Open),
+            ("udp 7005 from 192.0.2.0/24", EntryState::Open),
+            ("udp 7005 from 2001:db8::/32", EntryState::Open),
+            ("tcp 6379 from fd00:1::/32", EntryState::Open),
+            ("tcp 6379 from 2001:db8::/32", EntryState::Missing),
         ] {
-            assert_eq!(zone.standing(&entry(text)), expected, "{text}");
+            assert_eq!(zone.state(&entry(text)), expected, "{text}");
         }
         for denied in ["tcp 6379 from 10.66.1.0/24", "tcp 6379-6381 from 10.0.0.0/8"] {
-            assert!(matches!(zone.standing(&entry(denied)), Standing::Denied(_)), "{denied}");
+            assert!(matches!(zone.state(&entry(denied)), EntryState::Denied(_)), "{denied}");
         }
         let open = parse("<zone target=\"ACCEPT\"/>").unwrap();
-        assert_eq!(open.standing(&entry("tcp 1 from ::/0")), Standing::Open);
+        assert_eq!(open.state(&entry("tcp 1 from ::/0")), EntryState::Open);
         assert_eq!(parse("<service/>"), None);
     }
 
@@ -404,13 +404,13 @@ mod tests {
             );
             let zone = parse(&text).unwrap();
             prop_assert!(zone.has(&entry));
-            prop_assert_eq!(zone.standing(&entry), Standing::Open);
+            prop_assert_eq!(zone.state(&entry), EntryState::Open);
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in "(</?(zone|rule|source|port|accept|drop)( [a-z]{1,8}=\"[0-9./a-z-]{0,9}\")?/?>|\\PC){0,30}", entry in any_entry()) {
             if let Some(zone) = parse(&text) {
-                let _ = (zone.standing(&entry), zone.has(&entry));
+                let _ = (zone.state(&entry), zone.has(&entry));
             }
             let _ = (version(&text), default_zone(&text).len());
         }

@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::entry::{Entry, Standing, ports};
+use super::entry::{Entry, EntryState, ports};
 use crate::catalog::parameters::Protocol;
 use crate::facts::network::Network;
 
@@ -23,7 +23,7 @@ const MARK: &str = "### tuple ###";
 
 /// One rule about incoming packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct UfwRule {
     /// `allow`, `deny`, `reject`, `limit`.
     pub action: String,
     /// `None`: any.
@@ -38,11 +38,11 @@ pub struct Rule {
 
 /// The rules in one of ufw's files, in their order. What is about outgoing or routed packets is left out, and so is a
 /// line that ufw would not read.
-pub fn parse(text: &str) -> Vec<Rule> {
+pub fn parse(text: &str) -> Vec<UfwRule> {
     text.lines().filter_map(|line| rule(line.trim().strip_prefix(MARK)?.trim())).collect()
 }
 
-fn rule(line: &str) -> Option<Rule> {
+fn rule(line: &str) -> Option<UfwRule> {
     let mut words: Vec<&str> = line.split_whitespace().collect();
     let comment = match words.last()?.strip_prefix("comment=") {
         Some(hex) => {
@@ -80,7 +80,7 @@ fn rule(line: &str) -> Option<Rule> {
     let all: Network = if to.contains(':') { "::/0" } else { "0.0.0.0/0" }.parse().ok()?;
     // A mask that is no prefix is some part of everything.
     let known = from.parse::<Network>().ok();
-    Some(Rule {
+    Some(UfwRule {
         action: action.to_owned(),
         protocol,
         ports: to_ports,
@@ -96,7 +96,7 @@ fn unhex(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-impl Rule {
+impl UfwRule {
     fn ranges(&self) -> &[RangeInclusive<u16>] {
         self.ports.as_deref().unwrap_or(&[0..=u16::MAX])
     }
@@ -132,16 +132,16 @@ impl Rule {
 }
 
 /// What ufw does with an entry: the first rule that is about the packet decides, and the default after the last.
-pub fn standing(rules: &[Rule], default_allows: bool, entry: &Entry) -> Standing {
+pub fn state(rules: &[UfwRule], default_allows: bool, entry: &Entry) -> EntryState {
     for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.meets(entry)) {
         match rule.action.as_str() {
-            "allow" if rule.holds_all_of(entry) => return Standing::Open,
+            "allow" if rule.holds_all_of(entry) => return EntryState::Open,
             "allow" => {}
             // A limit is a denial too: it keeps out who connects often.
-            _ => return Standing::Denied(format!("{} (rule {})", rule.words(), index + 1)),
+            _ => return EntryState::Denied(format!("{} (rule {})", rule.words(), index + 1)),
         }
     }
-    if default_allows { Standing::Open } else { Standing::Missing }
+    if default_allows { EntryState::Open } else { EntryState::Missing }
 }
 
 /// Whether `ENABLED=yes` stands in ufw.conf, as ufw reads it.
@@ -208,7 +208,7 @@ pub fn is_listed(chain_listing: &str, entry: &Entry) -> bool {
 
 /// The entry as it stands in the rules, in the words of the command that would make it; `None` when it does not. An entry
 /// with another comment reads differently: it is somebody else's.
-pub fn found(rules: &[Rule], entry: &Entry) -> Option<String> {
+pub fn found(rules: &[UfwRule], entry: &Entry) -> Option<String> {
     let rule = rules.iter().find(|rule| rule.is(entry))?;
     let words = add(entry, rule.comment == COMMENT).join(" ");
     Some(match rule.comment.as_str() {
@@ -248,9 +248,9 @@ COMMIT
         text.parse().unwrap()
     }
 
-    fn standing_of(text: &str) -> Standing {
-        let rules: Vec<Rule> = [parse(USER), parse(USER6)].concat();
-        standing(&rules, false, &entry(text))
+    fn standing_of(text: &str) -> EntryState {
+        let rules: Vec<UfwRule> = [parse(USER), parse(USER6)].concat();
+        state(&rules, false, &entry(text))
     }
 
     /// Seen failing with `is_narrower` not looked at: a rule for one interface then opened port 22 for all.
@@ -263,7 +263,7 @@ COMMIT
             "tcp 6379 from fd00:1::/64",
             "udp 6379 from fd00::/8",
         ] {
-            assert_eq!(standing_of(open), Standing::Open, "{open}");
+            assert_eq!(standing_of(open), EntryState::Open, "{open}");
         }
         for missing in [
             "udp 22 from 10.0.0.0/8",
@@ -273,14 +273,14 @@ COMMIT
             "tcp 22 from fd00::/8",
             "tcp 25 from 10.0.0.0/8",
         ] {
-            assert_eq!(standing_of(missing), Standing::Missing, "{missing}");
+            assert_eq!(standing_of(missing), EntryState::Missing, "{missing}");
         }
         for denied in ["tcp 99 from 10.9.1.0/24", "tcp 8000-9000 from 10.1.0.0/16", "tcp 7001 from 0.0.0.0/0"] {
-            assert!(matches!(standing_of(denied), Standing::Denied(_)), "{denied}");
+            assert!(matches!(standing_of(denied), EntryState::Denied(_)), "{denied}");
         }
-        assert_eq!(standing(&parse(USER), true, &entry("udp 5 from 1.0.0.0/8")), Standing::Open);
+        assert_eq!(state(&parse(USER), true, &entry("udp 5 from 1.0.0.0/8")), EntryState::Open);
         let one_interface = parse("### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in_eth0");
-        assert_eq!(standing(&one_interface, false, &entry("tcp 22 from 10.0.0.0/8")), Standing::Missing);
+        assert_eq!(state(&one_interface, false, &entry("tcp 22 from 10.0.0.0/8")), EntryState::Missing);
     }
 
     #[test]
@@ -340,13 +340,13 @@ COMMIT
             let rules = parse(&line);
             prop_assert!(found(&rules, &entry).is_some());
             prop_assert_eq!(&rules[0].comment, &foreign);
-            prop_assert_eq!(standing(&rules, false, &entry), Standing::Open);
+            prop_assert_eq!(state(&rules, false, &entry), EntryState::Open);
         }
 
         #[test]
         fn any_text_is_read(text in "(### tuple ### [ -~]{0,60}\n|\\PC{0,40}\n){0,8}", entry in any_entry()) {
             let rules = parse(&text);
-            let _ = (standing(&rules, false, &entry), found(&rules, &entry), is_enabled(&text), default_allows(&text));
+            let _ = (state(&rules, false, &entry), found(&rules, &entry), is_enabled(&text), default_allows(&text));
         }
     }
 }

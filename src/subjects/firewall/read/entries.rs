@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use super::ruleset::{PATIENCE, SOURCE};
+use super::bindings::{bindings, interfaces, zones as permanent_zones};
+use super::kernel::{PATIENCE, SOURCE};
 use super::{manager, nft, zones};
 use crate::facts::network::Network;
 use crate::facts::{Fact, Facts, Layer, State, Value};
 use crate::host::{Host, ReadError, describe, nfnetlink};
 use crate::subjects::context::Context;
-use crate::subjects::firewall::model::entry::{Entry, Standing};
+use crate::subjects::firewall::model::entry::{Entry, EntryState};
 use crate::subjects::firewall::model::firewalld;
 use crate::subjects::firewall::model::firewalld::Zone;
 use crate::subjects::firewall::model::intent::Intent;
@@ -20,10 +21,6 @@ use crate::subjects::firewall::model::ufw;
 const UFW: &str = "firewall.ufw-entries";
 const FIREWALLD: &str = "firewall.firewalld-entries";
 const DOCKER_NETWORKS: &str = "docker.networks";
-
-/// Where NetworkManager keeps the connections that may name a zone, and the older scripts of RHEL.
-const CONNECTIONS: [&str; 2] = ["/etc/NetworkManager/system-connections", "/run/NetworkManager/system-connections"];
-const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
 
 /// Compares what is there with what the profile wants. Docker has answered by now: `allow` may name its networks.
 pub fn conclude(cx: &Context<'_>, facts: &mut Facts) {
@@ -75,11 +72,11 @@ pub(crate) fn intent(cx: &Context<'_>, facts: &Facts) -> Result<Intent, String> 
 }
 
 /// An entry that is not open, in the words of the set.
-fn missing(entry: &Entry, standing: Standing) -> Option<String> {
-    match standing {
-        Standing::Open => None,
-        Standing::Missing => Some(entry.to_string()),
-        Standing::Denied(by) => Some(format!("{entry} (kept out by {by})")),
+fn missing(entry: &Entry, state: EntryState) -> Option<String> {
+    match state {
+        EntryState::Open => None,
+        EntryState::Missing => Some(entry.to_string()),
+        EntryState::Denied(by) => Some(format!("{entry} (kept out by {by})")),
     }
 }
 
@@ -93,7 +90,7 @@ fn of_ufw(host: &Host, intent: &Intent) -> Result<Fact, ReadError> {
     let allows = ufw::default_allows(&defaults);
     // Without IPv6 ufw takes no such entry.
     let wanted = Entry::all(intent).into_iter().filter(|entry| has_ipv6 || entry.is_ipv4());
-    let found = wanted.filter_map(|entry| missing(&entry, ufw::standing(&rules, allows, &entry))).collect();
+    let found = wanted.filter_map(|entry| missing(&entry, ufw::state(&rules, allows, &entry))).collect();
     Ok(Fact::known(Value::Set(found), ufw::RULES.join(", ")))
 }
 
@@ -106,7 +103,7 @@ fn running() -> Result<Ruleset, String> {
 
 fn of_firewalld(host: &Host, intent: &Intent, running: Result<Ruleset, String>) -> Result<Fact, ReadError> {
     let conf = host.read_optional(firewalld::CONF)?.unwrap_or_default();
-    let zones = zones(host)?;
+    let zones = permanent_zones(host)?;
     let bound = bindings(host)?;
     let mut used: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut by_files = Vec::new();
@@ -141,7 +138,7 @@ fn of_firewalld(host: &Host, intent: &Intent, running: Result<Ruleset, String>) 
         zones.iter().map(|(name, (zone, _))| (name, zone)).filter(|(_, zone)| !zone.sources.is_empty()).collect();
     for entry in Entry::all(intent) {
         for (name, zone) in in_charge(&entry, &by_interface, &by_source) {
-            found.extend(missing(&entry, zone.standing(&entry)).map(|words| format!("{name}: {words}")));
+            found.extend(missing(&entry, zone.state(&entry)).map(|words| format!("{name}: {words}")));
         }
     }
     for (name, _) in by_source {
@@ -183,68 +180,10 @@ fn in_charge<'a>(
     all
 }
 
-/// The permanent zones, with their files.
-fn zones(host: &Host) -> Result<BTreeMap<String, (Zone, String)>, ReadError> {
-    let mut zones = BTreeMap::new();
-    for folder in firewalld::ZONES {
-        for file in host.list(folder)?.iter().filter_map(|name| name.to_str()) {
-            let Some(name) = file.strip_suffix(".xml").filter(|name| firewalld::is_zone_name(name)) else { continue };
-            let path = format!("{folder}/{file}");
-            if !zones.contains_key(name)
-                && let Some(zone) = firewalld::parse(&host.read_text(&path)?)
-            {
-                zones.insert(name.to_owned(), (zone, path));
-            }
-        }
-    }
-    Ok(zones)
-}
-
-/// The zones that a connection of the network names for its interface.
-fn bindings(host: &Host) -> Result<BTreeMap<String, String>, ReadError> {
-    let mut bound = BTreeMap::new();
-    for folder in CONNECTIONS {
-        for name in host.list(folder)?.iter().filter_map(|name| name.to_str()) {
-            if name.ends_with(".nmconnection") {
-                bound.extend(connection(&host.read_text(format!("{folder}/{name}"))?, "interface-name", "zone"));
-            }
-        }
-    }
-    for name in host.list(SCRIPTS)?.iter().filter_map(|name| name.to_str()) {
-        if name.starts_with("ifcfg-") {
-            bound.extend(connection(&host.read_text(format!("{SCRIPTS}/{name}"))?, "DEVICE", "ZONE"));
-        }
-    }
-    Ok(bound)
-}
-
-/// The interface and the zone that a file names, if it names both.
-pub fn connection(text: &str, device: &str, zone: &str) -> Option<(String, String)> {
-    let value = |key: &str| {
-        let mut lines = text.lines().filter_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix('='));
-        lines.next_back().map(|value| value.trim().trim_matches('"').to_owned()).filter(|value| !value.is_empty())
-    };
-    Some((value(device)?, value(zone).filter(|zone| firewalld::is_zone_name(zone))?))
-}
-
-/// The interfaces through which others come: not the loopback, and none of Docker's own, which it puts into a zone that
-/// accepts.
-pub fn interfaces(dev: &str) -> Vec<String> {
-    let is_hex = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let of_docker = |name: &str| {
-        name.starts_with("docker")
-            || name.strip_prefix("br-").is_some_and(|rest| is_hex(rest, 12))
-            || name.strip_prefix("veth").is_some_and(|rest| is_hex(rest, 7))
-    };
-    let names = dev.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
-    names.filter(|name| *name != "lo" && !of_docker(name)).map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the tests build the files they read")]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn intent() -> Intent {
         Intent {
@@ -291,7 +230,7 @@ mod tests {
 
     /// firewalld's chain for zones, with interfaces bound and a default.
     fn rules_of(bound: &[(&str, &str)], default: &str) -> Ruleset {
-        use super::super::ruleset::tests::{rule, table};
+        use super::super::kernel::samples::{rule, table};
         use crate::subjects::firewall::model::rules::{Condition, Field, Step, Verdict};
         let goto = |zone: &str| Step::Verdict(Verdict::Goto(format!("filter_IN_{zone}")));
         let by_name = |name: &str| Step::When(Condition::interface(Field::InName, name, false, false));
@@ -378,12 +317,5 @@ mod tests {
         let note = bad.note.unwrap();
         assert!(note.contains("was not looked at: it has no chains"), "{note}");
         assert!(note.ends_with("; who is in ipset:bad is in the zone cluster, and was not looked for"), "{note}");
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read(text in "(interface-name=|zone=|[a-z0-9]{1,5}|[:\n =-]|\\PC){0,40}") {
-            let _ = (interfaces(&text), connection(&text, "interface-name", "zone"));
-        }
     }
 }

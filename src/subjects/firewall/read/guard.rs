@@ -10,11 +10,11 @@ use crate::subjects::firewall::model::boot;
 use crate::subjects::firewall::model::guard;
 use crate::subjects::firewall::model::guard::Guard;
 use crate::subjects::firewall::model::iptables;
-use crate::subjects::firewall::model::iptables::{Found, Variant};
+use crate::subjects::firewall::model::iptables::{KernelGuard, Variant};
 use crate::subjects::firewall::model::rules::{Family, Ruleset, Step, Table};
 use crate::subjects::firewall::model::writer::Writer;
 
-use super::ruleset::SOURCE;
+use super::kernel::SOURCE;
 
 fn table(rules: &Ruleset) -> Option<&Table> {
     rules.table(Family::Inet, "preflight")
@@ -26,9 +26,9 @@ pub(crate) fn live(rules: &Ruleset) -> Fact {
     found.extend(table(rules).map(|table| (Writer::Nft, Guard::read(table).map(|guard| guard.text()))));
     for variant in [Variant::Nft, Variant::Legacy] {
         match iptables::read(rules, variant) {
-            Found::None => {}
-            Found::Guard(text) => found.push((Writer::Iptables(variant), Some(text))),
-            Found::Changed => found.push((Writer::Iptables(variant), None)),
+            KernelGuard::None => {}
+            KernelGuard::Guard(text) => found.push((Writer::Iptables(variant), Some(text))),
+            KernelGuard::Changed => found.push((Writer::Iptables(variant), None)),
         }
     }
     let text = |text: String| Fact::known(Value::Text(text), SOURCE);

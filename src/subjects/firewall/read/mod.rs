@@ -1,11 +1,12 @@
 //! The firewall: what manages it, what its managers let through, and what the kernel's rules do with a connection.
 
+pub mod bindings;
 pub mod connections;
-mod detours;
 pub mod entries;
 mod exposure;
 mod guard;
 pub mod interfaces;
+mod kernel;
 pub mod legacy;
 mod listeners;
 pub mod manager;

@@ -2,25 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::exposure::{self, EXPOSURE, OTHERS, PARITY};
+use super::kernel::{PATIENCE, SOURCE, source};
 use super::{guard, legacy, nft};
 use crate::facts::{Fact, Facts, Layer, Value};
 use crate::host::{Host, describe, nfnetlink};
 use crate::subjects::context::Context;
 use crate::subjects::docker::containers::Containers;
-use crate::subjects::firewall::model::rules::{Backend, Ruleset, Step};
+use crate::subjects::firewall::model::rules::{Ruleset, Step};
 
 const GUARD: &str = "firewall.guard";
 const DROPPED: &str = "firewall.guard-dropped";
 const DEAD: &str = "firewall.docker-user-dead";
 const BACKENDS: &str = "firewall.backends";
-
-pub(crate) const SOURCE: &str = "nf_tables (nfnetlink)";
-
-/// The kernel answers within milliseconds, also with thousands of rules.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the old iptables shows that it has tables, and so rules that nf_tables does not know.
 const LEGACY: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
@@ -102,12 +98,6 @@ fn with_legacy(mut rules: Ruleset, names: &Names) -> Result<Ruleset, String> {
     Ok(rules)
 }
 
-/// Where the rules were read.
-pub(crate) fn source(rules: &Ruleset) -> String {
-    let is_old = rules.tables.iter().any(|table| table.backend == Backend::Legacy);
-    if is_old { format!("{SOURCE}, x_tables (getsockopt)") } else { SOURCE.to_owned() }
-}
-
 fn backends(rules: &Ruleset, legacy: &Result<Names, String>) -> Fact {
     let legacy = match legacy {
         Ok(tables) => tables.iter().any(|names| !names.is_empty()),
@@ -150,34 +140,13 @@ fn docker_user_dead(rules: &Ruleset) -> Fact {
     }
     Fact::known(Value::Bool(false), source(rules))
 }
+
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the tests build the files they read")]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::subjects::firewall::model::rules::{Base, Chain, Family, Hook, Rule, Table, Verdict as Say};
-    use std::collections::BTreeMap;
-
-    pub(in crate::subjects::firewall) fn rule(steps: Vec<Step>) -> Rule {
-        Rule { steps, ..Rule::default() }
-    }
-
-    pub(in crate::subjects::firewall) fn table(name: &str, chains: &[(&str, Option<Base>, Vec<Rule>)]) -> Table {
-        let chains = chains
-            .iter()
-            .map(|(name, base, rules)| ((*name).to_owned(), Chain { base: base.clone(), rules: rules.clone() }));
-        Table {
-            family: Family::Inet,
-            name: name.into(),
-            backend: Backend::Nft,
-            dormant: false,
-            chains: chains.collect(),
-            sets: BTreeMap::new(),
-        }
-    }
-
-    pub(in crate::subjects::firewall) fn base(hook: Hook, policy_drop: bool) -> Base {
-        Base { hook, priority: 0, nat: false, policy_drop, devices: Vec::new() }
-    }
+    use crate::subjects::firewall::model::rules::{Hook, Rule, Verdict as Say};
+    use crate::subjects::firewall::read::kernel::samples::{base, rule, table};
 
     /// Seen failing with the jump not looked for, and with a chain that only returns taken for rules.
     #[test]

@@ -14,7 +14,7 @@ use crate::subjects::firewall::model::rules::{Condition, Field, Rule, Step, Test
 /// What a rule of the guard asks and does. All of it must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one question that a rule can ask")]
-pub struct Line {
+pub struct RuleLine {
     /// Where it is from, and whether anything else is meant.
     pub source: Option<(Network, bool)>,
     pub destination: Option<Network>,
@@ -51,7 +51,7 @@ const ESTABLISHED_BITS: u128 = 2 | 4;
 /// `RTN_LOCAL`.
 const LOCAL: u128 = 2;
 
-impl Line {
+impl RuleLine {
     pub fn new(then: Then) -> Self {
         Self {
             source: None,
@@ -161,7 +161,7 @@ impl Line {
 }
 
 /// As iptables-save has it, in its order.
-impl fmt::Display for Line {
+impl fmt::Display for RuleLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Everything is nothing that a rule asks.
         if let Some((network, negated)) = self.source.filter(|(network, _)| network.prefix() > 0) {

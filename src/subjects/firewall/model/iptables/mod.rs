@@ -7,8 +7,8 @@
 mod line;
 mod read;
 
-pub use line::{Line, Then};
-pub use read::{Found, dropped, read};
+pub use line::{RuleLine, Then};
+pub use read::{KernelGuard, dropped, read};
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
@@ -65,8 +65,8 @@ pub fn tool(v6: bool, verb: &str) -> String {
 
 /// What stands in our chains: a rule of the guard, or anything else as it was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    Known(Line),
+pub enum ChainEntry {
+    Known(RuleLine),
     Other(String),
 }
 
@@ -82,47 +82,47 @@ pub enum Jump {
 
 /// The guard of one family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Part {
+pub struct FamilyRules {
     pub jump: Jump,
     /// The rules of the two chains; `None` where there is no such chain.
-    pub chain: Option<Vec<Entry>>,
-    pub restrict: Option<Vec<Entry>>,
+    pub chain: Option<Vec<ChainEntry>>,
+    pub restrict: Option<Vec<ChainEntry>>,
     /// Rules of other chains that lead to ours, but for the jump.
     pub foreign: Vec<String>,
 }
 
-impl Part {
+impl FamilyRules {
     fn new(guard: &Guard, v6: bool) -> Self {
-        let known = |lines: Vec<Line>| Some(lines.into_iter().map(Entry::Known).collect());
+        let known = |lines: Vec<RuleLine>| Some(lines.into_iter().map(ChainEntry::Known).collect());
         let mut lines = vec![
-            Line { loopback: true, ..Line::new(Then::Return) },
-            Line { established: true, ..Line::new(Then::Return) },
+            RuleLine { loopback: true, ..RuleLine::new(Then::Return) },
+            RuleLine { established: true, ..RuleLine::new(Then::Return) },
         ];
-        let to = |protocol, ports: Vec<RangeInclusive<u16>>| Line {
+        let to = |protocol, ports: Vec<RangeInclusive<u16>>| RuleLine {
             ports: Some((protocol, ports)),
-            ..Line::new(Then::Restrict)
+            ..RuleLine::new(Then::Restrict)
         };
         for (protocol, ports) in [(Protocol::Tcp, &guard.intent.tcp), (Protocol::Udp, &guard.intent.udp)] {
-            lines.extend(few(ports.ranges()).map(|ports| Line { local: true, ..to(protocol, ports) }));
+            lines.extend(few(ports.ranges()).map(|ports| RuleLine { local: true, ..to(protocol, ports) }));
         }
         for routed in guard.routed.iter().filter(|routed| routed.network.address().is_ipv6() == v6) {
             for (protocol, ports) in [(Protocol::Tcp, &routed.tcp), (Protocol::Udp, &routed.udp)] {
                 for ports in few(ports.ranges()) {
-                    let line = |not_from, then| Line {
+                    let line = |not_from, then| RuleLine {
                         source: Some((routed.network, not_from)),
                         destination: Some(routed.network),
                         misrouted: !not_from,
                         ports: Some((protocol, ports.clone())),
-                        ..Line::new(then)
+                        ..RuleLine::new(then)
                     };
                     lines.extend([line(false, Then::Drop), line(true, Then::Restrict)]);
                 }
             }
         }
         let allow = if v6 { &guard.intent.allow6 } else { &guard.intent.allow4 };
-        let source = |network: &_| Line { source: Some((*network, false)), ..Line::new(Then::Return) };
-        let mut restrict: Vec<Line> = allow.iter().map(source).collect();
-        restrict.push(Line::new(Then::Drop));
+        let source = |network: &_| RuleLine { source: Some((*network, false)), ..RuleLine::new(Then::Return) };
+        let mut restrict: Vec<RuleLine> = allow.iter().map(source).collect();
+        restrict.push(RuleLine::new(Then::Drop));
         Self { jump: Jump::First, chain: known(lines), restrict: known(restrict), foreign: Vec::new() }
     }
 
@@ -149,8 +149,8 @@ impl Part {
         for (name, entries) in chains {
             for entry in entries {
                 let _ = match entry {
-                    Entry::Known(line) => writeln!(text, "-A {name} {line}"),
-                    Entry::Other(options) => writeln!(text, "-A {name} {options}"),
+                    ChainEntry::Known(line) => writeln!(text, "-A {name} {line}"),
+                    ChainEntry::Other(options) => writeln!(text, "-A {name} {options}"),
                 };
             }
         }
@@ -159,8 +159,8 @@ impl Part {
 
     /// Whether all of it can be loaded: the rules of a guard and nothing besides.
     fn is_plain(&self) -> bool {
-        let known = |entries: &Option<Vec<Entry>>| {
-            entries.as_ref().is_some_and(|all| all.iter().all(|entry| matches!(entry, Entry::Known(_))))
+        let known = |entries: &Option<Vec<ChainEntry>>| {
+            entries.as_ref().is_some_and(|all| all.iter().all(|entry| matches!(entry, ChainEntry::Known(_))))
         };
         self.jump != Jump::Missing && self.foreign.is_empty() && known(&self.chain) && known(&self.restrict)
     }
@@ -187,11 +187,11 @@ pub fn head(variant: Variant, v6: bool) -> String {
 
 /// The guard of both families, IPv4 and IPv6, in the one form in which it is written and compared.
 pub fn text(guard: &Guard, variant: Variant) -> String {
-    join(variant, &[Part::new(guard, false), Part::new(guard, true)]).unwrap_or_default()
+    join(variant, &[FamilyRules::new(guard, false), FamilyRules::new(guard, true)]).unwrap_or_default()
 }
 
 /// What both families have, as text; `None` where there is nothing of ours.
-pub fn join(variant: Variant, parts: &[Part; 2]) -> Option<String> {
+pub fn join(variant: Variant, parts: &[FamilyRules; 2]) -> Option<String> {
     let mut text = String::new();
     for (part, v6) in parts.iter().zip([false, true]) {
         if !part.is_empty() {
@@ -202,7 +202,7 @@ pub fn join(variant: Variant, parts: &[Part; 2]) -> Option<String> {
 }
 
 /// The guard in a text of [`text`]; `None` for a text that is anything else, or holds anything else.
-pub fn parse(text: &str, variant: Variant) -> Option<[Part; 2]> {
+pub fn parse(text: &str, variant: Variant) -> Option<[FamilyRules; 2]> {
     let (v4, v6) = match text.split_once(&head(variant, true)) {
         Some((v4, v6)) => (v4, v6),
         None => (text, ""),
@@ -215,8 +215,8 @@ pub fn parse(text: &str, variant: Variant) -> Option<[Part; 2]> {
 }
 
 /// What is ours of a list of iptables-save.
-pub fn of_save(text: &str, v6: bool) -> Part {
-    let mut part = Part::default();
+pub fn of_save(text: &str, v6: bool) -> FamilyRules {
+    let mut part = FamilyRules::default();
     let mut is_ours = false;
     let mut is_past = false;
     for line in text.lines().map(str::trim_end) {
@@ -241,8 +241,8 @@ pub fn of_save(text: &str, v6: bool) -> Part {
                 _ => None,
             };
             if let Some(entries) = entries {
-                let known = Line::parse(options, v6).map(Entry::Known);
-                entries.push(known.unwrap_or_else(|| Entry::Other(options.to_owned())));
+                let known = RuleLine::parse(options, v6).map(ChainEntry::Known);
+                entries.push(known.unwrap_or_else(|| ChainEntry::Other(options.to_owned())));
             } else if line == JUMP && part.jump == Jump::Missing {
                 part.jump = if is_past { Jump::Late } else { Jump::First };
             } else if line::leads_here(options) {
@@ -263,7 +263,7 @@ fn goes_on(options: &str) -> bool {
 
 /// What `iptables-restore --noflush` takes so that one family has this, and nothing of ours besides; `None`: it has it by
 /// being left alone. All of it is one transaction of the table.
-pub fn load(wanted: Option<&Part>, found: &Part) -> Result<Option<String>, String> {
+pub fn load(wanted: Option<&FamilyRules>, found: &FamilyRules) -> Result<Option<String>, String> {
     let wanted = wanted.filter(|part| !part.is_empty());
     if wanted.is_none() && found.is_empty() {
         return Ok(None);
@@ -296,7 +296,7 @@ pub fn load(wanted: Option<&Part>, found: &Part) -> Result<Option<String>, Strin
 /// What `iptables-restore --noflush` takes at boot, for IPv4 and IPv6. There is no jump in it: loaded a second time there
 /// would be two.
 pub fn boot_texts(guard: &Guard) -> [String; 2] {
-    [false, true].map(|v6| boot_text(&Part::new(guard, v6)))
+    [false, true].map(|v6| boot_text(&FamilyRules::new(guard, v6)))
 }
 
 /// The same of a guard's text; `None` for a text that is none.
@@ -304,7 +304,7 @@ pub fn loads(text: &str, variant: Variant) -> Option<[String; 2]> {
     parse(text, variant).map(|parts| parts.each_ref().map(boot_text))
 }
 
-fn boot_text(part: &Part) -> String {
+fn boot_text(part: &FamilyRules) -> String {
     let mut text = format!("*{TABLE}\n:{CHAIN} - [0:0]\n:{RESTRICT} - [0:0]\n");
     // What is no guard's is left out, and is then seen to be missing.
     let _ = write_rules(part, &mut text);
@@ -324,12 +324,12 @@ pub fn booted(variant: Variant, files: [&str; 2]) -> Option<String> {
     join(variant, &parts)
 }
 
-fn write_rules(part: &Part, text: &mut String) -> Result<(), String> {
+fn write_rules(part: &FamilyRules, text: &mut String) -> Result<(), String> {
     for (name, entries) in [(CHAIN, &part.chain), (RESTRICT, &part.restrict)] {
         for entry in entries.iter().flatten() {
             match entry {
-                Entry::Known(line) => drop(writeln!(text, "-A {name} {line}")),
-                Entry::Other(options) => {
+                ChainEntry::Known(line) => drop(writeln!(text, "-A {name} {line}")),
+                ChainEntry::Other(options) => {
                     let options = options.escape_default();
                     return Err(format!("in {name} stands a rule that is no guard's: {options}"));
                 }

@@ -1,11 +1,11 @@
 //! The guard as the kernel has it, in the form of the text that loads it.
 
-use super::{CHAIN, Entry, HOOK, Jump, Line, Part, RESTRICT, TABLE, Variant, join};
+use super::{CHAIN, ChainEntry, FamilyRules, HOOK, Jump, RESTRICT, RuleLine, TABLE, Variant, join};
 use crate::subjects::firewall::model::rules::{Backend, Chain, Family, Rule, Ruleset, Step, Table, Verdict};
 
 /// What there is of a guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum KernelGuard {
     None,
     Guard(String),
     /// Something of ours that no guard has.
@@ -13,31 +13,31 @@ pub enum Found {
 }
 
 /// Looks for the guard of a variant among the rules of the kernel.
-pub fn read(rules: &Ruleset, variant: Variant) -> Found {
+pub fn read(rules: &Ruleset, variant: Variant) -> KernelGuard {
     let backend = match variant {
         Variant::Nft => Backend::Nft,
         Variant::Legacy => Backend::Legacy,
     };
     let part = |family| {
         let is_it = |table: &&Table| table.family == family && table.name == TABLE && table.backend == backend;
-        rules.tables.iter().find(is_it).map_or(Some(Part::default()), |table| part(table, family == Family::Ip6))
+        rules.tables.iter().find(is_it).map_or(Some(FamilyRules::default()), |table| part(table, family == Family::Ip6))
     };
     match (part(Family::Ip), part(Family::Ip6)) {
-        (Some(v4), Some(v6)) => join(variant, &[v4, v6]).map_or(Found::None, Found::Guard),
-        _ => Found::Changed,
+        (Some(v4), Some(v6)) => join(variant, &[v4, v6]).map_or(KernelGuard::None, KernelGuard::Guard),
+        _ => KernelGuard::Changed,
     }
 }
 
 /// What one table has of the guard; `None` when that is no guard's.
-fn part(table: &Table, v6: bool) -> Option<Part> {
+fn part(table: &Table, v6: bool) -> Option<FamilyRules> {
     let entries = |chain: &Chain| {
-        chain.rules.iter().map(|rule| Line::of_rule(rule, v6).map(Entry::Known)).collect::<Option<Vec<_>>>()
+        chain.rules.iter().map(|rule| RuleLine::of_rule(rule, v6).map(ChainEntry::Known)).collect::<Option<Vec<_>>>()
     };
     let of = |name: &str| match table.chains.get(name) {
         Some(chain) => entries(chain).map(Some),
         None => Some(None),
     };
-    let mut part = Part { chain: of(CHAIN)?, restrict: of(RESTRICT)?, ..Part::default() };
+    let mut part = FamilyRules { chain: of(CHAIN)?, restrict: of(RESTRICT)?, ..FamilyRules::default() };
     for (name, chain) in &table.chains {
         let mut is_past = false;
         for rule in &chain.rules {
@@ -50,7 +50,7 @@ fn part(table: &Table, v6: bool) -> Option<Part> {
             is_past |= !goes_on(rule);
         }
     }
-    (!table.dormant || part == Part::default()).then_some(part)
+    (!table.dormant || part == FamilyRules::default()).then_some(part)
 }
 
 fn leads_here(rule: &Rule) -> bool {

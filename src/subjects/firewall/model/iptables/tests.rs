@@ -84,7 +84,7 @@ COMMIT
 fn what_is_taken_away_is_ours_and_what_leads_to_it() {
     let found = of_save(DRIFTED, false);
     assert_eq!(found.jump, Jump::Late, "an accept stands before it");
-    let text = join(Variant::Nft, &[found.clone(), Part::default()]).unwrap();
+    let text = join(Variant::Nft, &[found.clone(), FamilyRules::default()]).unwrap();
     assert!(text.contains("--comment \"for now\"") && text.contains(LATE_JUMP), "{text}");
     assert_eq!(parse(&text, Variant::Nft), None, "a rule of somebody else cannot be loaded");
     assert_eq!(
@@ -92,8 +92,8 @@ fn what_is_taken_away_is_ours_and_what_leads_to_it() {
         "*mangle\n:PREFLIGHT - [0:0]\n:PREFLIGHT-RESTRICT - [0:0]\n-D PREROUTING -j PREFLIGHT\n\
          -D FORWARD -s 10.0.0.0/8 -j PREFLIGHT\n-X PREFLIGHT\n-X PREFLIGHT-RESTRICT\nCOMMIT\n"
     );
-    assert_eq!(load(None, &Part::default()), Ok(None));
-    let wanted = Part::new(&guard(), false);
+    assert_eq!(load(None, &FamilyRules::default()), Ok(None));
+    let wanted = FamilyRules::new(&guard(), false);
     let again = load(Some(&wanted), &wanted).unwrap().unwrap();
     assert!(again.contains("-D PREROUTING -j PREFLIGHT\n-I PREROUTING -j PREFLIGHT\n-A PREFLIGHT -i lo"), "{again}");
     let quoted = "*mangle\n-A FORWARD -m comment --comment \"a b\" -j PREFLIGHT\n";
@@ -153,27 +153,27 @@ fn kernel(change: impl Fn(&mut Table)) -> Ruleset {
 #[test]
 fn a_guard_that_nothing_leads_to_is_none_as_written() {
     let read = |change: &dyn Fn(&mut Table)| super::read(&kernel(change), Variant::Legacy);
-    let Found::Guard(text) = read(&|_| {}) else { panic!("not read") };
+    let KernelGuard::Guard(text) = read(&|_| {}) else { panic!("not read") };
     assert!(text.contains("\n-A PREROUTING -j PREFLIGHT\n-A PREFLIGHT-RESTRICT -j DROP\n"), "{text}");
-    assert_eq!(super::read(&kernel(|_| {}), Variant::Nft), Found::None, "the other variant's");
+    assert_eq!(super::read(&kernel(|_| {}), Variant::Nft), KernelGuard::None, "the other variant's");
     assert_eq!(dropped(&kernel(|_| {}).tables[0]), Some(7));
     let hook = |table: &mut Table, rules: Vec<Rule>| table.chains.get_mut(HOOK).unwrap().rules = rules;
-    let Found::Guard(without) = read(&|table| hook(table, Vec::new())) else { panic!("not read") };
+    let KernelGuard::Guard(without) = read(&|table| hook(table, Vec::new())) else { panic!("not read") };
     assert!(!without.contains(HOOK), "{without}");
     let verdict = |verdict: Verdict| Rule { steps: vec![Step::Verdict(verdict)], ..Rule::default() };
     let jump = || verdict(Verdict::Jump(CHAIN.into()));
-    let Found::Guard(late) = read(&|table| hook(table, vec![verdict(Verdict::Accept), jump()])) else { panic!() };
+    let KernelGuard::Guard(late) = read(&|table| hook(table, vec![verdict(Verdict::Accept), jump()])) else { panic!() };
     assert!(late.contains(LATE_JUMP), "{late}");
-    assert_eq!(read(&|table| hook(table, vec![jump(), jump()])), Found::Changed);
-    assert_eq!(read(&|table| table.dormant = true), Found::Changed);
+    assert_eq!(read(&|table| hook(table, vec![jump(), jump()])), KernelGuard::Changed);
+    assert_eq!(read(&|table| table.dormant = true), KernelGuard::Changed);
     assert_eq!(
         read(&|table| table.chains.get_mut(CHAIN).unwrap().rules.push(verdict(Verdict::Accept))),
-        Found::Changed,
+        KernelGuard::Changed,
         "an accept is no guard's"
     );
     let reject = |table: &mut Table| table.chains.get_mut(RESTRICT).unwrap().rules = vec![verdict(Verdict::Reject)];
-    assert_eq!(read(&reject), Found::Changed);
-    assert_eq!(read(&|table| table.chains.clear()), Found::None);
+    assert_eq!(read(&reject), KernelGuard::Changed);
+    assert_eq!(read(&|table| table.chains.clear()), KernelGuard::None);
 }
 
 fn any_guard() -> impl Strategy<Value = Guard> {
@@ -202,7 +202,7 @@ proptest! {
             let parts = parse(&text, variant).expect("not read");
             prop_assert_eq!(join(variant, &parts), Some(text.clone()));
             for (part, boot) in parts.iter().zip(boot_texts(&guard)) {
-                let load = load(Some(part), &Part::default()).unwrap().unwrap();
+                let load = load(Some(part), &FamilyRules::default()).unwrap().unwrap();
                 for line in load.lines().chain(boot.lines()) {
                     prop_assert!(
                         matches!(line, "*mangle" | ":PREFLIGHT - [0:0]" | ":PREFLIGHT-RESTRICT - [0:0]" | "COMMIT"
@@ -225,7 +225,7 @@ proptest! {
         let text = lines.join("\n");
         let found = of_save(&text, v6);
         let _ = (load(None, &found), parse(&text, Variant::Nft), booted(Variant::Nft, [&text, &text]));
-        if let Some(shown) = join(Variant::Nft, &[found, Part::default()]) {
+        if let Some(shown) = join(Variant::Nft, &[found, FamilyRules::default()]) {
             let _ = parse(&shown, Variant::Nft);
         }
     }

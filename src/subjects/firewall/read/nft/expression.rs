@@ -1,10 +1,9 @@
 //! The expressions of one rule of nf_tables, one after the other, into steps.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::registers::{Byte, Comparison, Registers, field, host_field, place};
+use super::registers::{Byte, Comparison, Registers, place};
 use super::{be32, be64, find, name, verdict_of};
 use crate::subjects::firewall::model::rules::{Condition, Family, Field, Map, Set, Step, Target, Test, Verdict};
 use crate::subjects::firewall::read::xtables;
@@ -15,10 +14,10 @@ const DATA_VALUE: u16 = 1;
 #[derive(Debug)]
 pub struct Translator<'a> {
     sets: &'a BTreeMap<String, Set>,
-    registers: Registers,
+    pub(super) registers: Registers,
     /// Whether the packet is known to be of IPv6 here: by the table, or by what the rule asked before.
-    v6: Option<bool>,
-    steps: Vec<Step>,
+    pub(super) v6: Option<bool>,
+    pub(super) steps: Vec<Step>,
     comment: Option<String>,
 }
 
@@ -114,165 +113,19 @@ impl<'a> Translator<'a> {
         Some(())
     }
 
-    fn place(data: &[u8], attribute: u16) -> Option<usize> {
+    pub(super) fn place(data: &[u8], attribute: u16) -> Option<usize> {
         be32(data, attribute).and_then(place)
     }
 
-    fn payload(&mut self, data: &[u8]) -> Option<()> {
-        const DESTINATION: u16 = 1;
-        const BASE: u16 = 2;
-        const OFFSET: u16 = 3;
-        const LENGTH: u16 = 4;
-        const NETWORK: u32 = 1;
-        const TRANSPORT: u32 = 2;
-        let (base, offset, length) = (be32(data, BASE)?, be32(data, OFFSET)?, be32(data, LENGTH)?);
-        // Without a destination it writes the header: only what is not looked at here may change unseen.
-        let Some(at) = Self::place(data, DESTINATION) else {
-            let bytes = offset..offset.checked_add(length)?;
-            let looked_at = match base {
-                NETWORK => bytes.end > 6,
-                TRANSPORT => bytes.start < 4,
-                _ => false,
-            };
-            return (!looked_at).then_some(());
-        };
-        let bytes: Vec<Byte> = (offset..offset.checked_add(length.min(64))?)
-            .map(|at| match (base, self.v6) {
-                (NETWORK, Some(v6)) => network_byte(v6, at),
-                (TRANSPORT, _) => transport_byte(at),
-                _ => Byte::Unknown,
-            })
-            .collect();
-        self.registers.load(at, &bytes);
-        Some(())
-    }
-
-    fn meta(&mut self, data: &[u8]) -> Option<()> {
-        const DESTINATION: u16 = 1;
-        const KEY: u16 = 2;
-        const SOURCE: u16 = 3;
-        const MARK: u32 = 3;
-        let key = be32(data, KEY)?;
-        let Some(at) = Self::place(data, DESTINATION) else {
-            if key == MARK {
-                let (keep, set) = self.marked(Self::place(data, SOURCE)?, Field::Mark);
-                self.steps.push(Step::SetMark { keep, set });
-            }
-            return Some(());
-        };
-        let bytes = match key {
-            1 => field(Field::EtherType, 2),
-            MARK => host_field(Field::Mark, 4),
-            4 => host_field(Field::InIndex, 4),
-            5 => host_field(Field::OutIndex, 4),
-            6 => field(Field::InName, 16),
-            7 => field(Field::OutName, 16),
-            15 => field(Field::NfProto, 1),
-            16 => field(Field::L4Proto, 1),
-            19 => field(Field::PacketType, 1),
-            25 => field(Field::Secpath, 1),
-            _ => vec![Byte::Unknown; 16],
-        };
-        self.registers.load(at, &bytes);
-        Some(())
-    }
-
-    /// What a mark becomes: the bits that stay, and those that are flipped; `None` when it is not known.
-    fn marked(&self, at: usize, own: Field) -> (u32, Option<u32>) {
-        let (mut keep, mut set) = ([0_u8; 4], [0_u8; 4]);
-        let bytes = self.registers.get(at, 4);
-        for ((byte, place), (keep, set)) in
-            bytes.iter().zip(host_field(own, 4)).zip(keep.iter_mut().zip(set.iter_mut()))
-        {
-            match (*byte, place) {
-                (Byte::Constant(value), _) => *set = value,
-                (Byte::Of { field, at, mask, flip, .. }, Byte::Of { at: here, .. }) if field == own && at == here => {
-                    (*keep, *set) = (mask, flip);
-                }
-                _ => return (0, None),
-            }
-        }
-        (u32::from_ne_bytes(keep), Some(u32::from_ne_bytes(set)))
-    }
-
-    fn connection(&mut self, data: &[u8]) -> Option<()> {
-        const DESTINATION: u16 = 1;
-        const KEY: u16 = 2;
-        const DIRECTION: u16 = 3;
-        const SOURCE: u16 = 4;
-        const MARK: u32 = 3;
-        let key = be32(data, KEY)?;
-        let Some(at) = Self::place(data, DESTINATION) else {
-            if key == MARK {
-                let (keep, set) = self.marked(Self::place(data, SOURCE)?, Field::CtMark);
-                self.steps.push(Step::SetConnectionMark { keep, set });
-            }
-            return Some(());
-        };
-        let direction = find(data, DIRECTION).and_then(|value| value.first().copied());
-        // Of a connection of the other family they have nothing to read, and the rule ends (`nft_ct_get_eval`).
-        match key {
-            19 | 20 => self.only(false),
-            21 | 22 => self.only(true),
-            _ => {}
-        }
-        let address_bytes = if key == 21 || key == 22 || self.v6 == Some(true) { 16 } else { 4 };
-        let bytes = match (key, direction) {
-            (0, _) => host_field(Field::CtState, 4),
-            (1, _) => field(Field::CtDirection, 1),
-            (2, _) => host_field(Field::CtStatus, 4),
-            (MARK, _) => host_field(Field::CtMark, 4),
-            (7, _) => field(Field::CtFamily, 1),
-            (8, Some(0)) if self.v6.is_some() => field(Field::CtOriginalSource, address_bytes),
-            (9, Some(0)) if self.v6.is_some() => field(Field::CtOriginalDestination, address_bytes),
-            (8, Some(1)) if self.v6.is_some() => field(Field::CtReplySource, address_bytes),
-            (10, _) => field(Field::CtProtocol, 1),
-            (11, Some(0)) => field(Field::CtOriginalSourcePort, 2),
-            (12, Some(0)) => field(Field::CtOriginalDestinationPort, 2),
-            (11, Some(1)) => field(Field::CtReplySourcePort, 2),
-            (19 | 21, Some(0)) => field(Field::CtOriginalSource, address_bytes),
-            (20 | 22, Some(0)) => field(Field::CtOriginalDestination, address_bytes),
-            (19 | 21, Some(1)) => field(Field::CtReplySource, address_bytes),
-            _ => vec![Byte::Unknown; 16],
-        };
-        self.registers.load(at, &bytes);
-        Some(())
-    }
-
-    fn fib(&mut self, data: &[u8]) -> Option<()> {
-        const DESTINATION: u16 = 1;
-        const RESULT: u16 = 2;
-        const FLAGS: u16 = 3;
-        const SADDR: u32 = 1;
-        const DADDR: u32 = 2;
-        const IIF: u32 = 8;
-        const PRESENT: u32 = 32;
-        const MARK: u32 = 4;
-        let (result, flags) = (be32(data, RESULT)?, be32(data, FLAGS)?);
-        let bytes = match (result, flags & !MARK) {
-            (3, DADDR) => host_field(Field::FibDestinationType, 4),
-            (3, flags) if flags == DADDR | IIF => host_field(Field::FibDestinationTypeHere, 4),
-            (3, SADDR) => host_field(Field::FibSourceType, 4),
-            (1 | 2, flags) if flags & SADDR != 0 && flags & PRESENT != 0 => {
-                field(if flags & IIF != 0 { Field::FibSourcePresent } else { Field::FibSourceRouted }, 1)
-            }
-            (1, flags) if flags & SADDR != 0 => host_field(Field::FibSourceIndex, 4),
-            (2, flags) if flags & SADDR != 0 => field(Field::FibSourceName, 16),
-            _ => vec![Byte::Unknown; 16],
-        };
-        self.registers.load(Self::place(data, DESTINATION)?, &bytes);
-        Some(())
-    }
-
     /// Goes on for one family only.
-    fn only(&mut self, v6: bool) {
+    pub(super) fn only(&mut self, v6: bool) {
         if self.v6 != Some(v6) {
             self.when(Condition::equals(Field::NfProto, if v6 { 10 } else { 2 }, false));
         }
     }
 
     /// Keeps a condition, and what it says of the family.
-    fn when(&mut self, condition: Condition) {
+    pub(super) fn when(&mut self, condition: Condition) {
         if let Condition::Test(test) = &condition
             && !test.negated
             && let [key] = &test.keys[..]
@@ -420,65 +273,6 @@ impl<'a> Translator<'a> {
         Some(())
     }
 
-    /// The constant port in a register; without a register, none. `None`: it is no constant.
-    #[expect(clippy::option_option, reason = "not given, and not known, are two things")]
-    fn port(&self, data: &[u8], attribute: u16) -> Option<Option<u16>> {
-        let Some(at) = Self::place(data, attribute) else { return Some(None) };
-        let bytes = self.registers.constant(at, 2)?;
-        Some(Some(u16::from_be_bytes(bytes.try_into().ok()?)))
-    }
-
-    /// The same of a range, when it is of one port.
-    #[expect(clippy::option_option, reason = "not given, and not known, are two things")]
-    fn one_port(&self, data: &[u8], low: u16, high: u16) -> Option<Option<u16>> {
-        let port = self.port(data, low)?;
-        (Self::place(data, high).is_none() || self.port(data, high)? == port).then_some(port)
-    }
-
-    fn nat(&mut self, data: &[u8]) -> Option<()> {
-        const KIND: u16 = 1;
-        const FAMILY: u16 = 2;
-        const ADDRESS_MIN: u16 = 3;
-        const ADDRESS_MAX: u16 = 4;
-        const PORT_MIN: u16 = 5;
-        const PORT_MAX: u16 = 6;
-        const SNAT: u32 = 0;
-        const V4: u32 = 2;
-        const V6: u32 = 10;
-        // In a table of both families, packets of the other one go on (`nft_nat_inet_eval`).
-        match be32(data, FAMILY) {
-            Some(V4) => self.only(false),
-            Some(V6) => self.only(true),
-            _ => {}
-        }
-        if be32(data, KIND)? == SNAT {
-            self.steps.push(Step::Snat);
-            return Some(());
-        }
-        let address = |at| -> Option<IpAddr> {
-            Some(if be32(data, FAMILY)? == V6 {
-                Ipv6Addr::from(<[u8; 16]>::try_from(self.registers.constant(at, 16)?).ok()?).into()
-            } else {
-                Ipv4Addr::from(<[u8; 4]>::try_from(self.registers.constant(at, 4)?).ok()?).into()
-            })
-        };
-        let (low, high) = (Self::place(data, ADDRESS_MIN), Self::place(data, ADDRESS_MAX));
-        let to = match (low, high) {
-            (None, _) => Target::Same,
-            (Some(low), high) => match (address(low), high.map(address)) {
-                (Some(low), None) => Target::Address(low),
-                (Some(low), Some(Some(high))) if low == high => Target::Address(low),
-                _ => Target::Unknown,
-            },
-        };
-        let (to, port) = match self.one_port(data, PORT_MIN, PORT_MAX) {
-            Some(port) => (to, port),
-            None => (Target::Unknown, None),
-        };
-        self.steps.push(Step::Dnat { to, port });
-        Some(())
-    }
-
     fn xt_match(&mut self, data: &[u8]) -> Option<()> {
         let (name, revision, information) = xt(data)?;
         if name == "comment" {
@@ -504,34 +298,4 @@ fn xt(data: &[u8]) -> Option<(String, u32, &[u8])> {
     const REVISION: u16 = 2;
     const INFORMATION: u16 = 3;
     Some((name(data, NAME)?, be32(data, REVISION)?, find(data, INFORMATION)?))
-}
-
-fn network_byte(v6: bool, at: u32) -> Byte {
-    let of = |field, width, first: u32| match u8::try_from(at - first) {
-        Ok(at) => Byte::Of { field, width, at, mask: 0xff, flip: 0 },
-        Err(_) => Byte::Unknown,
-    };
-    match (v6, at) {
-        (false, 6..=7) => of(Field::Fragment, 2, 6),
-        (false, 9) => of(Field::L4Proto, 1, 9),
-        (false, 12..=15) => of(Field::Source, 4, 12),
-        (false, 16..=19) => of(Field::Destination, 4, 16),
-        (true, 6) => of(Field::L4Proto, 1, 6),
-        (true, 8..=23) => of(Field::Source, 16, 8),
-        (true, 24..=39) => of(Field::Destination, 16, 24),
-        _ => Byte::Unknown,
-    }
-}
-
-fn transport_byte(at: u32) -> Byte {
-    let of = |field, width, first: u32| match u8::try_from(at - first) {
-        Ok(at) => Byte::Of { field, width, at, mask: 0xff, flip: 0 },
-        Err(_) => Byte::Unknown,
-    };
-    match at {
-        0..=1 => of(Field::SourcePort, 2, 0),
-        2..=3 => of(Field::DestinationPort, 2, 2),
-        13 => of(Field::TcpFlags, 1, 13),
-        _ => Byte::Unknown,
-    }
 }

@@ -4,6 +4,8 @@
 //! something that is not known; nothing is skipped that could let a packet through or stop it.
 
 pub mod expression;
+mod loads;
+mod nat;
 pub mod registers;
 
 use std::collections::BTreeMap;

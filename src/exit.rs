@@ -11,7 +11,7 @@ pub enum ExitCode {
     NotReady = 1,
     /// Refused, and nothing was changed: wrong usage, a bad profile or snapshot, a conflict that was not allowed.
     Refused = 2,
-    /// It could not be told, it is not permitted, or the state cannot be believed.
+    /// It cannot be determined, it is not permitted, or the state cannot be believed.
     CannotTell = 3,
     /// An apply failed and was rolled back.
     RolledBack = 4,

@@ -1,7 +1,7 @@
 //! preflight: is this Linux host ready for a workload?
 //!
-//! Data flows one way: `catalog` (what is asked) and `probe` (what is there) meet in `judge`, whose findings become a
-//! `report`. `docs/architecture.md` walks through the rooms.
+//! Data flows one way: `catalog` (the requirements) and `subjects` (which read the host into `facts`) meet in `judge`, whose
+//! findings become a `report`, or a plan (`change`) that `apply` carries out. `docs/architecture.md` describes the rooms.
 
 pub mod apply;
 pub mod catalog;

@@ -1,8 +1,8 @@
 //! Speed and memory of whole runs, as ratios to spawning `/bin/true` in the same run of this benchmark.
 //!
 //! `scripts/bench` builds the release binary and runs this on it; `cargo bench --bench startup` takes cargo's. A ratio travels
-//! between machines where milliseconds do not; runs of the two are interleaved, so that both see the same weather. A bar
-//! that is missed is said, and is no failure; a case that could not run is one.
+//! between machines where milliseconds do not; runs of the two are interleaved, so that both see the same load. A bar
+//! that is missed is reported and is no failure; a case that could not run is one.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,

@@ -315,7 +315,7 @@ fn a_shared_file_that_somebody_edits_before_the_confirm_is_left_alone() {
     world.edit(DAEMON, "{\"debug\": true}");
     let outcome = world.process(|env| confirm(env, None, Connection::Any)).unwrap().unwrap();
     assert_eq!(outcome.exit(), ExitCode::RolledBack);
-    assert!(outcome.reason.unwrap().contains("was changed by somebody else meanwhile"));
+    assert!(outcome.reason.unwrap().contains("was changed by another process or user meanwhile"));
     assert_eq!(world.value(DAEMON).as_deref(), Some("{\"debug\": true}"));
     assert_eq!(world.value("fake:a").as_deref(), Some("d"));
 }

@@ -213,7 +213,7 @@ pub enum ApplyError {
     Store(#[from] StoreError),
     /// A transaction that has to be taken back, and nobody knows any more what it changed.
     #[error(
-        "transaction {tx} cannot be taken back: its records are not in {dir}; what it changed stays\nhint: if somebody moved the folder, put it back and run `preflight recover`",
+        "transaction {tx} cannot be rolled back: its records are not in {dir}; what it changed stays\nhint: if the folder was moved, move it back and run `preflight recover`",
         dir = .dir.display()
     )]
     Lost { tx: TxId, dir: PathBuf },

@@ -108,7 +108,7 @@ impl Session<'_> {
                 Ok(overridden) => overridden,
                 Err(untold) => {
                     self.warn(format!(
-                        "what {} will be at the next boot cannot be told: {}",
+                        "what {} will be at the next boot cannot be determined: {}",
                         untold.target, untold.why
                     ));
                     continue;

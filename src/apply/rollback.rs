@@ -65,7 +65,7 @@ fn select(committed: &[TxId], selection: &Selection, env: &Env<'_>) -> Result<Ve
     let position = |tx: &TxId| match committed.iter().position(|known| known == tx) {
         Some(position) => Ok(position),
         None if env.store.read(tx)?.is_none() => Err(ApplyError::Store(StoreError::NoTransaction(tx.clone()))),
-        None => Err(ApplyError::Refused(format!("transaction {tx} holds nothing: it was taken back already"))),
+        None => Err(ApplyError::Refused(format!("transaction {tx} holds nothing: it was rolled back already"))),
     };
     let from = match selection {
         Selection::All => 0,
@@ -75,7 +75,7 @@ fn select(committed: &[TxId], selection: &Selection, env: &Env<'_>) -> Result<Ve
             let position = position(tx)?;
             if let Some(newer) = committed.get(position + 1) {
                 return Err(ApplyError::Refused(format!(
-                    "transaction {newer} is newer\nhint: `preflight rollback --to {tx}` takes back both"
+                    "transaction {newer} is newer\nhint: `preflight rollback --to {tx}` rolls back both"
                 )));
             }
             position

@@ -24,7 +24,7 @@ pub(crate) enum Failure {
     Store(#[from] StoreError),
     #[error("{target} is {found} {when}, not {expected}")]
     Mismatch { target: String, expected: String, found: String, when: &'static str },
-    #[error("{target} was changed by somebody else meanwhile: it is {found}")]
+    #[error("{target} was changed by another process or user meanwhile: it is {found}")]
     Foreign { target: String, found: String },
     #[error("at the next boot {} will be {}, not {}: {} wins", .0.target, .0.found, .0.expected, .0.by)]
     Overridden(Overridden),

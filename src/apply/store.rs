@@ -43,7 +43,7 @@ const MAX_JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 pub enum StoreError {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("transaction {tx}: {corrupt}; nothing is changed before somebody has looked at {path}", path = .path.display())]
+    #[error("transaction {tx}: {corrupt}; nothing is changed before an administrator has looked at {path}", path = .path.display())]
     Corrupt { tx: TxId, path: PathBuf, corrupt: Corrupt },
     #[error(
         "cannot trust {path}: {why}\nhint: preflight makes it 0600; look at what it says, and who could reach it, before you make it so again",

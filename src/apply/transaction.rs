@@ -82,7 +82,7 @@ pub fn apply(plan: &Plan, options: &Options, env: &Env<'_>) -> Result<Outcome, A
     }
     if let Some(tx) = env.store.unfinished()?.pop() {
         return Err(ApplyError::Refused(format!(
-            "transaction {tx} could not be taken back\nhint: `preflight recover` tries again, and says what stands in the way"
+            "transaction {tx} could not be rolled back\nhint: `preflight recover` tries again, and says what stands in the way"
         )));
     }
     // Once more, under the lock: another apply may have done it meanwhile.
@@ -183,7 +183,7 @@ fn prepare<'e>(plan: &Plan, options: &Options, env: &'e Env<'e>) -> Result<Prepa
         knob.validate(&step.after).map_err(refused)?;
         if options.confirm_within.is_some() && !knob.capabilities().revertable {
             return Err(ApplyError::Refused(format!(
-                "`{}` cannot be taken back, so no confirm can be awaited",
+                "`{}` cannot be undone, so no confirm can be awaited",
                 step.target
             )));
         }

@@ -21,7 +21,9 @@ impl Session<'_> {
                 }
                 self.warn(error.to_string());
                 if self.progress.is_confirmed {
-                    self.warn("confirmed, and neither finished nor taken back: `preflight recover` does it".to_owned());
+                    self.warn(
+                        "confirmed, and neither finished nor rolled back: `preflight recover` does it".to_owned(),
+                    );
                     return Ok(());
                 }
             }
@@ -48,7 +50,7 @@ impl Session<'_> {
         }
         self.note(Event::RolledBack { conflicts: self.progress.conflicts() });
         if let Err(error) = self.sync().and_then(|()| self.finish()) {
-            self.warn(format!("{error}; everything is taken back, and `preflight recover` completes the record"));
+            self.warn(format!("{error}; everything is rolled back, and `preflight recover` completes the record"));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What is asked: checks, profiles, parameters and OS profiles, read from TOML with places and validated.
+//! The requirements: checks, profiles, parameters and OS profiles, read from TOML with places and validated.
 
 pub mod check;
 mod day;

@@ -9,7 +9,7 @@ use super::exit::FailOn;
 use super::show::Format;
 use crate::facts::value::parse_duration;
 
-/// Is this Linux host ready for a workload? Checks it truthfully, in milliseconds, without changing anything.
+/// Checks whether a Linux host is ready for a workload, says how to fix what is not, and can make the changes.
 #[derive(Debug, Parser)]
 #[command(name = "preflight", version, arg_required_else_help = true, max_term_width = 80, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -23,7 +23,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0   ready enough, or the command did what it was asked
+  0   ready enough, or the command succeeded
   1   not ready, or verify found drift
   2   nothing changed: wrong usage, bad profile or snapshot, conflict not allowed
   3   cannot tell, or not permitted
@@ -44,15 +44,15 @@ pub enum ColorWhen {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub enum Command {
-    /// Say whether this host is ready, and what to do where it is not
+    /// Report whether this host is ready, and what to do where it is not
     Check(CheckArgs),
     /// Show what would be changed to make this host ready; with --apply, change it
     Tune(TuneArgs),
     /// Keep what an apply changed
     Confirm(ConfirmArgs),
-    /// Take back what an apply changed
+    /// Undo what an apply changed
     Rollback(RollbackArgs),
-    /// Finish or take back what a crash or a power cut left half done
+    /// Finish or roll back what a crash or a power cut interrupted
     Recover(RecoverArgs),
     /// Show what was changed on this host, newest first
     History(HistoryArgs),
@@ -60,11 +60,11 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Print what was read on this host, as a snapshot that can be judged elsewhere
     Facts(FactsArgs),
-    /// Explain a check: what it asks, why, and how to mend it
+    /// Explain a check: what it requires, why, and how to fix it
     Explain(ExplainArgs),
     /// Show reports that `check --format json` wrote
     Report(ReportArgs),
-    /// List what there is
+    /// List checks, profiles, OS profiles, knobs, facts or parameters
     List(ListArgs),
     /// Find mistakes in profiles, files of checks, waivers and OS profiles
     Lint(LintArgs),
@@ -75,13 +75,13 @@ pub enum Command {
 // No documentation comments on flattened arguments: clap would take them for that of a deferred subcommand.
 // Which profile, with which parameters.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "What is asked")]
+#[command(next_help_heading = "Requirements")]
 pub struct ProfileArgs {
     /// The profile: a name, or a file when it holds a `/` or ends in `.toml` [default: redis-sentinel]
     #[arg(long, short = 'p', value_name = "NAME|FILE")]
     pub profile: Option<String>,
 
-    /// Give a parameter of the profile a value: `--set maxmemory=1GiB`; repeatable
+    /// Set a parameter of the profile: `--set maxmemory=1GiB`; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
     pub set: Vec<(String, String)>,
 
@@ -95,7 +95,7 @@ pub struct ProfileArgs {
 }
 
 impl ProfileArgs {
-    /// The profile that is asked of a host.
+    /// The profile that a host is judged by.
     pub fn of_host(&self) -> &str {
         self.profile.as_deref().unwrap_or(crate::catalog::embedded::DEFAULT_PROFILE)
     }
@@ -106,30 +106,30 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub profile: ProfileArgs,
 
-    /// Accept findings by name, each with owner, reason and last day
-    #[arg(long, value_name = "FILE", help_heading = "What is asked")]
+    /// Accept the findings that this file names, each with owner, reason and last day
+    #[arg(long, value_name = "FILE", help_heading = "Requirements")]
     pub waivers: Option<PathBuf>,
 
     /// Judge the files under a directory (an image, a fixture) instead of the running host
-    #[arg(long, value_name = "DIR", help_heading = "What is looked at", conflicts_with_all = ["snapshot", "wait"])]
+    #[arg(long, value_name = "DIR", help_heading = "Host", conflicts_with_all = ["snapshot", "wait"])]
     pub root: Option<PathBuf>,
 
     /// Judge a snapshot that `preflight facts` wrote, by its own profile when none is given; `-` reads standard input
-    #[arg(long, value_name = "FILE", help_heading = "What is looked at", conflicts_with = "wait")]
+    #[arg(long, value_name = "FILE", help_heading = "Host", conflicts_with = "wait")]
     pub snapshot: Option<PathBuf>,
 
-    /// Also what takes time to measure: clock source cost, CPU steal, how soon writes reach the disk
-    #[arg(long, help_heading = "What is looked at")]
+    /// Also measure what takes time: the cost of the clock source, CPU steal, the delay of writes to the disk
+    #[arg(long, help_heading = "Host")]
     pub deep: bool,
 
-    /// Look again until the host is ready or the time is over: `--wait 30s`
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "What is looked at")]
+    /// Check again until the host is ready or the time is over: `--wait 30s`
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Host")]
     pub wait: Option<Duration>,
 
     #[command(flatten)]
     pub show: ShowArgs,
 
-    /// From which level on the exit code is not 0
+    /// The lowest level at which the exit code is not 0
     #[arg(long, value_enum, default_value_t = FailOn::Required, value_name = "LEVEL", help_heading = "Output")]
     pub fail_on: FailOn,
 }
@@ -172,15 +172,15 @@ pub struct TuneArgs {
     #[command(flatten)]
     pub state: StateArgs,
 
-    /// Plan for, or change, the files of an image under a directory; only what a boot reads
-    #[arg(long, value_name = "DIR", help_heading = "What is looked at")]
+    /// Plan for, or change, the files of an image under a directory: only what is read at boot
+    #[arg(long, value_name = "DIR", help_heading = "Host")]
     pub root: Option<PathBuf>,
 
-    /// How to show the plan, or what came of it
+    /// How to show the plan, or the result
     #[arg(long, short = 'f', value_enum, default_value_t = PlanFormat::Terminal, value_name = "FORMAT", help_heading = "Output")]
     pub format: PlanFormat,
 
-    /// Write the part that belongs into the Compose file to a file
+    /// Write to a file the settings that belong in the Compose file
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub emit_compose: Option<PathBuf>,
 
@@ -188,11 +188,11 @@ pub struct TuneArgs {
     #[arg(long, help_heading = "Changing")]
     pub apply: bool,
 
-    /// Take everything back after this time unless `preflight confirm` keeps it; 0 asks for no confirm
+    /// Roll everything back after this time unless `preflight confirm` keeps it; 0 needs no confirm
     #[arg(long, value_name = "DURATION", value_parser = window, requires = "apply", help_heading = "Changing")]
     pub confirm_within: Option<Duration>,
 
-    /// Do not wait for the confirm: return 7 and the transaction's id
+    /// Do not wait for the confirm: print the transaction's id and exit with 7
     #[arg(long, requires = "apply", help_heading = "Changing")]
     pub no_wait: bool,
 
@@ -200,11 +200,11 @@ pub struct TuneArgs {
     #[arg(long, value_name = "ID", help_heading = "Changing")]
     pub allow: Vec<String>,
 
-    /// Do not ask on a terminal
+    /// Do not ask for consent on a terminal
     #[arg(long, short = 'y', requires = "apply", help_heading = "Changing")]
     pub yes: bool,
 
-    /// How long the new values are watched before they count as holding
+    /// How long the new values must stay in place before the apply counts as successful
     #[arg(long, value_name = "DURATION", value_parser = window, default_value = "3s", requires = "apply", help_heading = "Changing")]
     pub settle: Duration,
 }
@@ -217,7 +217,7 @@ pub enum PlanFormat {
     Json,
     /// For a ticket
     Markdown,
-    /// A POSIX script that does the same, to read
+    /// A POSIX script that makes the same changes, to read
     Script,
 }
 
@@ -239,17 +239,17 @@ pub struct ChangeArgs {
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 
-    /// How to show what came of it
+    /// How to show the result
     #[arg(long, short = 'f', value_enum, default_value_t = PlainFormat::Terminal, value_name = "FORMAT")]
     pub format: PlainFormat,
 }
 
 #[derive(Debug, Args)]
 pub struct ConfirmArgs {
-    /// The transaction; the one that waits when none is named
+    /// The transaction [default: the one that waits for a confirm]
     pub tx: Option<String>,
 
-    /// Confirm over the connection that applied, or where none can be determined
+    /// Allow a confirm over the connection that applied, or where the connection cannot be determined
     #[arg(long)]
     pub same_connection_ok: bool,
 
@@ -259,15 +259,15 @@ pub struct ConfirmArgs {
 
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
-    /// The transaction, which must be the newest; the newest when none is named
+    /// The transaction, which must be the newest [default: the newest]
     #[arg(conflicts_with_all = ["all", "to"])]
     pub tx: Option<String>,
 
-    /// Everything that preflight ever changed
+    /// Roll back everything that preflight ever changed
     #[arg(long, conflicts_with = "to")]
     pub all: bool,
 
-    /// This transaction and all newer ones
+    /// Roll back this transaction and all newer ones
     #[arg(long, value_name = "TX")]
     pub to: Option<String>,
 
@@ -299,7 +299,7 @@ pub struct RecoverArgs {
 
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
-    /// How many transactions
+    /// How many transactions to show
     #[arg(long, short = 'n', default_value_t = 20, value_name = "N", value_parser = at_least_one)]
     pub limit: usize,
 
@@ -313,7 +313,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub textfile: Option<PathBuf>,
 
-    /// Write down, for `history`, whether everything held over the last boot
+    /// Record, for `history`, whether everything was still in place after the last boot
     #[arg(long)]
     pub record: bool,
 
@@ -330,7 +330,7 @@ pub struct FactsArgs {
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 
-    /// Also what takes time to measure
+    /// Also measure what takes time
     #[arg(long)]
     pub deep: bool,
 
@@ -370,7 +370,7 @@ pub enum Listing {
     Os,
     /// What can be tuned, and to what
     Knobs,
-    /// Every fact there is, with its type and source
+    /// All facts, with their type and source
     Facts,
     /// The profile's parameters, with their defaults and ranges
     Parameters,
@@ -458,7 +458,7 @@ fn window(text: &str) -> Result<Duration, String> {
     match text {
         "0" => Ok(Duration::ZERO),
         text => duration(text).and_then(|window| match window {
-            window if window > MAX_WINDOW => Err("expected at most a day: nobody waits for longer".to_owned()),
+            window if window > MAX_WINDOW => Err("expected at most a day".to_owned()),
             window => Ok(window),
         }),
     }

@@ -14,7 +14,7 @@ pub(super) fn checks(catalogue: &Catalogue) -> String {
         "# Checks of the profile `{0}`\n\n\
         Written by `preflight generate checks`; do not edit. {1} checks, in the order of a report. How to read them, and how \
         to write your own: [catalogue.md](catalogue.md). What each fact is: [facts.md](facts.md).\n\n\
-        A `blocker` or `required` check that fails makes the verdict NOT READY, one that cannot be told CANNOT TELL; \
+        A `blocker` or `required` check that fails makes the verdict NOT READY, one that cannot be determined CANNOT TELL; \
         `recommended` ones only warn; `info` never counts.\n",
         catalogue.name,
         catalogue.checks.len(),

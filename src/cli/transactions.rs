@@ -169,11 +169,11 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
             let line = match drift.kind {
                 DriftKind::Live if drift.found.is_none() => format!("{}: {}", drift.target, gone(drift)),
                 DriftKind::Live if drift.expected.contains('\n') => {
-                    format!("{}: it is not as it was applied: somebody edited it{by}", drift.target)
+                    format!("{}: it is not as it was applied: it was edited{by}", drift.target)
                 }
                 DriftKind::Live => format!("{}: is `{found}`, `{}` was applied{by}", drift.target, drift.expected),
                 DriftKind::Boot => format!("{}: the file is gone", drift.target),
-                DriftKind::ForeignEdit => format!("{}: somebody edited the file{by}", drift.target),
+                DriftKind::ForeignEdit => format!("{}: the file was edited{by}", drift.target),
                 DriftKind::Overridden => {
                     format!("{}: will be `{found}` after the next boot, not `{}`{by}", drift.target, drift.expected)
                 }
@@ -325,10 +325,10 @@ fn lines(outcome: &Outcome, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "  takes effect after a restart of: {}", escape::text(&outcome.restarts.join(", ")))?;
     }
     if let Some(left) = outcome.deadline_in_s {
-        writeln!(out, "  taken back in {left} s unless you run, over another connection: preflight confirm {tx}")?;
+        writeln!(out, "  rolled back in {left} s unless you run, over another connection: preflight confirm {tx}")?;
     }
     if outcome.verb == Verb::Apply && outcome.state == Some(State::Committed) {
-        writeln!(out, "  to take it back: preflight rollback {tx}")?;
+        writeln!(out, "  to undo it: preflight rollback {tx}")?;
     }
     Ok(())
 }
@@ -339,7 +339,7 @@ fn change_words(change: &ChangeOutcome) -> String {
         StepResult::Waiting => "after the confirm",
         StepResult::Undone => "as before",
         StepResult::Untouched => "untouched",
-        StepResult::Conflict => "left to somebody else",
+        StepResult::Conflict => "left alone: another process changed it",
         StepResult::Failed => "FAILED",
     };
     // A file, a table: more than a line can hold.

@@ -199,7 +199,7 @@ fn carry_out(args: &TuneArgs, host: &Host, os: &OsProfile, plan: &Plan, head: &H
         let look = look(true);
         render::terminal(plan, head, look, &mut words)?;
         if let Some(window) = window {
-            let back = format!("\nIt is taken back after {} s unless it is confirmed.", window.as_secs());
+            let back = format!("\nIt is rolled back after {} s unless it is confirmed.", window.as_secs());
             render::wrapped(look, "", "", &back, &mut words)?;
         }
         // The plan is words here; the data is what came of it.

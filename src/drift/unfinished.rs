@@ -41,11 +41,11 @@ fn open(progress: &Progress, boot_id: &str, now_us: u64) -> Option<Unfinished> {
         deadline.filter(|_| state == State::PendingConfirm).map(|(at_us, _)| (at_us - now_us).div_ceil(1_000_000));
     let (reason, next) = match (state, left_s) {
         (State::PendingConfirm, Some(left_s)) => (
-            format!("it is taken back in {left_s} s unless it is confirmed, and with it what this plan found"),
+            format!("it is rolled back in {left_s} s unless it is confirmed, and with it what this plan found"),
             format!("`preflight confirm {tx}` keeps it, `preflight rollback {tx}` takes it back; then plan anew"),
         ),
         (State::PendingConfirm, None) if progress.deadline.is_some() => (
-            "its time for the confirm ran out, and it is not taken back yet".to_owned(),
+            "its time for the confirm ran out, and it is not rolled back yet".to_owned(),
             "`preflight recover` takes it back; then plan anew".to_owned(),
         ),
         (State::RollbackFailed, _) => (
@@ -53,7 +53,7 @@ fn open(progress: &Progress, boot_id: &str, now_us: u64) -> Option<Unfinished> {
             "`preflight recover` tries again and says what it is; then plan anew".to_owned(),
         ),
         _ => {
-            let where_to = if progress.goes_forward() { "finished" } else { "taken back" };
+            let where_to = if progress.goes_forward() { "finished" } else { "rolled back" };
             (
                 format!(
                     "it is being carried out, or was cut short; in that case it is {where_to} by the next recovery"
@@ -70,8 +70,8 @@ fn damaged(tx: &TxId, error: &StoreError) -> Unfinished {
         tx: Some(tx.to_string()),
         state: None,
         deadline_in_s: None,
-        reason: format!("whether something is left to take back cannot be told: {error}"),
-        next: "nothing is applied before somebody has looked at its journal".to_owned(),
+        reason: format!("whether something is left to roll back cannot be determined: {error}"),
+        next: "nothing is applied before an administrator has looked at its journal".to_owned(),
     }
 }
 
@@ -79,13 +79,13 @@ fn untold(error: &StoreError) -> Unfinished {
     let next = if error.is_denied() && !nix::unistd::geteuid().is_root() {
         "root sees it: `sudo preflight tune`"
     } else {
-        "nothing is applied before that is mended"
+        "nothing is applied before that is fixed"
     };
     Unfinished {
         tx: None,
         state: None,
         deadline_in_s: None,
-        reason: format!("whether a transaction waits for its confirm, or was cut short, cannot be told: {error}"),
+        reason: format!("whether a transaction waits for its confirm, or was cut short, cannot be determined: {error}"),
         next: next.to_owned(),
     }
 }

@@ -19,7 +19,7 @@ pub enum Outcome {
     Pass,
     Warn,
     Fail,
-    /// It could not be told. Neither green nor red.
+    /// It could not be determined. Neither green nor red.
     Unknown,
     /// It makes no sense on this host, or something it needs did not pass. The reason says which.
     NotApplicable,
@@ -58,7 +58,7 @@ pub enum Verdict {
     Ready,
     ReadyWithWarnings,
     NotReady,
-    /// Something that decides could not be told, or nothing applied.
+    /// Something that decides could not be determined, or nothing applied.
     CannotTell,
 }
 
@@ -227,7 +227,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The verdict over findings: a fail on a blocker or required check decides first, then what could not be told, then
+    /// The verdict over findings: a fail on a blocker or required check decides first, then what is unknown, then
     /// warnings. Info never counts, nor does what is not applicable or waived; where nothing else is left, nothing was
     /// looked at, and that is not ready.
     pub fn verdict_of(findings: &[Finding]) -> Verdict {

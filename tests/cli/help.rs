@@ -46,25 +46,25 @@ fn help_of_every_subcommand() {
     }
     insta::assert_snapshot!(all, @"
     $ preflight --help
-    Is this Linux host ready for a workload? Checks it truthfully, in milliseconds,
-    without changing anything
+    Checks whether a Linux host is ready for a workload, says how to fix what is
+    not, and can make the changes
 
     Usage: preflight [OPTIONS] <COMMAND>
 
     Commands:
-      check     Say whether this host is ready, and what to do where it is not
+      check     Report whether this host is ready, and what to do where it is not
       tune      Show what would be changed to make this host ready; with --apply,
                 change it
       confirm   Keep what an apply changed
-      rollback  Take back what an apply changed
-      recover   Finish or take back what a crash or a power cut left half done
+      rollback  Undo what an apply changed
+      recover   Finish or roll back what a crash or a power cut interrupted
       history   Show what was changed on this host, newest first
       verify    Compare what was applied with what is there now
       facts     Print what was read on this host, as a snapshot that can be judged
                 elsewhere
-      explain   Explain a check: what it asks, why, and how to mend it
+      explain   Explain a check: what it requires, why, and how to fix it
       report    Show reports that `check --format json` wrote
-      list      List what there is
+      list      List checks, profiles, OS profiles, knobs, facts or parameters
       lint      Find mistakes in profiles, files of checks, waivers and OS profiles
       generate  Print shell completions, man pages, JSON Schemas, reference pages
       help      Print this message or the help of the given subcommand(s)
@@ -77,7 +77,7 @@ fn help_of_every_subcommand() {
       -V, --version       Print version
 
     Exit codes:
-      0   ready enough, or the command did what it was asked
+      0   ready enough, or the command succeeded
       1   not ready, or verify found drift
       2   nothing changed: wrong usage, bad profile or snapshot, conflict not
       allowed
@@ -89,7 +89,7 @@ fn help_of_every_subcommand() {
       70  internal error, or the report could not be written
 
     $ preflight check --help
-    Say whether this host is ready, and what to do where it is not
+    Report whether this host is ready, and what to do where it is not
 
     Usage: preflight check [OPTIONS]
 
@@ -103,14 +103,13 @@ fn help_of_every_subcommand() {
       -h, --help
               Print help (see a summary with '-h')
 
-    What is asked:
+    Requirements:
       -p, --profile <NAME|FILE>
               The profile: a name, or a file when it holds a `/` or ends in `.toml`
               [default: redis-sentinel]
 
           --set <KEY=VALUE>
-              Give a parameter of the profile a value: `--set maxmemory=1GiB`;
-              repeatable
+              Set a parameter of the profile: `--set maxmemory=1GiB`; repeatable
 
           --only <GLOB>
               Only these findings or checks; `*` and `?` as in file names;
@@ -120,9 +119,10 @@ fn help_of_every_subcommand() {
               Not these findings or checks; repeatable
 
           --waivers <FILE>
-              Accept findings by name, each with owner, reason and last day
+              Accept the findings that this file names, each with owner, reason and
+              last day
 
-    What is looked at:
+    Host:
           --root <DIR>
               Judge the files under a directory (an image, a fixture) instead of the
               running host
@@ -132,11 +132,11 @@ fn help_of_every_subcommand() {
               none is given; `-` reads standard input
 
           --deep
-              Also what takes time to measure: clock source cost, CPU steal, how
-              soon writes reach the disk
+              Also measure what takes time: the cost of the clock source, CPU steal,
+              the delay of writes to the disk
 
           --wait <DURATION>
-              Look again until the host is ready or the time is over: `--wait 30s`
+              Check again until the host is ready or the time is over: `--wait 30s`
 
     Output:
       -f, --format <FORMAT>
@@ -161,7 +161,7 @@ fn help_of_every_subcommand() {
               layer, every source, every reason
 
           --fail-on <LEVEL>
-              From which level on the exit code is not 0
+              The lowest level at which the exit code is not 0
 
               Possible values:
               - blocker:     Only failed blockers
@@ -183,22 +183,22 @@ fn help_of_every_subcommand() {
                           never]
       -h, --help          Print help
 
-    What is asked:
+    Requirements:
       -p, --profile <NAME|FILE>  The profile: a name, or a file when it holds a `/`
                                  or ends in `.toml` [default: redis-sentinel]
-          --set <KEY=VALUE>      Give a parameter of the profile a value: `--set
+          --set <KEY=VALUE>      Set a parameter of the profile: `--set
                                  maxmemory=1GiB`; repeatable
           --only <GLOB>          Only these findings or checks; `*` and `?` as in
                                  file names; repeatable
           --skip <GLOB>          Not these findings or checks; repeatable
           --root <DIR>           Read the files under a directory instead of the
                                  running host
-          --deep                 Also what takes time to measure
+          --deep                 Also measure what takes time
       -o, --output <FILE>        Write the snapshot to a file instead of standard
                                  output
 
     $ preflight explain --help
-    Explain a check: what it asks, why, and how to mend it
+    Explain a check: what it requires, why, and how to fix it
 
     Usage: preflight explain [OPTIONS] <ID>
 
@@ -214,7 +214,7 @@ fn help_of_every_subcommand() {
       -h, --help                 Print help
 
     $ preflight list --help
-    List what there is
+    List checks, profiles, OS profiles, knobs, facts or parameters
 
     Usage: preflight list [OPTIONS] <WHAT>
 
@@ -227,7 +227,7 @@ fn help_of_every_subcommand() {
               - profiles:   The profiles
               - os:         The OS profiles and the releases they know
               - knobs:      What can be tuned, and to what
-              - facts:      Every fact there is, with its type and source
+              - facts:      All facts, with their type and source
               - parameters: The profile's parameters, with their defaults and ranges
 
     Options:

@@ -60,12 +60,12 @@ fn what_cannot_be_told_is_said() {
     let state = root.join("var/lib/preflight");
     fs::write(state.join("tx").join(&tx).join("journal.jsonl"), "{}\n{}\n").unwrap();
     for form in all_forms(&lab, &root) {
-        assert!(form.contains(&tx) && form.contains("cannot be told") && form.contains("line 1"), "{form}");
+        assert!(form.contains(&tx) && form.contains("cannot be determined") && form.contains("line 1"), "{form}");
     }
     // Not a folder at all.
     fs::remove_dir_all(&state).unwrap();
     fs::write(&state, "").unwrap();
     let [terminal, .., plan] = all_forms(&lab, &root);
-    assert!(terminal.contains("cannot be told"), "{terminal}");
+    assert!(terminal.contains("cannot be determined"), "{terminal}");
     assert_eq!(json(&plan)["unfinished"][0]["tx"], serde_json::Value::Null);
 }

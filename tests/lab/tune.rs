@@ -128,7 +128,7 @@ fn the_window_survives_the_loss_of_the_records() {
             // A timer of systemd is a new process, which has only the path: it cannot, and says so.
             let tx = applied.json()["tx"].as_str().unwrap().to_owned();
             let lost = place.run(&["recover", "--if-unconfirmed", &tx]);
-            assert!(lost.code == 6 && lost.stderr.contains("put it back"), "{lost:?}");
+            assert!(lost.code == 6 && lost.stderr.contains("move it back"), "{lost:?}");
             let state = place.shell("cat /var/lib/old/tx/*/journal.jsonl");
             assert!(state.contains("\"rolled_back\""), "{state}");
         }

@@ -39,8 +39,8 @@ use program::{catalog, facts};
 /// In the order in which they are embedded: a place names its file by its index (`src/catalog/embedded.rs`).
 const CHECKS: [&str; 8] = ["host", "docker", "ports", "firewall", "resources", "kernel", "limits", "time"];
 
-/// In the order in which they are listed. `generic` is last: it answers when nothing else does.
-const OS_PROFILES: [&str; 9] = ["debian", "ubuntu", "rhel", "amazon", "fedora", "suse", "alpine", "arch", "generic"];
+/// The OS profile that answers when nothing else does: the last one.
+const GENERIC: &str = "generic";
 
 fn main() {
     let mut diagnostics = Diagnostics::default();
@@ -49,7 +49,10 @@ fn main() {
         check::read_file(source, tree, d, &mut checks);
         Some(checks)
     });
-    let os_profiles: Vec<OsProfile> = read("profiles/os", &OS_PROFILES, &mut diagnostics, os::read);
+    let found = toml_files("profiles/os");
+    let mut names: Vec<&str> = found.iter().filter_map(|name| name.strip_suffix(".toml")).collect();
+    names.sort_by_key(|name| *name == GENERIC);
+    let os_profiles: Vec<OsProfile> = read("profiles/os", &names, &mut diagnostics, os::read);
     let mistakes: Vec<String> = diagnostics.list.iter().map(|one| diagnostics.line(one)).collect();
     assert!(mistakes.is_empty(), "the embedded files have mistakes\n{}", mistakes.join("\n"));
     write("checks.postcard", &checks);

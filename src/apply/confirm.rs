@@ -1,7 +1,7 @@
 //! The user's word that the host is still reachable, and what it must prove.
 
 use super::outcome::{ApplyError, Outcome, Verb};
-use super::progress::{Progress, State};
+use super::progress::Progress;
 use super::recover::{self, Recovery};
 use super::session::Session;
 use super::store::StoreError;
@@ -9,6 +9,7 @@ use super::transaction::is_in_time;
 use super::who::Who;
 use super::{Env, LOCK_PATIENCE};
 use crate::change::id::TxId;
+use crate::change::state::State;
 use crate::facts::Layer;
 
 /// What a confirm must come over.

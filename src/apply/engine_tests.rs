@@ -1,9 +1,10 @@
 //! The engine by example: deadlines, reboots, fighters, signals, damaged journals.
 
+use crate::change::state::State;
 use crate::subjects::knobs::HostKnobs;
 use std::time::Duration;
 
-use super::progress::{Progress, State};
+use super::progress::Progress;
 use super::store::StoreError;
 use super::world::{DAEMON, DROP_IN, MOVED, MOVER, World};
 use super::{

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::Env;
 use super::boots::Boot;
 use super::outcome::ApplyError;
-use super::progress::{Progress, State};
+use super::progress::Progress;
 use super::store::StoreError;
 use crate::change::id::TxId;
+use crate::change::state::State;
 
 /// One transaction in the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

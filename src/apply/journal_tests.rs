@@ -1,5 +1,6 @@
 use super::*;
-use crate::apply::progress::{Progress, State};
+use crate::apply::progress::Progress;
+use crate::change::state::State;
 use proptest::prelude::*;
 
 fn step(target: &str) -> Step {

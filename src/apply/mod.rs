@@ -51,10 +51,10 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use crate::change::id::TxId;
+pub use crate::change::state::State;
 pub use confirm::{Connection, confirm};
 pub use history::{Entry, history};
 pub use outcome::{ApplyError, Outcome};
-pub use progress::State;
 pub use recover::{Recovery, clear, recover};
 pub use rollback::{Selection, rollback};
 pub use transaction::{Options, apply, window};

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::progress::{Progress, State};
+use super::progress::Progress;
 use super::world::{DAEMON, DROP_IN, World};
 use super::{ApplyError, Connection, Options, Outcome, Recovery, Selection, TxId, apply, confirm, recover, rollback};
+use crate::change::state::State;
 use crate::exit::ExitCode;
 
 const TARGETS: [&str; 5] = ["fake:a", "fake:b", "fake:c", DROP_IN, DAEMON];

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::progress::{Progress, State, StepProgress};
+use super::progress::{Progress, StepProgress};
 use super::store::StoreError;
 use crate::change::id::TxId;
+use crate::change::state::State;
 use crate::exit::ExitCode;
 use crate::facts::Layer;
 

@@ -3,13 +3,13 @@
 use super::Overridden;
 use super::journal::{Event, Step};
 use super::outcome::ApplyError;
-use super::progress::State;
 use super::session::{Failure, Session, Undecided, shown};
 use super::store::StoreError;
 use super::who::Who;
+use crate::change::owner::owner_id;
+use crate::change::state::State;
 use crate::facts::Layer;
 use crate::host::safe_file::Digest;
-use crate::subjects::planner::owner_id;
 
 /// Tells two contents apart, and none from an empty one.
 pub(super) fn fingerprint(value: Option<&str>) -> String {

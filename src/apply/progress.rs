@@ -1,60 +1,12 @@
 //! How far a transaction has come: the fold of its journal. The engine keeps it while it works, and a recovery gets the
 //! very same by replaying what is on the disk.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::journal::{Event, Intent, Journal, Record, Step, UndoneBy};
 use super::who::Who;
 use crate::change::id::TxId;
+use crate::change::state::State;
 use crate::facts::Layer;
 use std::collections::BTreeMap;
-
-/// The states of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Nothing was written yet.
-    Planned,
-    /// The new files lie beside their targets; the journal has its space.
-    Staged,
-    /// The timer runs.
-    Armed,
-    /// Live knobs are being written.
-    Applying,
-    /// Everything live is written and is being watched.
-    Verifying,
-    /// Live and waiting for the confirm; nothing is on the disk yet.
-    PendingConfirm,
-    /// Confirmed; the disk is being written. A recovery goes forward.
-    Persisting,
-    Committed,
-    RollingBack,
-    RolledBack,
-    /// Everything that was still ours is back; what somebody else changed meanwhile was left alone and is named.
-    RolledBackWithConflicts,
-    /// Something stood in the way; the transaction stays open.
-    RollbackFailed,
-}
-
-impl State {
-    /// Whether nothing is left to do.
-    pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Committed | Self::RolledBack | Self::RolledBackWithConflicts)
-    }
-
-    /// For people.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Committed => "committed",
-            Self::PendingConfirm => "applied, waiting for the confirm",
-            Self::RolledBack => "rolled back",
-            Self::RolledBackWithConflicts => "rolled back, but for values of others",
-            Self::RollbackFailed => "could not be taken back",
-            _ => "unfinished",
-        }
-    }
-}
 
 /// One step, as far as it came.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,12 +3,12 @@
 
 use super::journal::Event;
 use super::outcome::{ApplyError, Outcome, Verb};
-use super::progress::State;
 use super::session::{Failure, Session};
 use super::store::Held;
 use super::transaction::is_in_time;
 use super::{Env, LOCK_PATIENCE};
 use crate::change::id::TxId;
+use crate::change::state::State;
 use crate::facts::Layer;
 
 /// What is to be recovered.

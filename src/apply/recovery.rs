@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::apply::knob::place::{FilePlace, LinkPlace};
 use crate::apply::store::STATE_DIR;
 use crate::apply::timer;
 use crate::catalog::os::ServiceManager;
@@ -38,17 +39,21 @@ pub const OPENRC: Form = Form {
     template: include_str!("../../units/openrc/preflight-recover"),
 };
 
+/// Services of ours, under every name that begins with it.
+pub const FILES: &[FilePlace] = &[
+    FilePlace::ours("/etc/systemd/system/preflight-*.service", 0o644),
+    FilePlace::ours("/etc/init.d/preflight-*", 0o755),
+    FilePlace::ours("/etc/local.d/preflight-*.start", 0o755),
+];
+
+pub const LINKS: &[LinkPlace] = &[LinkPlace::new(SYSTEMD.link, SYSTEMD.file), LinkPlace::new(OPENRC.link, OPENRC.file)];
+
 impl Form {
     pub fn of(manager: ServiceManager) -> Self {
         match manager {
             ServiceManager::Systemd => SYSTEMD,
             ServiceManager::OpenRc => OPENRC,
         }
-    }
-
-    /// For the table of links.
-    pub const fn link_and_file(self) -> (&'static str, &'static str) {
-        (self.link, self.file)
     }
 
     pub fn text(self, program: &str) -> String {

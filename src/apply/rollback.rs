@@ -2,12 +2,12 @@
 //! wrote lies under what a newer one wrote.
 
 use super::outcome::{ApplyError, Outcome, Verb};
-use super::progress::State;
 use super::recover::{self, Recovery};
 use super::session::Session;
 use super::store::StoreError;
 use super::{Env, LOCK_PATIENCE};
 use crate::change::id::TxId;
+use crate::change::state::State;
 
 /// What is to be taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use super::clock::{compact_utc, micros};
 use super::journal::{Event, FORMAT, Intent, Record, Step, line};
 use super::outcome::{ApplyError, Outcome, Verb};
-use super::progress::{Progress, State};
+use super::progress::Progress;
 use super::store::{Held, StoreError, Writer};
 use super::transaction::Options;
 use super::{Env, Overridden};
 use crate::change::id::TxId;
 use crate::change::knob::{Knob, KnobError, Reading};
+use crate::change::state::State;
 use crate::facts::Layer;
 
 /// Why a transaction stopped and goes back.

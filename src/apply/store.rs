@@ -23,8 +23,9 @@ use nix::unistd::ftruncate;
 use super::boots::Boots;
 use super::journal::{Corrupt, Journal, parse};
 use super::managed::Managed;
-use super::progress::{Progress, State};
+use super::progress::Progress;
 use crate::change::id::TxId;
+use crate::change::state::State;
 use crate::host::safe_file::{Attributes, Content, FileError, Tree, read_whole};
 
 /// The default place of the state.

@@ -9,10 +9,12 @@ use super::boots;
 use super::journal::Step;
 use super::managed::Held;
 use super::outcome::ApplyError;
-use super::progress::{Progress, State};
+use super::progress::Progress;
 use super::transaction::is_in_time;
 use super::{Behind, Env};
 use crate::change::id::TxId;
+use crate::change::state::State;
+use crate::change::target::Target;
 use crate::exit::ExitCode;
 use crate::facts::Layer;
 use crate::host::safe_file::Attributes;
@@ -174,9 +176,10 @@ pub fn verify(env: &Env<'_>) -> Result<Verified, ApplyError> {
                 }
             }
             Ok((_, Ok(current))) => {
-                let is_service = target.starts_with("service:");
+                let known = Target::of(target);
+                let is_service = matches!(known, Some(Target::Service(_)));
                 let is_boot = held.layer == Layer::Boot && !is_service;
-                let is_file = is_boot || target.starts_with("file:") || target.starts_with("link:");
+                let is_file = is_boot || known.is_some_and(Target::is_on_disk);
                 let kind = match &current.value {
                     None if is_file => DriftKind::Boot,
                     Some(_) if is_file => DriftKind::ForeignEdit,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::knob::file::ManagedFile;
+use super::knob::place::{FilePlace, Places};
 use super::lock::LockPlace;
 use super::store::Store;
 use super::timer::{Armed, Timer, TimerError};
@@ -46,6 +47,15 @@ pub(super) struct World {
     pub(super) is_timer_broken: Cell<bool>,
     pub(super) steps_taken: Cell<u32>,
 }
+
+const PLACES: Places = Places::new(
+    &[&[
+        FilePlace::ours("/etc/sysctl.d/99-zz-preflight.conf", 0o644),
+        FilePlace::ours("/etc/tmpfiles.d/00-preflight*.conf", 0o644),
+        FilePlace::shared("/etc/docker/daemon.json"),
+    ]],
+    &[],
+);
 
 pub(super) const DROP_IN: &str = "file:/etc/sysctl.d/99-zz-preflight.conf";
 pub(super) const DAEMON: &str = "file:/etc/docker/daemon.json";
@@ -252,7 +262,7 @@ impl Knobs for World {
         if self.live.borrow().contains_key(target) {
             return Ok(Box::new(FakeKnob { world: self, target: target.to_owned() }));
         }
-        let knob = target.strip_prefix("file:").and_then(|path| ManagedFile::new(&self.tree, path));
+        let knob = target.strip_prefix("file:").and_then(|path| ManagedFile::new(&self.tree, &PLACES, path));
         knob.map(|knob| Box::new(knob) as _).ok_or_else(|| KnobError::UnknownTarget(target.to_owned()))
     }
 }

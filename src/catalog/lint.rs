@@ -12,10 +12,23 @@ use super::parameters::Parameters;
 use super::predicate::{Literal, Predicate, Term};
 use crate::facts::compare;
 use crate::facts::{Kind, Value, registry};
-use crate::subjects::kernel::knob_sysctl as sysctl;
+
+/// What `preflight tune` can do about a fact. `docs/architecture.md` says how a knob is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tuning {
+    /// It can be set.
+    Possible,
+    /// Nothing sets it.
+    Unknown,
+    /// It is never set, and why.
+    Never(&'static str),
+}
+
+/// The subjects know what can be set, and stand above the catalogue.
+pub type CanTune = fn(&str) -> Tuning;
 
 /// Every parameter, fact, needed check and list that a check names must exist and be of the right kind.
-pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnostics) {
+pub fn references(checks: &[Check], definitions: &[Definition], can_tune: CanTune, d: &mut Diagnostics) {
     let ids: HashSet<&str> = checks.iter().map(|check| &*check.id).collect();
     for check in checks {
         for need in &check.needs {
@@ -36,12 +49,16 @@ pub fn references(checks: &[Check], definitions: &[Definition], d: &mut Diagnost
                 None => unknown_parameter(list, &check.place, definitions, d),
             }
         }
-        if let Some(tune) = &check.tune
-            && !is_knob(&check.fact)
-        {
-            let why = never(&check.fact).map_or_else(|| format!("no knob sets `{}`", check.fact), str::to_owned);
-            let message = format!("`{}` cannot be tuned: {why}", check.id);
-            d.report(Code::NotTunable, tune.place.clone(), message);
+        if let Some(tune) = &check.tune {
+            let why = match can_tune(&check.fact) {
+                Tuning::Possible => None,
+                Tuning::Unknown => Some(format!("no knob sets `{}`", check.fact)),
+                Tuning::Never(why) => Some(why.to_owned()),
+            };
+            if let Some(why) = why {
+                let message = format!("`{}` cannot be tuned: {why}", check.id);
+                d.report(Code::NotTunable, tune.place.clone(), message);
+            }
         }
         let conditions = check.when.iter().chain(check.cases.iter().flat_map(|case| &case.when));
         for condition in conditions {
@@ -72,26 +89,6 @@ pub fn recipes(checks: &[Check], os: &OsProfile, d: &mut Diagnostics) {
             }
         }
     }
-}
-
-/// Why a kernel setting is never set.
-fn never(fact: &str) -> Option<&'static str> {
-    fact.strip_prefix("sysctl.").and_then(sysctl::never)
-}
-
-/// What `preflight tune` can set. `docs/architecture.md` says how a knob is added.
-fn is_knob(fact: &str) -> bool {
-    (fact.starts_with("sysctl.") && never(fact).is_none())
-        || fact.starts_with("limits.service-nofile")
-        || matches!(
-            fact,
-            "thp.enabled"
-                | "thp.always-sizes"
-                | "limits.container-nofile"
-                | "derived.port.ephemeral-overlap"
-                | "derived.firewall.entries"
-                | "derived.firewall.guard"
-        )
 }
 
 fn predicates_of(check: &Check) -> impl Iterator<Item = &Predicate> {

@@ -9,7 +9,7 @@ use super::diagnostic::{Code, Diagnostics, Place, suggest};
 use super::embedded::{self, EMBEDDED};
 use super::glob;
 use super::library::{self, Library};
-use super::lint;
+use super::lint::{self, CanTune};
 use super::os;
 use super::parameters::Parameters;
 use super::profile::{self, Known, Profile};
@@ -51,9 +51,14 @@ pub enum LoadError {
 }
 
 /// Loads a profile and everything it includes.
-pub fn load(library: &Library, profile: &str, set: &BTreeMap<String, String>) -> Result<Catalogue, LoadError> {
+pub fn load(
+    library: &Library,
+    profile: &str,
+    set: &BTreeMap<String, String>,
+    can_tune: CanTune,
+) -> Result<Catalogue, LoadError> {
     let mut d = Diagnostics::default();
-    let result = assemble(library, profile, set, true, &mut d);
+    let result = assemble(library, profile, set, true, can_tune, &mut d);
     d.forget_consequences();
     if !d.is_empty() {
         return Err(LoadError::Files(d));
@@ -62,9 +67,9 @@ pub fn load(library: &Library, profile: &str, set: &BTreeMap<String, String>) ->
 }
 
 /// Loads as much as possible and returns everything that is wrong, for `preflight lint`.
-pub fn load_for_lint(library: &Library, profile: &str) -> (Option<Catalogue>, Diagnostics) {
+pub fn load_for_lint(library: &Library, profile: &str, can_tune: CanTune) -> (Option<Catalogue>, Diagnostics) {
     let mut d = Diagnostics::default();
-    let catalogue = assemble(library, profile, &BTreeMap::new(), false, &mut d).ok();
+    let catalogue = assemble(library, profile, &BTreeMap::new(), false, can_tune, &mut d).ok();
     if let Some(catalogue) = &catalogue {
         lint::recipes(&catalogue.checks, library::os_profile(os::GENERIC, &[]), &mut d);
     }
@@ -78,6 +83,7 @@ fn assemble(
     profile: &str,
     set: &BTreeMap<String, String>,
     trusting: bool,
+    can_tune: CanTune,
     d: &mut Diagnostics,
 ) -> Result<Catalogue, LoadError> {
     let mut all: Vec<Check> = Vec::new();
@@ -140,7 +146,7 @@ fn assemble(
         parameters.insert(name, definition.parse(text).map_err(LoadError::Set)?);
     }
     if !(is_known && set.is_empty()) {
-        lint::references(&checks, &definitions, d);
+        lint::references(&checks, &definitions, can_tune, d);
         lint::predicates(&checks, &parameters, d);
     }
     // The chain is never empty: `descend` pushes the asked profile last.

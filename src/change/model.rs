@@ -4,7 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::apply::State;
+use super::state::State;
+use super::target::Target;
 use crate::facts::Layer;
 
 /// The name and version of the plan format.
@@ -68,7 +69,7 @@ impl Change {
 
     /// Whether it is a file or another text of many lines, which is shown as what changes in it.
     pub fn is_text(&self) -> bool {
-        self.target.starts_with("file:") || self.after.contains('\n')
+        matches!(Target::of(&self.target), Some(Target::File(_))) || self.after.contains('\n')
     }
 }
 

@@ -1,4 +1,4 @@
-//! A plan for people, as Markdown, and as a script that does the same.
+//! A plan for people, and as Markdown.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -9,11 +9,10 @@ use similar::algorithms::{Capture, Replace, myers};
 use similar::{DiffTag, group_diff_ops};
 
 use super::model::{Change, Kind, Plan, Unfinished};
-use crate::apply::State;
+use super::state::State;
+use super::target::Target;
 use crate::facts::Layer;
 use crate::report::{escape, wrap};
-use crate::subjects::firewall::model::boot;
-use crate::subjects::firewall::model::writer::Writer;
 
 /// Says what the plan is for, above everything else.
 #[derive(Debug, Clone)]
@@ -119,7 +118,10 @@ struct Page<'a> {
 impl Page<'_> {
     fn change(&mut self, number: usize, change: &Change, head: &Head<'_>) -> io::Result<()> {
         let before = word_for(change.before.as_deref());
-        let what = change.target.strip_prefix("file:").unwrap_or(&change.target);
+        let what = match Target::of(&change.target) {
+            Some(Target::File(path)) => path,
+            _ => &change.target,
+        };
         let line = if change.is_text() {
             format!("{}: {what}", change.layer.name())
         } else {
@@ -174,7 +176,8 @@ pub fn wrapped(look: Look, first: &str, rest: &str, text: &str, out: &mut dyn Wr
     Ok(())
 }
 
-fn unfinished_words(unfinished: &Unfinished) -> String {
+/// A transaction that has not ended, in words.
+pub fn unfinished_words(unfinished: &Unfinished) -> String {
     let Some(tx) = &unfinished.tx else { return unfinished.reason.clone() };
     let state = match unfinished.state {
         // It would have gone on at once, and asks nobody.
@@ -283,94 +286,6 @@ pub fn markdown(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result
         }
     }
     Ok(())
-}
-
-/// A readable POSIX script that does what the plan does, without the journal, the confirm and the way back.
-pub fn script(plan: &Plan, head: &Head<'_>, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "#!/bin/sh")?;
-    writeln!(
-        out,
-        "# What `preflight tune --apply` would do for {} on {}.",
-        escape::text(head.profile),
-        escape::text(head.host)
-    )?;
-    writeln!(out, "# It cannot take itself back: preflight keeps a journal for that.")?;
-    for unfinished in &plan.unfinished {
-        writeln!(out, "#\n# UNFINISHED: {}", escape::text(&unfinished_words(unfinished)))?;
-        writeln!(out, "# {}", escape::text(&unfinished.next))?;
-    }
-    writeln!(out, "set -eu")?;
-    for change in &plan.changes {
-        let before = word_for(change.before.as_deref());
-        if let Some(path) = change.target.strip_prefix("file:") {
-            writeln!(out, "\n# {} ({})", escape::text(&change.id), change.layer.name())?;
-            writeln!(out, "mkdir -p {}\ncat > {} <<'PREFLIGHT'", quote(parent(path)), quote(path))?;
-            write!(out, "{}", escape::lines(&change.after))?;
-            writeln!(
-                out,
-                "PREFLIGHT\nchmod {} {}",
-                if path.starts_with("/etc/init.d/") { "0755" } else { "0644" },
-                quote(path)
-            )?;
-            continue;
-        }
-        if let Some(path) = change.target.strip_prefix("link:") {
-            writeln!(out, "\n# {} ({})", escape::text(&change.id), change.layer.name())?;
-            writeln!(out, "mkdir -p {}\nln -sfn {} {}", quote(parent(path)), quote(&change.after), quote(path))?;
-            continue;
-        }
-        writeln!(out, "\n# {} ({}): was {}", escape::text(&change.id), change.layer.name(), escape::text(before))?;
-        if let Some(name) = change.target.strip_prefix("sysctl:") {
-            writeln!(out, "sysctl -w {}", quote(&format!("{name}={}", change.after)))?;
-        } else if let Some(name) = change.target.strip_prefix("thp:") {
-            let file = if name == "enabled" { name.to_owned() } else { format!("{name}/enabled") };
-            writeln!(
-                out,
-                "echo {} > {}",
-                quote(&change.after),
-                quote(&format!("{}/{file}", super::files::THP_FOLDER))
-            )?;
-        } else if change.target == "guard:nft" {
-            writeln!(out, "nft -f - <<'PREFLIGHT'")?;
-            writeln!(
-                out,
-                "{}{}PREFLIGHT",
-                crate::subjects::firewall::model::guard::REMOVE,
-                escape::lines(&change.after)
-            )?;
-        } else if let Some(commands) = iptables_guard(change) {
-            write!(out, "{commands}")?;
-        } else if let Some(name) = change.target.strip_prefix("service:") {
-            writeln!(out, "systemctl daemon-reload\nsystemctl start {}", quote(name))?;
-        } else if ["ufw:", "firewalld:", "firewalld-permanent:"].iter().any(|family| change.target.starts_with(family))
-        {
-            // The value of an entry is the command that makes it.
-            writeln!(out, "{}", escape::text(&change.after))?;
-        }
-    }
-    for manual in &plan.manual {
-        writeln!(out, "\n# left to you: {}: {}", escape::text(&manual.id), escape::text(&manual.reason))?;
-        for line in manual.text.lines() {
-            writeln!(out, "#   {}", escape::text(line))?;
-        }
-    }
-    Ok(())
-}
-
-fn iptables_guard(change: &Change) -> Option<String> {
-    match Writer::named(change.target.strip_prefix("guard:")?)? {
-        Writer::Iptables(variant) => boot::commands(variant, &change.after),
-        Writer::Nft => None,
-    }
-}
-
-fn parent(path: &str) -> &str {
-    path.rsplit_once('/').map_or("/", |(folder, _)| folder)
-}
-
-/// A word for the shell: in single quotes, whatever is in it.
-fn quote(text: &str) -> String {
-    format!("'{}'", escape::text(text).replace('\'', "'\\''"))
 }
 
 /// The fragment of a Compose file that gives containers what the plan leaves to the user.

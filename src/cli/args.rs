@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::FailOn;
+use super::show::Format;
 use crate::facts::value::parse_duration;
 
 /// Checks whether a Linux host is ready for a workload, says how to fix what is not, and can make the changes.
@@ -152,14 +153,6 @@ pub struct ShowArgs {
     /// Show every finding in a line of its own, and all evidence: every layer, every source, every reason
     #[arg(long, short = 'v')]
     pub verbose: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people: the verdict, a table of findings, reasons and next steps
-    Terminal,
-    /// The report as data, by the published schema `preflight.report/1`
-    Json,
 }
 
 // Where transactions are kept. Hidden: the timer hands it on, tests use it. A `///` here would become the help text of

@@ -17,6 +17,7 @@ use crate::judge::Judge;
 use crate::report::model::Report;
 use crate::subjects::derive::derive;
 use crate::subjects::gather;
+use crate::subjects::planner;
 
 /// How long `--wait` rests between two looks.
 const WAIT_INTERVAL: Duration = Duration::from_millis(500);
@@ -58,7 +59,7 @@ fn judge_snapshot(args: &CheckArgs, selection: &Selection, path: &Path) -> Resul
         None => {
             let mut set = snapshot.set.clone();
             set.extend(source::values(&args.profile.set)?);
-            catalog::load(&library, &snapshot.profile, &set)?
+            catalog::load(&library, &snapshot.profile, &set, planner::tuning)?
         }
         Some(given) => source::catalogue(&Host::live(), given, &args.profile.set)?,
     };

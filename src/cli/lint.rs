@@ -9,6 +9,7 @@ use crate::catalog::diagnostic::{Diagnostics, Source};
 use crate::catalog::library::Library;
 use crate::catalog::{load, os, tree, waiver};
 use crate::host::{self, Host};
+use crate::subjects::planner;
 
 pub(super) fn run(args: &LintArgs) -> Result<ExitCode, Stop> {
     let mut total = 0;
@@ -64,7 +65,7 @@ fn lint(path: &Path) -> Result<Diagnostics, Stop> {
             let source = Source::file(name.clone(), text);
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             library.profiles.extend([(stem, source.clone()), (name.clone(), source)]);
-            d = load::load_for_lint(&library, &name).1;
+            d = load::load_for_lint(&library, &name, planner::tuning).1;
         }
         Role::Checks => {
             // `checks/kernel.toml` of the repository is the source of an embedded file, not an addition to it.
@@ -73,7 +74,7 @@ fn lint(path: &Path) -> Result<Diagnostics, Stop> {
             let replaced = stem.into_iter().filter(|_| in_checks).collect();
             let checks = vec![Source::file(name.clone(), text)];
             let library = Library { checks, replaced, ..Library::default() };
-            d = load::load_for_lint(&library, crate::catalog::embedded::DEFAULT_PROFILE).1;
+            d = load::load_for_lint(&library, crate::catalog::embedded::DEFAULT_PROFILE, planner::tuning).1;
         }
     }
     Ok(d)

@@ -13,6 +13,7 @@ use crate::catalog::{Catalogue, embedded};
 use crate::facts::registry;
 use crate::host::Host;
 use crate::report::{escape, wrap};
+use crate::subjects::planner;
 
 pub(super) fn run(args: &ListArgs) -> Result<ExitCode, Stop> {
     let catalogue = || source::catalogue(&Host::live(), &args.profile, &[]);
@@ -119,7 +120,7 @@ fn profiles() -> Result<Vec<Row>, Stop> {
     let library = Library::local(&Host::live())?;
     let mut rows = Vec::new();
     for name in library.profile_names() {
-        let catalogue = crate::catalog::load(&library, name, &std::collections::BTreeMap::new())?;
+        let catalogue = crate::catalog::load(&library, name, &std::collections::BTreeMap::new(), planner::tuning)?;
         let source = library.profile(name).map(|source| source.path).unwrap_or_default();
         rows.push(vec![name.to_owned(), catalogue.title, source]);
     }

@@ -2,12 +2,23 @@
 
 use std::io::{IsTerminal as _, Write};
 
-use super::args::{Format, ShowArgs};
+use clap::ValueEnum;
+
+use super::args::ShowArgs;
 use super::{Stop, source};
 use crate::change::render::{Look, wrapped};
 use crate::host::{self, env};
 use crate::report::model::Report;
 use crate::report::{escape, json, terminal};
+
+/// The forms of a report: each is a file of `report`, and an arm of [`render`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: the verdict, a table of findings, reasons and next steps
+    Terminal,
+    /// The report as data, by the published schema `preflight.report/1`
+    Json,
+}
 
 /// Writes reports, one after the other, to where and in the form that is asked.
 pub(super) fn write(args: &ShowArgs, reports: &[Report]) -> Result<(), Stop> {

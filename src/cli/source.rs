@@ -13,6 +13,7 @@ use crate::catalog::{self, Catalogue};
 use crate::host::{self, Host, input};
 use crate::subjects::gather;
 use crate::subjects::gather::Gathered;
+use crate::subjects::planner;
 
 /// The running host, or the directory given with `--root`.
 pub(crate) fn host(root: Option<&Path>) -> Result<Host, Stop> {
@@ -28,7 +29,7 @@ pub(crate) fn catalogue(host: &Host, profile: &str, set: &[(String, String)]) ->
     } else {
         profile.to_owned()
     };
-    Ok(catalog::load(&library, &name, &values(set)?)?)
+    Ok(catalog::load(&library, &name, &values(set)?, planner::tuning)?)
 }
 
 /// The values given with `--set`; one given twice is a mistake, since one of the two would be lost.

@@ -1,5 +1,6 @@
 //! `confirm`, `rollback`, `recover`, `history`, `verify`: what becomes of an apply.
 
+use crate::change::target::Target;
 use crate::subjects::knobs::HostKnobs;
 use std::io::Write;
 
@@ -216,12 +217,13 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Stop> {
 
 /// What is not there any more, and who may have taken it away.
 fn gone(drift: &Drift) -> String {
-    if drift.target.starts_with("service:") {
+    let target = Target::of(&drift.target);
+    if matches!(target, Some(Target::Service(_))) {
         return "it does not run: what empties the rules may do so without bringing the guard back".to_owned();
     }
     match &drift.by {
         Some(by) => format!("it is gone: {by}"),
-        None if drift.target.starts_with("guard:iptables") => {
+        None if matches!(target, Some(Target::Guard(name)) if name.starts_with("iptables")) => {
             "it is gone: something took it away, such as `iptables -t mangle -F`".to_owned()
         }
         None => "it is gone: something took it away, such as `nft flush ruleset`".to_owned(),

@@ -16,6 +16,7 @@ use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::change::files;
 use crate::change::files::Existing;
+use crate::change::planner::Ground;
 use crate::change::render;
 use crate::change::render::{Head, Look, WhyOf};
 use crate::change::{Kind, Plan};
@@ -33,7 +34,7 @@ use crate::subjects::gather;
 use crate::subjects::gather::Gathered;
 use crate::subjects::kernel::tuned;
 use crate::subjects::planner;
-use crate::subjects::planner::Ground;
+use crate::subjects::script;
 use crate::subjects::truth::{HostTruth, Rehearsal};
 
 pub(super) fn run(args: &TuneArgs) -> Result<ExitCode, Stop> {
@@ -97,12 +98,14 @@ fn plan(
         is_live: host.is_live(),
         allow: &args.allow,
         existing: &existing,
+        would_lose: &|text, name| rehearsal.would_lose(text, name),
+    };
+    let asked = planner::Asked {
         recovery: &|| recovery::look(host),
         connected: &|intent| peers::look(host, intent),
         guard_service: &|| units::runs_systemd(host).then(|| units::is_started(host, boot::NAME)),
-        would_lose: &|text, name| rehearsal.would_lose(text, name),
     };
-    planner::plan(&wishes, &ground)
+    planner::plan(&wishes, &ground, &asked)
 }
 
 /// The files that a plan may change, as they are. One that cannot be read is left out: staging it will say why.
@@ -144,7 +147,7 @@ fn show(args: &TuneArgs, plan: &Plan, head: &Head<'_>) -> Result<ExitCode, Stop>
     match args.format {
         PlanFormat::Json => transactions::json(plan, &mut bytes)?,
         PlanFormat::Markdown => render::markdown(plan, head, &mut bytes)?,
-        PlanFormat::Script => render::script(plan, head, &mut bytes)?,
+        PlanFormat::Script => script::script(plan, head, &mut bytes)?,
         PlanFormat::Terminal => {
             let look = look(std::io::stdout().is_terminal());
             render::terminal(plan, head, look, &mut bytes)?;

@@ -10,6 +10,7 @@ use crate::subjects::limits::service;
 use crate::subjects::ports as port;
 
 use crate::change::files;
+use crate::change::target::Target;
 
 /// The programs that take the length of their queue and their huge pages from the kernel when they start.
 const REDIS: [&str; 4] = ["redis-server", "redis-sentinel", "valkey-server", "valkey-sentinel"];
@@ -28,15 +29,16 @@ pub(crate) fn behind(
     if !host.is_live() {
         return Ok(Vec::new());
     }
-    if let Some(unit) = step.target.strip_prefix("file:").and_then(files::drop_in_service) {
+    let target = Target::of(&step.target);
+    if let Some(unit) = target.and_then(Target::drop_in_service) {
         let limit = service::assignments(&step.after).last().map(|(_, limit)| limit);
         return Ok(limit.and_then(|limit| of_service(unit, limit, &live_limit(unit)?)).into_iter().collect());
     }
     let Some(since_us) = since_us else { return Ok(Vec::new()) };
-    match step.target.as_str() {
-        "sysctl:net.core.somaxconn" => each(host, since_us, &REDIS, |pid| of_queue(host, pid)),
-        target if target.starts_with("thp:") => each(host, since_us, &REDIS, |pid| of_huge_pages(host, pid)),
-        target if target.strip_prefix("file:") == Some(files::DAEMON_JSON) => {
+    match target {
+        Some(Target::Sysctl("net.core.somaxconn")) => each(host, since_us, &REDIS, |pid| of_queue(host, pid)),
+        Some(Target::HugePages(_)) => each(host, since_us, &REDIS, |pid| of_huge_pages(host, pid)),
+        Some(Target::File(files::DAEMON_JSON)) => {
             each(host, since_us, &["dockerd"], |_| Some((true, "it reads that file only when it starts")))
         }
         _ => Ok(Vec::new()),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::docker::{self, Docker};
+use super::{firewall, kernel, limits, os, resources, time};
 use crate::catalog::check::Check;
 use crate::catalog::os::OsProfile;
 use crate::catalog::predicate::{Literal, Predicate};
@@ -14,16 +15,11 @@ use crate::judge;
 use crate::subjects::context::{Context, Probe, Want};
 use crate::subjects::derive as derived;
 use crate::subjects::docker::containers::Containers;
-use crate::subjects::docker::docker_boot;
-use crate::subjects::firewall::read as firewall;
 use crate::subjects::kernel::shared::BootSources;
 use crate::subjects::kernel::sysctl::boot::Sources;
-use crate::subjects::kernel::{conntrack, sysctl, thp};
-use crate::subjects::limits::{pam_limits, service};
-use crate::subjects::os::{host_container, identity, kernel, os_release, tools};
+use crate::subjects::os::{identity, os_release};
 use crate::subjects::ports as port;
-use crate::subjects::resources::{clocksource, cpu, deep, disk, memory};
-use crate::subjects::time::read as time;
+use crate::subjects::resources::deep;
 
 /// Facts that every snapshot holds: the OS profile is chosen by them.
 const ALWAYS: [&str; 4] = ["os.id", "os.like", "os.name", "os.version"];
@@ -57,24 +53,15 @@ pub fn gather(host: &Host, catalogue: &Catalogue, select: &dyn Fn(&str, &str) ->
     Gathered { snapshot, boot_sources }
 }
 
-/// The probes that read the host by themselves, in no particular order.
-const PROBES: &[Probe] = &[
-    kernel::probe,
-    sysctl::probe,
-    thp::probe,
-    pam_limits::probe,
-    service::probe,
-    docker_boot::probe,
-    conntrack::probe,
-    host_container::probe,
-    tools::probe,
-    memory::probe,
-    cpu::probe,
-    disk::probe,
-    firewall::manager::probe,
-    firewall::programs::probe,
-    clocksource::probe,
-    time::probe,
+/// The subjects whose readers need nothing from each other.
+const READERS: [&[Probe]; 7] = [
+    os::READERS,
+    docker::READERS,
+    kernel::READERS,
+    limits::READERS,
+    resources::READERS,
+    firewall::READERS,
+    time::READERS,
 ];
 
 fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> (Facts, Option<Result<Sources, ReadError>>) {
@@ -86,7 +73,7 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> (Facts,
     // Docker is asked while everything else is gathered; what it says about containers is used at the end.
     let docker = docker::start(&cx);
     let ports = port::bind_all(&cx);
-    for probe in PROBES {
+    for probe in READERS.into_iter().flatten() {
         probe(&cx, &mut facts);
     }
     if deep {
@@ -99,8 +86,8 @@ fn facts(host: &Host, catalogue: &Catalogue, want: &Want, deep: bool) -> (Facts,
     let Docker { facts: answers, containers } = docker.finish();
     facts.extend(answers);
     port::conclude(&cx, ports, &containers, &mut facts);
-    firewall::entries::conclude(&cx, &mut facts);
-    firewall::ruleset::conclude(&cx, &containers, &mut facts);
+    firewall::read::entries::conclude(&cx, &mut facts);
+    firewall::read::ruleset::conclude(&cx, &containers, &mut facts);
     if let Containers::Known(list) = &containers {
         docker::container_layer(&cx, list, &mut facts);
     }

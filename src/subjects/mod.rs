@@ -26,4 +26,5 @@ pub mod derive;
 pub mod gather;
 pub mod knobs;
 pub mod planner;
+pub mod script;
 pub mod truth;

@@ -1,11 +1,17 @@
 //! Plans that no fixture root can ask for: Docker is not asked there.
 
 use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::apply::recovery;
 use crate::catalog::library;
-use crate::facts::Fact;
+use crate::catalog::parameters::Parameters;
+use crate::change::files;
+use crate::change::files::Existing;
+use crate::facts::{Fact, Facts, Layer, Value};
 use crate::judge::wish::Standing;
 use crate::subjects::firewall::derive_guard as firewall_guard;
+use crate::subjects::firewall::read::peers::Connected;
 
 /// A wish for a container limit of 65535 where Docker gives 1024.
 fn nofile() -> Wish {
@@ -34,12 +40,14 @@ fn planned(existing: Option<&str>, allow: &[&str]) -> Plan {
         is_live: true,
         allow: &allow,
         existing: &existing,
+        would_lose: &|_, _| None,
+    };
+    let asked = Asked {
         recovery: &|| recovery::Standing::InPlace,
         connected: &|_| Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) },
         guard_service: &|| Some(false),
-        would_lose: &|_, _| None,
     };
-    plan(&[nofile()], &ground)
+    plan(&[nofile()], &ground, &asked)
 }
 
 /// A plan for entries that are missing, on a host with that service manager.
@@ -57,12 +65,14 @@ fn entries(words: &[&str], os: &str, recovery: &recovery::Standing, existing: &[
         is_live: true,
         allow: &[],
         existing: &Existing(existing.iter().map(text).collect()),
+        would_lose: &|_, _| None,
+    };
+    let asked = Asked {
         recovery: &|| recovery.clone(),
         connected: &|_| Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) },
         guard_service: &|| Some(false),
-        would_lose: &|_, _| None,
     };
-    plan(&[wish], &ground)
+    plan(&[wish], &ground, &asked)
 }
 
 /// Seen failing with the service pushed behind the entry instead of spliced in before it.
@@ -172,8 +182,6 @@ fn only_ids_that_can_conflict_are_allowable() {
     for id in ["", "all", "*", "owner:", "owner:x", "docker.deamon-json"] {
         assert!(!is_allowable(id), "{id}");
     }
-    assert_eq!(owner_id("/etc/sysctl.d/99-zzz.conf:3"), "owner:/etc/sysctl.d/99-zzz.conf");
-    assert_eq!(owner_id("/usr/lib/tuned/virtual-guest/tuned.conf:9"), "owner:tuned");
 }
 
 /// What the plan for the guard looks at besides its facts.
@@ -239,12 +247,14 @@ fn guarded(os: &str, live: &str, around: &Around) -> Plan {
         is_live: true,
         allow: &[],
         existing: &around.existing,
+        would_lose: &|_, _| None,
+    };
+    let asked = Asked {
         recovery: &|| recovery::Standing::InPlace,
         connected: &|_| around.connected.clone(),
         guard_service: &|| around.service,
-        would_lose: &|_, _| None,
     };
-    plan(&[wish], &ground)
+    plan(&[wish], &ground, &asked)
 }
 
 fn targets(plan: &Plan) -> Vec<&str> {

@@ -17,6 +17,7 @@ use crate::subjects::limits::service;
 
 use super::behind;
 use crate::change::files;
+use crate::change::target::Target;
 use crate::subjects::firewall::drift as guarded;
 
 /// The next boot with a drop-in of ours that is not written yet.
@@ -82,28 +83,29 @@ impl BootTruth for HostTruth<'_> {
     fn overridden(&self, steps: &[&Step]) -> Vec<Result<Overridden, Untold>> {
         let mut expected: Vec<(String, String, String)> = Vec::new();
         for step in steps {
-            match step.target.strip_prefix("file:") {
-                Some(files::SYSCTL) => expected.extend(
+            let target = Target::of(&step.target);
+            match target {
+                Some(Target::File(files::SYSCTL)) => expected.extend(
                     files::parse_sysctl(&step.after)
                         .into_iter()
-                        .map(|(name, line)| (format!("sysctl:{name}"), format!("sysctl.{name}"), line.value)),
+                        .map(|(name, line)| (Target::Sysctl(&name).to_string(), format!("sysctl.{name}"), line.value)),
                 ),
-                Some(files::TMPFILES) => expected.extend(
+                Some(Target::File(files::TMPFILES)) => expected.extend(
                     files::parse_tmpfiles(&step.after)
                         .into_iter()
                         .filter(|(file, _)| file == "enabled")
-                        .map(|(_, line)| ("thp:enabled".to_owned(), "thp.enabled".to_owned(), line.value)),
+                        .map(|(_, line)| (Target::HUGE_PAGES.to_string(), "thp.enabled".to_owned(), line.value)),
                 ),
-                Some(files::TUNED | files::TUNED_NEW) => expected.extend(
+                Some(Target::File(files::TUNED | files::TUNED_NEW)) => expected.extend(
                     files::parse_tuned(&step.after)
-                        .map(|(_, word)| ("thp:enabled".to_owned(), "thp.enabled".to_owned(), word)),
+                        .map(|(_, word)| (Target::HUGE_PAGES.to_string(), "thp.enabled".to_owned(), word)),
                 ),
-                path => {
-                    let service = path.and_then(files::drop_in_service);
+                _ => {
+                    let service = target.and_then(Target::drop_in_service);
                     let limit = service::assignments(&step.after).last();
                     if let (Some(service), Some((_, limit))) = (service, limit) {
                         let id = format!("limits.service-nofile.{service}");
-                        expected.push((format!("unit:{service}"), id, limit.to_string()));
+                        expected.push((Target::Unit(service).to_string(), id, limit.to_string()));
                     }
                 }
             }
@@ -133,7 +135,7 @@ impl BootTruth for HostTruth<'_> {
     }
 
     fn outdated(&self, step: &Step) -> Result<Option<Overridden>, String> {
-        guarded::outdated(self, step)
+        guarded::outdated(self.host, self.os, step)
     }
 
     fn suspect(&self, step: &Step) -> Option<String> {
@@ -164,6 +166,7 @@ mod tests {
     use crate::catalog::load;
     use crate::subjects::gather;
     use crate::subjects::gather::Gathered;
+    use crate::subjects::planner;
 
     /// A plan asks for every line of our file, of one reading. Seen failing with the files read for each question.
     #[test]
@@ -194,7 +197,7 @@ mod tests {
         std::fs::create_dir_all(later.parent().unwrap()).unwrap();
         std::fs::write(&later, "vm.swappiness = 5\n").unwrap();
         let host = Host::at_root(root.path());
-        let catalogue = load::load(&Library::default(), "redis-sentinel", &BTreeMap::new()).unwrap();
+        let catalogue = load::load(&Library::default(), "redis-sentinel", &BTreeMap::new(), planner::tuning).unwrap();
         let Gathered { snapshot, boot_sources } = gather::gather(&host, &catalogue, &|_, _| true, false);
         std::fs::remove_file(&later).unwrap();
         let rehearsal = Rehearsal::new(&host, gather::os_of(&snapshot.facts), boot_sources);

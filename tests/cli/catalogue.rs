@@ -9,11 +9,13 @@ use preflight::catalog::{self, check as catalogue_check, embedded, os};
 use preflight::facts::registry;
 use preflight::host::Host;
 use preflight::subjects::gather;
+use preflight::subjects::planner;
 
 use crate::support::{Lab, check, repository};
 
 fn default_catalogue() -> catalog::Catalogue {
-    catalog::load(&Library::default(), embedded::DEFAULT_PROFILE, &std::collections::BTreeMap::new()).unwrap()
+    catalog::load(&Library::default(), embedded::DEFAULT_PROFILE, &std::collections::BTreeMap::new(), planner::tuning)
+        .unwrap()
 }
 
 /// The stems of the TOML files of a folder of the repository.
@@ -194,7 +196,7 @@ fn every_registered_fact_is_gathered() {
     }
     let mut library = Library::default();
     library.profiles.push(("all".into(), Source::file("all.toml", profile)));
-    let catalogue = catalog::load(&library, "all", &std::collections::BTreeMap::new()).unwrap();
+    let catalogue = catalog::load(&library, "all", &std::collections::BTreeMap::new(), planner::tuning).unwrap();
     let want = gather::wanted(&catalogue, &|_, _| true);
     let folder = tempfile::tempdir().unwrap();
     for host in [Host::live(), Host::at_root(folder.path())] {

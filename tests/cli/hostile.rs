@@ -60,7 +60,7 @@ fn a_closed_pipe_is_no_error() {
 fn load_profile(text: &str) {
     let mut library = Library::default();
     library.profiles.push(("p".into(), diagnostic::Source::file("p.toml", text.to_owned())));
-    let (_, diagnostics) = load::load_for_lint(&library, "p");
+    let (_, diagnostics) = load::load_for_lint(&library, "p", preflight::subjects::planner::tuning);
     let _ = diagnostics.render(false);
     let lines: Vec<String> = diagnostics.list.iter().map(|one| diagnostics.line(one)).collect();
     assert!(lines.iter().all(|line| !line.is_empty()));

@@ -69,6 +69,7 @@ use preflight::subjects::limits::pam_limits;
 use preflight::subjects::os::host_container;
 use preflight::subjects::os::identity;
 use preflight::subjects::os::os_release;
+use preflight::subjects::planner;
 use preflight::subjects::ports as port;
 use preflight::subjects::resources::cgroup;
 use preflight::subjects::resources::cgroup::Controller;
@@ -112,14 +113,14 @@ fn shown(diagnostics: &Diagnostics) {
 pub fn profile(bytes: &[u8]) {
     let mut library = Library::default();
     library.profiles.push(("p".into(), Source::file("p.toml", text(bytes))));
-    let (_, diagnostics) = load::load_for_lint(&library, "p");
+    let (_, diagnostics) = load::load_for_lint(&library, "p", planner::tuning);
     shown(&diagnostics);
 }
 
 /// A file of checks beside the embedded ones.
 pub fn checks(bytes: &[u8]) {
     let library = Library { checks: vec![Source::file("c.toml", text(bytes))], ..Library::default() };
-    let (_, diagnostics) = load::load_for_lint(&library, embedded::DEFAULT_PROFILE);
+    let (_, diagnostics) = load::load_for_lint(&library, embedded::DEFAULT_PROFILE, planner::tuning);
     shown(&diagnostics);
 }
 
@@ -143,7 +144,7 @@ pub fn os_profile(bytes: &[u8]) {
 pub fn snapshot(bytes: &[u8]) {
     let Ok(snapshot) = serde_json::from_slice::<Snapshot>(bytes) else { return };
     let library = Library::of_snapshot(&snapshot.sources);
-    let Ok(catalogue) = catalog::load(&library, &snapshot.profile, &snapshot.set) else { return };
+    let Ok(catalogue) = catalog::load(&library, &snapshot.profile, &snapshot.set, planner::tuning) else { return };
     let judged = || {
         let os = gather::os_of(&snapshot.facts);
         Judge::new(&catalogue, &snapshot, os, derive).report(&[], &|_, _| true)
@@ -183,7 +184,7 @@ pub fn values(bytes: &[u8]) {
     let library = Library::default();
     for name in ["ports", "maxmemory", "failover_target", "publish_address", "topology"] {
         let set = BTreeMap::from([(name.to_owned(), text.clone())]);
-        let _ = catalog::load(&library, embedded::DEFAULT_PROFILE, &set);
+        let _ = catalog::load(&library, embedded::DEFAULT_PROFILE, &set, planner::tuning);
     }
 }
 

@@ -1,61 +1,20 @@
 //! A file that the boot reads: whole content in, whole content out.
 //!
-//! Almost all of them are ours alone, under names that nobody else uses. Which paths those are is a table here: a journal
-//! that names any other path is refused.
+//! Almost all of them are ours alone, under names that nobody else uses. Which paths those are is given by the places: a
+//! journal that names any other path is refused.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::place::{Owner, Places};
 use crate::apply::recovery;
 use crate::apply::timer;
 use crate::change::files;
 use crate::change::id::TxId;
 use crate::change::knob::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
+use crate::change::target::Target;
 use crate::facts::Layer;
 use crate::host::safe_file::{Attributes, Digest, FileError, MAX_MANAGED_BYTES, Tree, stage_name};
-use crate::subjects::firewall::model::boot;
-
-/// Whose a file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    /// Ours alone: a rollback always removes what we put there.
-    Ours,
-    /// Others write it too: compare-and-swap.
-    Shared,
-}
-
-/// A place where preflight writes. A `*` stands for letters, digits and `@._:-`, within one component.
-struct Place {
-    pattern: &'static str,
-    mode: u32,
-    owner: Owner,
-}
-
-const fn ours(pattern: &'static str, mode: u32) -> Place {
-    Place { pattern, mode, owner: Owner::Ours }
-}
-
-const fn shared(pattern: &'static str) -> Place {
-    Place { pattern, mode: 0o644, owner: Owner::Shared }
-}
-
-const PLACES: &[Place] = &[
-    ours("/etc/sysctl.d/99-zz-preflight.conf", 0o644),
-    // In tmpfiles.d the first line for a path wins, so ours comes first.
-    ours("/etc/tmpfiles.d/00-preflight*.conf", 0o644),
-    ours("/etc/systemd/system/preflight-*.service", 0o644),
-    ours("/etc/systemd/system/*.service.d/99-zz-preflight.conf", 0o644),
-    ours(files::TUNED, 0o644),
-    ours(files::TUNED_NEW, 0o644),
-    shared(files::TUNED_ACTIVE),
-    shared(files::TUNED_MODE),
-    ours("/etc/init.d/preflight-*", 0o755),
-    ours("/etc/local.d/preflight-*.start", 0o755),
-    ours(boot::FILE, 0o644),
-    ours(boot::IPTABLES[0], 0o644),
-    ours(boot::IPTABLES[1], 0o644),
-    shared(files::DAEMON_JSON),
-];
 
 /// A file under one of the known names.
 #[derive(Debug)]
@@ -68,12 +27,12 @@ pub struct ManagedFile<'a> {
 }
 
 impl<'a> ManagedFile<'a> {
-    /// `None` for a path that is not one of ours to write.
-    pub fn new(tree: &'a Tree, path: &str) -> Option<Self> {
-        let place = PLACES.iter().find(|place| fits(place.pattern, path))?;
+    /// `None` for a path where nothing is to be written.
+    pub fn new(tree: &'a Tree, places: &Places, path: &str) -> Option<Self> {
+        let place = places.file(path)?;
         Some(Self {
             tree,
-            target: format!("file:{path}"),
+            target: Target::File(path).to_string(),
             path: PathBuf::from(path),
             mode: place.mode,
             owner: place.owner,
@@ -143,20 +102,6 @@ impl<'a> ManagedFile<'a> {
             self.tree.publish(&self.path, &stage)
         };
         put().map_err(|error| self.failed(error))
-    }
-}
-
-/// Whether a path is one that a pattern describes.
-fn fits(pattern: &str, path: &str) -> bool {
-    let plain = |text: &str| {
-        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'@' | b'.' | b'_' | b':' | b'-'))
-    };
-    match pattern.split_once('*') {
-        None => pattern == path,
-        Some((head, tail)) => path
-            .strip_prefix(head)
-            .and_then(|rest| rest.strip_suffix(tail))
-            .is_some_and(|middle| plain(middle) && !(middle.is_empty() && head.ends_with('/')) && middle.len() <= 100),
     }
 }
 
@@ -290,10 +235,20 @@ impl Knob for ManagedFile<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::FilePlace;
     use super::*;
-    use proptest::prelude::*;
 
     const DROP_IN: &str = "/etc/sysctl.d/99-zz-preflight.conf";
+
+    const PLACES: &Places = &Places::new(
+        &[&[
+            FilePlace::ours(DROP_IN, 0o644),
+            FilePlace::ours("/etc/systemd/system/preflight-*.service", 0o644),
+            FilePlace::ours("/etc/systemd/system/*.service.d/99-zz-preflight.conf", 0o644),
+            FilePlace::shared(files::DAEMON_JSON),
+        ]],
+        &[],
+    );
 
     fn tx() -> TxId {
         "20261122T101500Z-7f3a9c01".parse().unwrap()
@@ -316,7 +271,7 @@ mod tests {
         let (root, tree) = root();
         let unit = "/etc/systemd/system/preflight-guard.service";
         std::os::unix::fs::symlink("/dev/null", root.path().join(&unit[1..])).unwrap();
-        let knob = ManagedFile::new(&tree, unit).unwrap();
+        let knob = ManagedFile::new(&tree, PLACES, unit).unwrap();
         let error = knob.read().unwrap_err().to_string();
         assert!(error.contains("`systemctl unmask preflight-guard.service`"), "{error}");
     }
@@ -326,44 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn only_the_known_places_are_written() {
-        let (_root, tree) = root();
-        for path in [
-            DROP_IN,
-            "/etc/systemd/system/docker.service.d/99-zz-preflight.conf",
-            "/etc/systemd/system/preflight-thp.service",
-            "/etc/tmpfiles.d/00-preflight-thp.conf",
-            "/etc/docker/daemon.json",
-        ] {
-            assert!(ManagedFile::new(&tree, path).is_some(), "{path}");
-        }
-        for path in [
-            "/etc/passwd",
-            "/etc/sysctl.d/../passwd",
-            "/etc/systemd/system/a/b.service.d/99-zz-preflight.conf",
-            "/etc/systemd/system/.service.d/99-zz-preflight.conf",
-            "/etc/systemd/system/preflight-../../x.service",
-            "/etc/tmpfiles.d/00-preflight\n.conf",
-            "etc/sysctl.d/99-zz-preflight.conf",
-            "",
-        ] {
-            assert!(ManagedFile::new(&tree, path).is_none(), "{path}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_path_outside_the_table_fits(path in ".{0,60}|/etc/[a-z./*-]{0,60}") {
-            let fit = PLACES.iter().any(|place| fits(place.pattern, &path));
-            prop_assert!(!fit || (path.starts_with("/etc/") && !path.contains("/../") && path.contains("preflight"))
-                || [files::DAEMON_JSON, files::TUNED_ACTIVE, files::TUNED_MODE].contains(&path.as_str()));
-        }
-    }
-
-    #[test]
     fn a_folder_that_came_with_the_file_goes_with_it() {
         let (_root, tree) = root();
-        let knob = ManagedFile::new(&tree, "/etc/systemd/system/docker.service.d/99-zz-preflight.conf").unwrap();
+        let knob =
+            ManagedFile::new(&tree, PLACES, "/etc/systemd/system/docker.service.d/99-zz-preflight.conf").unwrap();
         let before = knob.read().unwrap();
         assert_eq!(before.missing_folders, 1);
         knob.stage(&tx(), "x").unwrap();
@@ -380,7 +301,8 @@ mod tests {
     #[test]
     fn a_folder_goes_also_when_the_file_was_only_staged() {
         let (_root, tree) = root();
-        let knob = ManagedFile::new(&tree, "/etc/systemd/system/docker.service.d/99-zz-preflight.conf").unwrap();
+        let knob =
+            ManagedFile::new(&tree, PLACES, "/etc/systemd/system/docker.service.d/99-zz-preflight.conf").unwrap();
         let before = knob.read().unwrap();
         tree.create_dirs(knob.folder(), 0o755).unwrap();
         knob.stage(&tx(), "[Service]\n").unwrap();
@@ -393,7 +315,7 @@ mod tests {
     #[test]
     fn staging_twice_is_staging_once() {
         let (_root, tree) = root();
-        let knob = ManagedFile::new(&tree, DROP_IN).unwrap();
+        let knob = ManagedFile::new(&tree, PLACES, DROP_IN).unwrap();
         knob.stage(&tx(), "vm.overcommit_memory = 1\n").unwrap();
         knob.stage(&tx(), "vm.overcommit_memory = 1\n").unwrap();
         assert_eq!(names(&tree, "/etc/sysctl.d").len(), 1);
@@ -405,7 +327,7 @@ mod tests {
     #[test]
     fn a_stage_that_a_killed_run_left_half_written_is_not_published() {
         let (_root, tree) = root();
-        let knob = ManagedFile::new(&tree, DROP_IN).unwrap();
+        let knob = ManagedFile::new(&tree, PLACES, DROP_IN).unwrap();
         knob.stage(&tx(), "vm.over").unwrap();
         knob.write(&tx(), "vm.overcommit_memory = 1\n").unwrap();
         assert_eq!(knob.read().unwrap().value.as_deref(), Some("vm.overcommit_memory = 1\n"));
@@ -415,7 +337,7 @@ mod tests {
     #[test]
     fn what_is_ours_is_removed_even_when_edited_and_its_edit_is_kept() {
         let (_root, tree) = root();
-        let knob = ManagedFile::new(&tree, DROP_IN).unwrap();
+        let knob = ManagedFile::new(&tree, PLACES, DROP_IN).unwrap();
         let before = Reading::default();
         let current = Reading::of("edited\n");
         let undo = knob.undo(Undoing { before: &before, wrote: "ours\n", observed: None, current: &current });
@@ -425,7 +347,7 @@ mod tests {
     #[test]
     fn what_is_shared_is_left_alone_when_edited() {
         let (_root, tree) = root();
-        let knob = ManagedFile::new(&tree, "/etc/docker/daemon.json").unwrap();
+        let knob = ManagedFile::new(&tree, PLACES, "/etc/docker/daemon.json").unwrap();
         let before = knob.read().unwrap();
         let current = Reading::of("{\"debug\": true}");
         let undo = knob.undo(Undoing { before: &before, wrote: "{\"x\": 1}", observed: None, current: &current });

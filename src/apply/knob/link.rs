@@ -1,24 +1,16 @@
-//! A symbolic link by which an init system finds what it is to start. Ours alone, and only the ones in the table.
+//! A symbolic link by which an init system finds what it is to start. Ours alone, and only at the declared places.
 
 use std::path::{Path, PathBuf};
 
+use super::place::Places;
 use crate::apply::recovery;
-use crate::change::files;
 use crate::change::id::TxId;
 use crate::change::knob::{Capabilities, Knob, KnobError, Reading};
+use crate::change::target::Target;
 use crate::facts::Layer;
 use crate::host::safe_file::{FileError, Tree, stage_name};
-use crate::subjects::firewall::model::boot;
 
-/// Where a link may be, and where it leads: `rc-update add preflight-thp boot` makes the same.
-const LINKS: [(&str, &str); 4] = [
-    (files::OPENRC_LINK, files::OPENRC),
-    recovery::SYSTEMD.link_and_file(),
-    recovery::OPENRC.link_and_file(),
-    (boot::OPENRC_LINK, boot::OPENRC),
-];
-
-/// One link of the table. Its value is what stands in it.
+/// One link. Its value is what stands in it.
 #[derive(Debug)]
 pub struct Link<'a> {
     tree: &'a Tree,
@@ -28,11 +20,10 @@ pub struct Link<'a> {
 }
 
 impl<'a> Link<'a> {
-    /// `None` for a path that is not in the table.
-    pub fn new(tree: &'a Tree, path: &str) -> Option<Self> {
-        let of_guard = boot::UNIT_LINKS.map(|link| (link, boot::UNIT));
-        let (path, leads_to) = LINKS.into_iter().chain(of_guard).find(|(known, _)| *known == path)?;
-        Some(Self { tree, target: format!("link:{path}"), path: PathBuf::from(path), leads_to })
+    /// `None` for a path where no link is to be made.
+    pub fn new(tree: &'a Tree, places: &Places, path: &str) -> Option<Self> {
+        let leads_to = places.link(path)?.leads_to;
+        Some(Self { tree, target: Target::Link(path).to_string(), path: PathBuf::from(path), leads_to })
     }
 
     fn failed(&self, source: FileError) -> KnobError {
@@ -77,8 +68,8 @@ impl Knob for Link<'_> {
         Err(KnobError::BadValue { target, value, reason: format!("it leads to {}", self.leads_to) })
     }
 
-    /// A link of that name that leads elsewhere is somebody's: it could not be given back, since only the table's are made.
-    /// Where the folder is missing, it is not made yet: the nearest one above shows whether it could be.
+    /// A link of that name that leads elsewhere is somebody's: it could not be given back, since only declared ones are
+    /// made. Where the folder is missing, it is not made yet: the nearest one above shows whether it could be.
     fn stage(&self, tx: &TxId, _: &str) -> Result<(), KnobError> {
         let found = self.read()?;
         if let Some(elsewhere) = found.value.filter(|found| found != self.leads_to) {
@@ -110,7 +101,7 @@ impl Knob for Link<'_> {
 
     fn restore(&self, tx: &TxId, to: &Reading) -> Result<(), KnobError> {
         if let Some(before) = &to.value {
-            // Only the table's: no journal, however made, points a link elsewhere.
+            // Only the declared one: no journal, however made, points a link elsewhere.
             return self.validate(before).and_then(|()| self.write(tx, before));
         }
         // Folders that came with the link go with it, unless somebody else put something there.
@@ -129,10 +120,16 @@ impl Knob for Link<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::LinkPlace;
     use super::*;
     use crate::change::knob::{Undo, Undoing};
 
     const PATH: &str = "/etc/runlevels/boot/preflight-thp";
+    const SCRIPT: &str = "/etc/init.d/preflight-thp";
+    /// In a folder that is not there yet.
+    const FOLLOW: &str = "/etc/systemd/system/nftables.service.wants/preflight-guard.service";
+    const UNIT: &str = "/etc/systemd/system/preflight-guard.service";
+    const PLACES: &Places = &Places::new(&[], &[&[LinkPlace::new(PATH, SCRIPT), LinkPlace::new(FOLLOW, UNIT)]]);
 
     fn root() -> (tempfile::TempDir, Tree) {
         let root = tempfile::tempdir().unwrap();
@@ -148,12 +145,12 @@ mod tests {
     #[test]
     fn a_link_is_made_read_and_taken_away() {
         let (_root, tree) = root();
-        let knob = Link::new(&tree, PATH).unwrap();
+        let knob = Link::new(&tree, PLACES, PATH).unwrap();
         let before = knob.read().unwrap();
         assert_eq!(before, Reading::default());
-        knob.stage(&tx(), LINKS[0].1).unwrap();
-        knob.write(&tx(), LINKS[0].1).unwrap();
-        assert_eq!(knob.read().unwrap().value.as_deref(), Some(LINKS[0].1));
+        knob.stage(&tx(), SCRIPT).unwrap();
+        knob.write(&tx(), SCRIPT).unwrap();
+        assert_eq!(knob.read().unwrap().value.as_deref(), Some(SCRIPT));
         assert_eq!(tree.list(Path::new("/etc/runlevels/boot")).unwrap().len(), 1, "the stage is left");
         knob.restore(&tx(), &before).unwrap();
         assert!(tree.list(Path::new("/etc/runlevels/boot")).unwrap().is_empty());
@@ -165,28 +162,27 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "the test builds the root it works on")]
     fn a_folder_that_is_missing_comes_and_goes_with_its_link() {
         let (root, tree) = root();
-        let [_, follow, ..] = boot::UNIT_LINKS;
         let system = root.path().join("etc/systemd/system");
         std::fs::create_dir_all(&system).unwrap();
         let names = || tree.list(Path::new("/etc/systemd/system")).unwrap();
-        let knob = Link::new(&tree, follow).unwrap();
+        let knob = Link::new(&tree, PLACES, FOLLOW).unwrap();
         let before = knob.read().unwrap();
-        knob.stage(&tx(), boot::UNIT).unwrap();
+        knob.stage(&tx(), UNIT).unwrap();
         assert_eq!(names(), [""; 0], "staging leaves something");
-        knob.write(&tx(), boot::UNIT).unwrap();
-        assert_eq!(knob.read().unwrap().value.as_deref(), Some(boot::UNIT));
+        knob.write(&tx(), UNIT).unwrap();
+        assert_eq!(knob.read().unwrap().value.as_deref(), Some(UNIT));
         knob.restore(&tx(), &before).unwrap();
         assert_eq!(names(), [""; 0], "its folder is left");
 
         // A rename that fails leaves what was staged, in a folder of its own. Seen failing without `unstage` in `restore`.
         std::fs::create_dir(system.join("nftables.service.wants")).unwrap();
-        knob.stage(&tx(), boot::UNIT).unwrap();
+        knob.stage(&tx(), UNIT).unwrap();
         knob.restore(&tx(), &before).unwrap();
         assert_eq!(names(), [""; 0], "what was staged keeps its folder");
 
         std::fs::create_dir(system.join("nftables.service.wants")).unwrap();
         let current = knob.read().unwrap();
-        let killed = Undoing { before: &before, wrote: boot::UNIT, observed: None, current: &current };
+        let killed = Undoing { before: &before, wrote: UNIT, observed: None, current: &current };
         assert_eq!(knob.undo(killed), Undo::Restore { to: before.clone(), drifted: None });
         std::fs::write(system.join("nftables.service.wants/other"), "").unwrap();
         knob.restore(&tx(), &before).unwrap();
@@ -198,21 +194,21 @@ mod tests {
     fn somebody_elses_link_of_that_name_is_left_alone() {
         let (root, tree) = root();
         std::os::unix::fs::symlink("/etc/init.d/mine", root.path().join(&PATH[1..])).unwrap();
-        let knob = Link::new(&tree, PATH).unwrap();
-        let error = knob.stage(&tx(), LINKS[0].1).unwrap_err().to_string();
+        let knob = Link::new(&tree, PLACES, PATH).unwrap();
+        let error = knob.stage(&tx(), SCRIPT).unwrap_err().to_string();
         assert!(error.ends_with("it leads to /etc/init.d/mine: remove it first"), "{error}");
         assert_eq!(knob.read().unwrap().value.as_deref(), Some("/etc/init.d/mine"));
         assert!(knob.restore(&tx(), &Reading::of("/etc/init.d/mine")).is_err(), "a journal pointed a link elsewhere");
     }
 
-    /// With `LINKS` not asked in `Link::new`, or the value not compared in `validate`, a journal could point anywhere.
+    /// With the places not asked in `Link::new`, or the value not compared in `validate`, a journal could point anywhere.
     #[test]
-    fn only_the_links_of_the_table_are_made() {
+    fn only_the_declared_links_are_made() {
         let (_root, tree) = root();
         for path in ["/etc/runlevels/boot/sshd", "/etc/passwd", "/etc/runlevels/boot/../boot/preflight-thp", ""] {
-            assert!(Link::new(&tree, path).is_none(), "{path}");
+            assert!(Link::new(&tree, PLACES, path).is_none(), "{path}");
         }
-        let knob = Link::new(&tree, PATH).unwrap();
+        let knob = Link::new(&tree, PLACES, PATH).unwrap();
         assert!(knob.validate("/etc/init.d/sshd").is_err());
         knob.validate("/etc/init.d/preflight-thp").unwrap();
     }
@@ -221,9 +217,9 @@ mod tests {
     #[test]
     fn a_link_that_somebody_turned_goes_all_the_same() {
         let (_root, tree) = root();
-        let knob = Link::new(&tree, PATH).unwrap();
+        let knob = Link::new(&tree, PLACES, PATH).unwrap();
         let (before, current) = (Reading::default(), Reading::of("/etc/init.d/mine"));
-        let case = Undoing { before: &before, wrote: LINKS[0].1, observed: None, current: &current };
+        let case = Undoing { before: &before, wrote: SCRIPT, observed: None, current: &current };
         let drifted = Some("/etc/init.d/mine".to_owned());
         assert_eq!(knob.undo(case), Undo::Restore { to: before.clone(), drifted });
     }

@@ -43,7 +43,7 @@ pub use sysctls::container_layer;
 use crate::facts::registry::{Scope, scope};
 use crate::facts::{Fact, Facts, Layer};
 use crate::host::{Host, env};
-use crate::subjects::context::Context;
+use crate::subjects::context::{Context, Probe};
 use crate::subjects::docker::containers::Containers;
 
 /// How long the whole conversation with the engine may take, and Compose, which runs beside it.
@@ -191,6 +191,9 @@ pub fn start_with(request: Request) -> Handle {
 
 #[cfg(feature = "docker")]
 use run::{begin, not_live};
+
+/// What is read of the host by itself, in no particular order.
+pub const READERS: &[Probe] = &[docker_boot::probe];
 
 #[cfg(not(feature = "docker"))]
 #[expect(clippy::needless_pass_by_value, reason = "the same shape as with Docker support")]

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use crate::apply::Overridden;
 use crate::apply::journal::Step;
+use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::{Parameters, Setting};
+use crate::change::target::Target;
 use crate::facts::network::{DOCKER_NETWORKS, Network};
 use crate::host::Host;
 use crate::subjects::context::{Context, Want};
@@ -17,23 +19,25 @@ use crate::subjects::firewall::model::intent::Intent;
 use crate::subjects::firewall::model::iptables::Variant;
 use crate::subjects::firewall::model::writer::Writer;
 use crate::subjects::firewall::read::manager;
-use crate::subjects::truth::HostTruth;
 
 /// Who wrote the guard of a step; `None` for any other step.
 fn writer(step: &Step) -> Option<Writer> {
-    Writer::named(step.target.strip_prefix("guard:")?)
+    match Target::of(&step.target)? {
+        Target::Guard(name) => Writer::named(name),
+        _ => None,
+    }
 }
 
-pub fn outdated(truth: &HostTruth<'_>, step: &Step) -> Result<Option<Overridden>, String> {
+pub fn outdated(host: &Host, os: &OsProfile, step: &Step) -> Result<Option<Overridden>, String> {
     let Some(file) = writer(step).and_then(|writer| boot::paths(writer).first()) else { return Ok(None) };
-    let file = truth.host.read_optional(file).map_err(|error| error.to_string())?;
+    let file = host.read_optional(file).map_err(|error| error.to_string())?;
     // Without the file, or with another, the drift of the file itself says so.
     let Some(origin) = file.as_deref().and_then(Origin::of) else { return Ok(None) };
     let routed = routed_to(&step.after);
     if routed.is_empty() && !origin.allow.iter().any(|word| word == DOCKER_NETWORKS) {
         return Ok(None);
     }
-    let now = docker_networks(truth).map_err(|why| format!("whether Docker's networks are still those: {why}"))?;
+    let now = docker_networks(host, os).map_err(|why| format!("whether Docker's networks are still those: {why}"))?;
     Ok(compare(&origin, &routed, &now).map(|(expected, found)| Overridden {
         target: step.target.clone(),
         expected,
@@ -73,17 +77,20 @@ fn routed_to(guard: &str) -> Vec<Network> {
     after.collect::<BTreeSet<Network>>().into_iter().collect()
 }
 
-fn docker_networks(truth: &HostTruth<'_>) -> Result<Vec<Network>, String> {
+fn docker_networks(host: &Host, os: &OsProfile) -> Result<Vec<Network>, String> {
     let want = Want::new(std::iter::once(docker::NETWORKS.to_owned()));
     let parameters = Parameters::default();
-    let cx = Context::new(truth.host, &want, &parameters, truth.os);
+    let cx = Context::new(host, &want, &parameters, os);
     firewall_guard::networks(&docker::start(&cx).finish().facts)
 }
 
 /// Who empties the rules of everybody.
 pub fn suspect(host: &Host, step: &Step) -> Option<String> {
     // ufw writes with iptables, which is nftables' on all but old hosts.
-    let of_ufw = || step.target.starts_with("ufw:").then_some(Writer::Iptables(Variant::Nft));
+    let of_ufw = || {
+        let is_ufw = matches!(Target::of(&step.target), Some(Target::Ufw(_)));
+        is_ufw.then_some(Writer::Iptables(Variant::Nft))
+    };
     let writer = writer(step).or_else(of_ufw)?;
     // docs/firewall.md, "Afterwards".
     if matches!(writer, Writer::Iptables(_)) && manager::firewalld_is_active(host) {

@@ -1,24 +1,22 @@
 //! The guard of the workload's ports: the table in the kernel now, and what loads it at boot.
 
+use super::plan::{ALLOW_PEERS, ALLOW_SSHD, Asked};
+use crate::change::planner::{Planner, kind};
+use crate::change::target::Target;
 use crate::change::{Change, Kind};
 use crate::facts::network::{DOCKER_NETWORKS, Network};
 use crate::facts::{Layer, State, Value};
 use crate::judge::wish::{Standing, Wish};
 use crate::subjects::firewall::derive_guard as firewall_guard;
+use crate::subjects::firewall::knob::service;
 use crate::subjects::firewall::model::boot;
 use crate::subjects::firewall::model::boot::Origin;
 use crate::subjects::firewall::model::guard::Guard;
 use crate::subjects::firewall::model::intent::Intent;
 use crate::subjects::firewall::model::writer::Writer;
-use crate::subjects::limits::knob as service;
-use crate::subjects::planner::{Planner, kind};
-
-/// The overrides of consent.
-pub const ALLOW_SSHD: &str = "firewall.sshd-port";
-pub const ALLOW_PEERS: &str = "firewall.cut-peers";
 
 impl Planner<'_> {
-    pub(crate) fn firewall_guard(&mut self, wish: &Wish) {
+    pub(crate) fn firewall_guard(&mut self, wish: &Wish, asked: &Asked<'_>) {
         let guard = match firewall_guard::wanted(self.ground.facts, self.ground.parameters) {
             Ok(guard) => guard,
             Err(why) => {
@@ -34,8 +32,8 @@ impl Planner<'_> {
             Err((why, text)) => return self.manual(wish, &why, text),
         };
         // What nobody could look at now is not loaded by the next boot either.
-        if !self.ground.is_live || self.guard_live(wish, &guard, writer) {
-            self.guard_boot(wish, &guard, writer);
+        if !self.ground.is_live || self.guard_live(wish, asked, &guard, writer) {
+            self.guard_boot(wish, asked, &guard, writer);
         }
         self.pin_networks(wish, &guard.intent);
         if let Some(reason) = firewall_guard::uncovered(self.ground.facts) {
@@ -83,7 +81,7 @@ impl Planner<'_> {
     }
 
     /// Whether the guard is there, or planned.
-    fn guard_live(&mut self, wish: &Wish, guard: &Guard, writer: Writer) -> bool {
+    fn guard_live(&mut self, wish: &Wish, asked: &Asked<'_>, guard: &Guard, writer: Writer) -> bool {
         let text = writer.text(guard);
         let fact = self.ground.facts.get("firewall.guard", Layer::Live);
         let before = match fact.map(|fact| &fact.state) {
@@ -106,7 +104,7 @@ impl Planner<'_> {
             self.manual(wish, &reason, "preflight tune --apply --only 'firewall.*'   # on the host".to_owned());
             return false;
         }
-        self.guard_conflicts(&guard.intent, &writer.target());
+        self.guard_conflicts(asked, &guard.intent, &writer.target());
         let undo = match (&before, writer) {
             (Some(_), Writer::Nft) => "load the old table again: `nft -f`".to_owned(),
             (Some(_), Writer::Iptables(variant)) => format!("load the old chains again, with {}", variant.name()),
@@ -127,8 +125,8 @@ impl Planner<'_> {
     }
 
     /// Whom the guard would shut out that is inside now.
-    fn guard_conflicts(&mut self, intent: &Intent, target: &str) {
-        let connected = (self.ground.connected)(intent);
+    fn guard_conflicts(&mut self, asked: &Asked<'_>, intent: &Intent, target: &str) {
+        let connected = (asked.connected)(intent);
         match connected.sshd {
             Ok(ports) if ports.is_empty() => {}
             Ok(ports) => {
@@ -161,7 +159,7 @@ impl Planner<'_> {
         }
     }
 
-    fn guard_boot(&mut self, wish: &Wish, guard: &Guard, writer: Writer) {
+    fn guard_boot(&mut self, wish: &Wish, asked: &Asked<'_>, guard: &Guard, writer: Writer) {
         let (script, script_text, links) = boot::service(writer, self.is_openrc());
         let files = boot::files(writer, guard, &self.origin()).into_iter().chain([(script, script_text.clone())]);
         for (path, after) in files {
@@ -176,7 +174,7 @@ impl Planner<'_> {
                 self.live.push(enabling(link, script, wish.finding.id.clone(), kind(wish)));
             }
         }
-        if self.ground.is_live && (self.ground.guard_service)() == Some(false) {
+        if self.ground.is_live && (asked.guard_service)() == Some(false) {
             self.live.push(Change {
                 target: boot::SERVICE.to_owned(),
                 after: service::STARTED.to_owned(),
@@ -218,7 +216,7 @@ fn enabling(path: &str, leads_to: &str, id: String, kind: Kind) -> Change {
     Change {
         id,
         layer: Layer::Boot,
-        target: format!("link:{path}"),
+        target: Target::Link(path).to_string(),
         before: None,
         after: leads_to.to_owned(),
         kind,

@@ -1,15 +1,17 @@
 //! Allow entries in an active ufw or firewalld, added by these themselves.
 
+use super::plan::Asked;
 use crate::apply::recovery;
 use crate::change::Change;
+use crate::change::planner::{Planner, kind};
+use crate::change::target::Target;
 use crate::facts::{Layer, Value};
 use crate::judge::wish::{Standing, Wish};
 use crate::subjects::firewall::model::entry::Entry;
 use crate::subjects::firewall::model::{firewalld, ufw};
-use crate::subjects::planner::{Planner, kind};
 
 impl Planner<'_> {
-    pub(crate) fn firewall_entries(&mut self, wish: &Wish) {
+    pub(crate) fn firewall_entries(&mut self, wish: &Wish, asked: &Asked<'_>) {
         let words = match &wish.live {
             Standing::Off(Value::Set(words)) if self.ground.is_live => words,
             Standing::Unknown(why) => {
@@ -26,7 +28,7 @@ impl Planner<'_> {
         for word in words {
             if let Some(entry) = word.strip_prefix("ufw: ") {
                 match entry.parse::<Entry>() {
-                    Ok(entry) => self.ufw_entry(wish, &entry),
+                    Ok(entry) => self.ufw_entry(wish, asked, &entry),
                     Err(_) => self.denied(wish, entry, "ufw status numbered"),
                 }
             } else if let Some((zone, entry)) = word.strip_prefix("firewalld: ").and_then(|rest| rest.split_once(": "))
@@ -45,13 +47,13 @@ impl Planner<'_> {
         self.manual(wish, &reason, look.to_owned());
     }
 
-    fn ufw_entry(&mut self, wish: &Wish, entry: &Entry) {
+    fn ufw_entry(&mut self, wish: &Wish, asked: &Asked<'_>, entry: &Entry) {
         let add = ufw::add(entry, true).join(" ");
-        if let Err(why) = self.recovery(wish) {
+        if let Err(why) = self.recovery(wish, asked) {
             let reason = format!("ufw keeps an entry at once, and nothing could take it back after a power cut: {why}");
             return self.manual(wish, &reason, add);
         }
-        self.entry(wish, Layer::Live, format!("ufw:{entry}"), add, ufw::delete(entry).join(" "));
+        self.entry(wish, Layer::Live, Target::Ufw(&entry.to_string()).to_string(), add, ufw::delete(entry).join(" "));
     }
 
     /// In the running firewall at once, in the files after the confirm.
@@ -78,13 +80,13 @@ impl Planner<'_> {
     }
 
     /// The service that takes back at boot what was not confirmed: before everything that outlives a power cut by itself.
-    fn recovery(&mut self, wish: &Wish) -> Result<(), String> {
+    fn recovery(&mut self, wish: &Wish, asked: &Asked<'_>) -> Result<(), String> {
         let form = recovery::Form::of(self.ground.os.service_manager);
-        let (file, link) = (format!("file:{}", form.file), format!("link:{}", form.link));
+        let (file, link) = (Target::File(form.file).to_string(), Target::Link(form.link).to_string());
         if self.live.iter().any(|change| change.target == link) {
             return Ok(());
         }
-        let program = match (self.ground.recovery)() {
+        let program = match (asked.recovery)() {
             recovery::Standing::InPlace => return Ok(()),
             recovery::Standing::Missing { program } => program,
             recovery::Standing::Impossible(why) => return Err(why),

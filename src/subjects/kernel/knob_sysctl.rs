@@ -7,6 +7,7 @@ use nix::fcntl::OFlag;
 
 use crate::change::id::TxId;
 use crate::change::knob::{Capabilities, Knob, KnobError, Reading};
+use crate::change::target::Target;
 use crate::facts::Layer;
 use crate::host::safe_file::{FileError, Tree};
 
@@ -28,10 +29,10 @@ impl<'a> Sysctl<'a> {
         let unknown = || KnobError::UnknownTarget(format!("sysctl:{}", name.escape_default()));
         let path = path_of(name).ok_or_else(unknown)?;
         if let Some(why) = never(name) {
-            let target = format!("sysctl:{name}");
+            let target = Target::Sysctl(name).to_string();
             return Err(KnobError::Unavailable { target, reason: why.to_owned() });
         }
-        Ok(Self { tree, target: format!("sysctl:{name}"), path })
+        Ok(Self { tree, target: Target::Sysctl(name).to_string(), path })
     }
 
     pub fn failed(&self, source: FileError) -> KnobError {

@@ -7,6 +7,7 @@ use nix::fcntl::OFlag;
 
 use crate::change::id::TxId;
 use crate::change::knob::{Capabilities, Knob, KnobError, Reading};
+use crate::change::target::Target;
 use crate::facts::Layer;
 use crate::host::safe_file::{FileError, Tree};
 
@@ -33,7 +34,7 @@ impl<'a> Thp<'a> {
             }
             (folder.join(name).join("enabled"), &["always", "inherit", "madvise", "never"])
         };
-        Some(Self { tree, target: format!("thp:{name}"), path, words })
+        Some(Self { tree, target: Target::HugePages(name).to_string(), path, words })
     }
 
     fn wrap(&self, action: &'static str, source: io::Error) -> KnobError {

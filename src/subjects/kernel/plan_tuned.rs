@@ -4,14 +4,13 @@
 
 use crate::change::files;
 use crate::change::files::Existing;
+use crate::change::owner::TUNED as ALLOW_TUNED;
+use crate::change::planner::{Planner, kind};
+use crate::change::target::Target;
 use crate::change::{Change, Conflict};
 use crate::facts::Layer;
 use crate::judge::wish::{Standing, Wish};
 use crate::subjects::kernel::tuned;
-use crate::subjects::planner::{Planner, kind};
-
-/// The override of consent for tuned's choice of profile.
-pub const ALLOW_TUNED: &str = "owner:tuned";
 
 /// The profile as it is to be, and what becomes of tuned's choice.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +67,7 @@ impl Planner<'_> {
         let by_itself = if child.was_chosen_by_tuned { ", and tuned no longer chooses one by itself" } else { "" };
         self.conflicts.push(Conflict {
             id: ALLOW_TUNED.to_owned(),
-            targets: steps.iter().map(|(path, _)| format!("file:{path}")).collect(),
+            targets: steps.iter().map(|(path, _)| Target::File(path).to_string()).collect(),
             reason: format!(
                 "tuned's profile becomes `{}`, which includes `{}`{by_itself}; a tuned that runs takes it at its next start",
                 files::TUNED_NAME,
@@ -80,7 +79,7 @@ impl Planner<'_> {
             self.live.push(Change {
                 id: wish.finding.id.clone(),
                 layer: Layer::Boot,
-                target: format!("file:{path}"),
+                target: Target::File(path).to_string(),
                 undo: if before.is_some() { "write the old content back".into() } else { "remove the file".into() },
                 before,
                 after,

@@ -3,9 +3,40 @@
 use crate::change::Change;
 use crate::change::files;
 use crate::change::files::Line;
+use crate::change::planner::{Planner, kind, text};
+use crate::change::target::Target;
 use crate::facts::{Layer, service};
 use crate::judge::wish::{Standing, Wish};
-use crate::subjects::planner::{ALLOW_DAEMON_JSON, Planner, kind, text};
+
+/// The override of consent for the daemon's own file.
+pub const ALLOW_DAEMON_JSON: &str = "docker.daemon-json";
+
+/// The facts that are tuned here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tunable<'a> {
+    Containers,
+    /// The service by its name; none in a check that is asked for each of a list.
+    Service(Option<&'a str>),
+}
+
+impl<'a> Tunable<'a> {
+    /// `None` for a fact of another subject.
+    pub fn of(fact: &'a str) -> Option<Self> {
+        match fact {
+            "limits.container-nofile" => Some(Self::Containers),
+            "limits.service-nofile" => Some(Self::Service(None)),
+            _ => fact.strip_prefix("limits.service-nofile.").map(|service| Self::Service(Some(service))),
+        }
+    }
+
+    pub fn plan(self, planner: &mut Planner<'_>, wish: &Wish) {
+        match self {
+            Self::Containers => planner.nofile(wish),
+            Self::Service(Some(service)) => planner.service_nofile(wish, service),
+            Self::Service(None) => {}
+        }
+    }
+}
 
 impl Planner<'_> {
     /// The limit of containers is theirs: a Compose fragment, or with consent the daemon's default.
@@ -65,7 +96,7 @@ impl Planner<'_> {
 
     fn daemon_json(&mut self, wish: &Wish, after: String) {
         let before = self.ground.existing.text(files::DAEMON_JSON).map(Into::into);
-        let target = format!("file:{}", files::DAEMON_JSON);
+        let target = Target::File(files::DAEMON_JSON).to_string();
         self.conflict(ALLOW_DAEMON_JSON, &target, "the default of all containers changes with Docker's next restart");
         self.live.push(Change {
             id: wish.finding.id.clone(),

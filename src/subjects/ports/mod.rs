@@ -10,6 +10,7 @@ pub mod derive;
 pub mod holder;
 mod judge;
 pub mod knob;
+pub mod plan;
 mod published;
 pub mod table;
 pub mod verdict;

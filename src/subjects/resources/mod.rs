@@ -8,3 +8,8 @@ pub mod deep;
 pub mod derive;
 pub mod disk;
 pub mod memory;
+
+use crate::subjects::context::Probe;
+
+/// What is read of the host by itself, in no particular order.
+pub const READERS: &[Probe] = &[clocksource::probe, cpu::probe, disk::probe, memory::probe];

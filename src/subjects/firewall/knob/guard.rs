@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::apply::tool;
 use crate::change::id::TxId;
 use crate::change::knob::{Capabilities, Knob, KnobError, Reading};
+use crate::change::target::Target;
 use crate::facts::Layer;
 use crate::host::command::{CommandError, Output, Runner};
 use crate::host::safe_file::Tree;
@@ -31,7 +32,7 @@ pub struct NftGuard<'a> {
 impl<'a> NftGuard<'a> {
     /// `None` for any other name.
     pub fn new(tree: &'a Tree, name: &str) -> Option<Self> {
-        (name == Writer::Nft.name()).then(|| Self { tree, target: format!("guard:{name}") })
+        (name == Writer::Nft.name()).then(|| Self { tree, target: Target::Guard(name).to_string() })
     }
 
     fn nft(&self, args: &[&str]) -> Result<Runner, KnobError> {

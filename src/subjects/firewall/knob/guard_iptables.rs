@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::apply::tool;
 use crate::change::id::TxId;
 use crate::change::knob::{Capabilities, Knob, KnobError, Reading};
+use crate::change::target::Target;
 use crate::facts::Layer;
 use crate::host::Host;
 use crate::host::command::{Output, Runner};
@@ -31,7 +32,7 @@ impl<'a> IptablesGuard<'a> {
     /// `None` for a name that is no variant's.
     pub fn new(tree: &'a Tree, name: &str) -> Option<Self> {
         match Writer::named(name)? {
-            Writer::Iptables(variant) => Some(Self { tree, target: format!("guard:{name}"), variant }),
+            Writer::Iptables(variant) => Some(Self { tree, target: Target::Guard(name).to_string(), variant }),
             Writer::Nft => None,
         }
     }

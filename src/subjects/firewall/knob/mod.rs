@@ -3,4 +3,5 @@
 pub mod firewalld;
 pub mod guard;
 pub mod guard_iptables;
+pub mod service;
 pub mod ufw;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::apply::tool;
 use crate::change::id::TxId;
 use crate::change::knob::{Capabilities, Knob, KnobError, Reading, Undo, Undoing};
+use crate::change::target::Target;
 use crate::facts::{Layer, Version};
 use crate::host::command::{CommandError, Output, Runner};
 use crate::host::safe_file::{FileError, Tree};
@@ -30,7 +31,7 @@ pub struct Ufw<'a> {
 impl<'a> Ufw<'a> {
     /// `None` for a text that is no entry.
     pub fn new(tree: &'a Tree, name: &str) -> Option<Self> {
-        Some(Self { tree, target: format!("ufw:{name}"), entry: name.parse().ok()? })
+        Some(Self { tree, target: Target::Ufw(name).to_string(), entry: name.parse().ok()? })
     }
 
     fn failed(&self, source: FileError) -> KnobError {

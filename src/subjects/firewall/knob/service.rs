@@ -1,4 +1,4 @@
-//! A service of ours under systemd: that it runs now, and not only from the next boot on. Only then does what restarts
+//! The service of the guard under systemd: that it runs now, and not only from the next boot on. Only then does what restarts
 //! another service restart ours with it.
 
 use std::time::Duration;

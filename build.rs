@@ -56,6 +56,9 @@ fn main() {
     let mistakes: Vec<String> = diagnostics.list.iter().map(|one| diagnostics.line(one)).collect();
     assert!(mistakes.is_empty(), "the embedded files have mistakes\n{}", mistakes.join("\n"));
     write("checks.postcard", &checks);
+    // Each by itself, under the ids it answers for: a run reads one of them.
+    let os_profiles: Vec<(&[String], Vec<u8>)> =
+        os_profiles.iter().map(|profile| (&*profile.ids, postcard::to_allocvec(profile).expect("a profile"))).collect();
     write("os_profiles.postcard", &os_profiles);
 }
 

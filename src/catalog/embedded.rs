@@ -4,9 +4,9 @@
 //! each start would cost as much as starting a process. A test compares it with the files. Of profiles it holds the text.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use super::check::Check;
 use super::diagnostic::Source;
@@ -55,15 +55,40 @@ pub fn checks() -> Vec<Vec<Check>> {
     read(include_bytes!(concat!(env!("OUT_DIR"), "/checks.postcard")))
 }
 
+/// An OS profile inside the binary, read when it is first asked for: a run needs one of them.
+#[derive(Debug)]
+pub struct OsFile {
+    ids: Vec<&'static str>,
+    bytes: &'static [u8],
+    profile: OnceLock<OsProfile>,
+}
+
+impl OsFile {
+    /// Whether it is the profile of an os-release ID.
+    pub fn answers_for(&self, id: &str) -> bool {
+        self.ids.contains(&id)
+    }
+
+    pub fn profile(&self) -> &OsProfile {
+        self.profile.get_or_init(|| read(self.bytes))
+    }
+}
+
 /// The OS profiles. `generic` is last: it answers when nothing else does.
-pub fn os_profiles() -> &'static [OsProfile] {
+pub fn os_files() -> &'static [OsFile] {
     // Gathering and judging both ask.
-    static READ: LazyLock<Vec<OsProfile>> =
-        LazyLock::new(|| read(include_bytes!(concat!(env!("OUT_DIR"), "/os_profiles.postcard"))));
-    &READ
+    static FILES: LazyLock<Vec<OsFile>> = LazyLock::new(|| {
+        let files: Vec<(Vec<&str>, &[u8])> = read(include_bytes!(concat!(env!("OUT_DIR"), "/os_profiles.postcard")));
+        files.into_iter().map(|(ids, bytes)| OsFile { ids, bytes, profile: OnceLock::new() }).collect()
+    });
+    &FILES
+}
+
+pub fn os_profiles() -> impl Iterator<Item = &'static OsProfile> {
+    os_files().iter().map(OsFile::profile)
 }
 
 #[expect(clippy::expect_used, reason = "build.rs has written it from the same types")]
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> T {
+fn read<T: Deserialize<'static>>(bytes: &'static [u8]) -> T {
     postcard::from_bytes(bytes).expect("what build.rs embedded")
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::diagnostic::Source;
 use super::embedded;
-use super::os::{self, OsProfile};
+use super::os::OsProfile;
 use super::tree;
 use crate::facts::snapshot::{SourceRole, SourceText};
 use crate::host::{Host, ReadError, input, trust};
@@ -102,13 +102,11 @@ impl Library {
 /// The OS profile for an os-release ID and its ID_LIKE: the first that answers, else the generic one. The generic one
 /// keeps its name, so that an unknown distribution is told apart from a known one.
 pub fn os_profile(id: &str, like: &[&str]) -> &'static OsProfile {
-    let profiles = embedded::os_profiles();
+    let files = embedded::os_files();
     let mut candidates = iter::once(id).chain(like.iter().copied());
-    let found = candidates
-        .find_map(|candidate| profiles.iter().find(|profile| profile.ids.iter().any(|known| known == candidate)))
-        .or_else(|| profiles.iter().find(|profile| profile.name == os::GENERIC));
-    #[expect(clippy::expect_used, reason = "build.rs has read it, and a test of this crate asks for it")]
-    found.expect("the generic OS profile")
+    let found = candidates.find_map(|candidate| files.iter().find(|file| file.answers_for(candidate)));
+    #[expect(clippy::expect_used, reason = "build.rs has put the generic profile last")]
+    found.or(files.last()).expect("the generic OS profile").profile()
 }
 
 fn read(host: &Host, path: &str) -> Result<Source, LibraryError> {

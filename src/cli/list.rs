@@ -140,7 +140,7 @@ fn os_profiles() -> Vec<Row> {
         let oldest = profile.oldest.as_ref().map_or_else(|| "rolling".to_owned(), |oldest| format!("{oldest}+"));
         vec![profile.name.clone(), oldest, profile.ids.join(","), releases.join(", ")]
     };
-    embedded::os_profiles().iter().map(row).collect()
+    embedded::os_profiles().map(row).collect()
 }
 
 fn facts() -> Vec<Row> {

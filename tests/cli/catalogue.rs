@@ -28,7 +28,7 @@ fn stems(folder: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_embedded_lists_name_exactly_the_files_in_the_folders() {
-    let os_profiles = embedded::os_profiles().iter().map(|profile| profile.name.as_str());
+    let os_profiles = embedded::os_profiles().map(|profile| profile.name.as_str());
     for (folder, list) in [
         ("checks", embedded::CHECKS.iter().map(|file| file.name).collect::<Vec<_>>()),
         ("profiles", embedded::PROFILES.iter().map(|file| file.name).collect()),

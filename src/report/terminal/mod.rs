@@ -328,7 +328,7 @@ fn piece(text: &str, paint: Paint) -> Piece {
 /// What a finding, and those that are shown with it, are about.
 fn title(alike: Alike<'_>) -> String {
     match alike.len() {
-        1 => alike[0].title.to_string(),
+        1 => alike[0].title.clone(),
         many => format!("{} and {} more", alike[0].title, many - 1),
     }
 }

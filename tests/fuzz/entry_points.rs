@@ -32,43 +32,21 @@ use preflight::judge::Judge;
 use preflight::report::{json, terminal};
 use preflight::subjects::derive::derive;
 #[cfg(feature = "docker")]
-use preflight::subjects::docker::answers;
-use preflight::subjects::docker::client::Answer;
-use preflight::subjects::docker::client::Answers;
-use preflight::subjects::docker::client::Failure;
-use preflight::subjects::docker::client::inspected;
-use preflight::subjects::docker::client::listed;
-use preflight::subjects::docker::compose;
-use preflight::subjects::docker::daemon;
-use preflight::subjects::docker::endpoint;
-use preflight::subjects::docker::store;
-use preflight::subjects::firewall::model::entry::Entry;
-use preflight::subjects::firewall::model::evaluate;
-use preflight::subjects::firewall::model::evaluate::Question;
-use preflight::subjects::firewall::model::firewalld;
-use preflight::subjects::firewall::model::packet::Interface;
-use preflight::subjects::firewall::model::packet::Way;
-use preflight::subjects::firewall::model::region::Ranges;
-use preflight::subjects::firewall::model::ufw;
-use preflight::subjects::firewall::read::bindings;
-use preflight::subjects::firewall::read::connections;
-use preflight::subjects::firewall::read::interfaces;
-use preflight::subjects::firewall::read::manager;
-use preflight::subjects::firewall::read::nft;
+use preflight::subjects::docker::{
+    answers,
+    client::{Answer, Answers, Failure, inspected, listed},
+    compose, daemon, endpoint, store,
+};
+use preflight::subjects::firewall::model::evaluate::{self, Question};
+use preflight::subjects::firewall::model::packet::{Interface, Way};
+use preflight::subjects::firewall::model::{entry::Entry, firewalld, region::Ranges, ufw};
+use preflight::subjects::firewall::read::{bindings, connections, interfaces, manager, nft};
 use preflight::subjects::gather;
-use preflight::subjects::kernel::conntrack;
-use preflight::subjects::kernel::sysctl::files;
-use preflight::subjects::kernel::sysctl::kernel;
-use preflight::subjects::kernel::sysctl::winner;
-use preflight::subjects::kernel::sysctl::winner::SettingsFile;
-use preflight::subjects::kernel::thp;
-use preflight::subjects::kernel::tmpfiles;
-use preflight::subjects::kernel::tuned;
-use preflight::subjects::kernel::tuned_profile;
+use preflight::subjects::kernel::sysctl::winner::{self, SettingsFile};
+use preflight::subjects::kernel::sysctl::{files, kernel};
+use preflight::subjects::kernel::{conntrack, thp, tmpfiles, tuned, tuned_profile};
 use preflight::subjects::limits::pam_limits;
-use preflight::subjects::os::host_container;
-use preflight::subjects::os::identity;
-use preflight::subjects::os::os_release;
+use preflight::subjects::os::{host_container, identity, os_release};
 use preflight::subjects::planner;
 use preflight::subjects::ports as port;
 use preflight::subjects::resources::cgroup;

@@ -3,6 +3,7 @@
 //! A fact is *known*, *absent* (there is no such thing here, and why) or *unknown* (it could not be read, and what would
 //! help). The difference between the last two is the product: an unknown is never a pass and never a failure.
 
+pub mod absent;
 pub mod compare;
 pub mod input;
 pub mod network;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use absent::AbsentReason;
 pub use value::{Kind, Value};
 pub use version::Version;
 
@@ -50,7 +52,7 @@ pub enum State {
     /// It was read.
     Known(Value),
     /// There is no such thing on this host. The text says why: "not on this kernel", "no file sets it".
-    Absent(String),
+    Absent(#[schemars(with = "String")] AbsentReason),
     /// It could not be read: the error, and what would help.
     Unknown {
         error: String,
@@ -74,16 +76,12 @@ pub struct Fact {
     pub took_us: u64,
 }
 
-/// Why a fact that only a running host has is absent. Judging knows it by these words, in snapshots too: it is never
-/// the absence that a check may take for good or bad.
-pub const NOT_RUNNING: &str = "not a running host";
-
 impl Fact {
     pub fn known(value: Value, source: impl Into<String>) -> Self {
         Self { state: State::Known(value), source: source.into(), note: None, took_us: 0 }
     }
 
-    pub fn absent(why: impl Into<String>, source: impl Into<String>) -> Self {
+    pub fn absent(why: impl Into<AbsentReason>, source: impl Into<String>) -> Self {
         Self { state: State::Absent(why.into()), source: source.into(), note: None, took_us: 0 }
     }
 
@@ -93,7 +91,7 @@ impl Fact {
     }
 
     /// A file that could not be read: absent with `why` when it does not exist, unknown otherwise.
-    pub fn unreadable(error: &crate::host::ReadError, why: &str) -> Self {
+    pub fn unreadable(error: &crate::host::ReadError, why: impl Into<AbsentReason>) -> Self {
         let source = error.path.display().to_string();
         if error.is_absent() {
             return Self::absent(why, source);
@@ -104,7 +102,11 @@ impl Fact {
 
     /// A file of the kernel that could not be read: absent with `why` when this kernel does not have it. Where /proc or
     /// /sys is not mounted nothing is known about the kernel, and under a root there is none.
-    pub fn unreadable_of_kernel(host: &crate::host::Host, error: &crate::host::ReadError, why: &str) -> Self {
+    pub fn unreadable_of_kernel(
+        host: &crate::host::Host,
+        error: &crate::host::ReadError,
+        why: impl Into<AbsentReason>,
+    ) -> Self {
         let source = error.path.display().to_string();
         if !error.is_absent() {
             return Self::unreadable(error, why);
@@ -120,7 +122,7 @@ impl Fact {
 
     /// A fact that comes from a system call, a socket or Docker, asked of a directory instead of a running host.
     pub fn not_running(source: impl Into<String>) -> Self {
-        Self::absent(NOT_RUNNING, source)
+        Self::absent(AbsentReason::NotRunning, source)
     }
 
     #[must_use]

@@ -4,7 +4,7 @@ use super::{Found, Question, Resolver, evaluate};
 use crate::catalog::check::{Absent, Check};
 use crate::catalog::parameters::Parameters;
 use crate::facts::registry::{self, Scope};
-use crate::facts::{Fact, Layer, NOT_RUNNING, State, words};
+use crate::facts::{AbsentReason, Fact, Layer, State, words};
 use crate::report::model::{Finding, LayerView, Outcome};
 
 /// The layers that decide for a fact, the first being the one that is always there.
@@ -101,7 +101,7 @@ fn outcome(
         // A layer that says nothing about the next boot does not count, whatever an absent fact means.
         State::Absent(_) if layer == Layer::Boot => return Ok(Outcome::NotApplicable),
         // A directory that looks like a root says nothing about what only a running host has.
-        State::Absent(why) if why == NOT_RUNNING => return Ok(Outcome::NotApplicable),
+        State::Absent(AbsentReason::NotRunning) => return Ok(Outcome::NotApplicable),
         State::Absent(_) => {
             return Ok(match check.absent {
                 Absent::Pass => Outcome::Pass,
@@ -123,7 +123,7 @@ fn outcome(
 fn view(id: &str, fact: &Fact, result: Outcome, decides: bool) -> LayerView {
     let (value, text) = match &fact.state {
         State::Known(value) => (Some(value.clone()), words::words(id, value).into_owned()),
-        State::Absent(why) => (None, why.clone()),
+        State::Absent(why) => (None, why.to_string()),
         State::Unknown { error, .. } => (None, error.clone()),
     };
     LayerView { result, decides, value, text, source: fact.source.clone(), note: fact.note.clone() }

@@ -65,7 +65,7 @@ impl Resolver<'_> {
         let found = self.find(&fact);
         let standing = |layer| match found.get(layer).map(|fact| fact.state.clone()) {
             None => Standing::NotGathered,
-            Some(State::Absent(why)) => Standing::Absent(why),
+            Some(State::Absent(why)) => Standing::Absent(why.to_string()),
             Some(State::Unknown { error, .. }) => Standing::Unknown(error),
             Some(State::Known(value)) => match evaluate::holds(accept, &value, false, self) {
                 Ok(true) => Standing::Accepted(value),

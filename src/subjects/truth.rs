@@ -117,7 +117,7 @@ impl BootTruth for HostTruth<'_> {
                 let fact = facts.get(&id, Layer::Boot)?;
                 let (found, by) = match &fact.state {
                     State::Known(found) => (found.to_string(), fact.source.clone()),
-                    State::Absent(why) => (why.clone(), fact.source.clone()),
+                    State::Absent(why) => (why.to_string(), fact.source.clone()),
                     State::Unknown { error, .. } => {
                         return Some(Err(Untold { target, expected: value, why: error.clone() }));
                     }

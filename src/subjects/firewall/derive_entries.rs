@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::facts::NOT_RUNNING;
+use crate::facts::AbsentReason;
 use crate::facts::{Fact, Facts, Layer, State, Value};
 
 /// What it is made of.
@@ -26,7 +26,7 @@ pub(crate) fn missing(facts: &Facts) -> Result<Fact, Fact> {
                 sources.push(fact.source.clone());
             }
             State::Known(other) => return Err(Fact::unknown(format!("{id} is `{other}`, not a set"), None, id)),
-            State::Absent(why) => is_running &= why != NOT_RUNNING,
+            State::Absent(why) => is_running &= *why != AbsentReason::NotRunning,
             State::Unknown { error, help } => return Err(Fact::unknown(error.clone(), help.as_deref(), &fact.source)),
         }
     }

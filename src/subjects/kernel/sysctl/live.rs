@@ -7,8 +7,6 @@ use crate::facts::value::sysctl_value;
 use crate::facts::{Fact, Value};
 use crate::host::Host;
 
-pub(crate) const NOT_ON_THIS_KERNEL: &str = "not on this kernel";
-
 /// The file of a setting: `/proc/sys/net/core/somaxconn`. `None` for a name that would lead out of /proc/sys.
 pub fn file_of(key: &str) -> Option<String> {
     let path = path_of(key);
@@ -25,7 +23,7 @@ pub fn read(host: &Host, key: &str) -> Fact {
     };
     let fact = match host.read_text(&file) {
         Ok(text) => Fact::known(parse(&text), file),
-        Err(error) => Fact::unreadable_of_kernel(host, &error, NOT_ON_THIS_KERNEL),
+        Err(error) => Fact::unreadable_of_kernel(host, &error, crate::facts::AbsentReason::NotOnThisKernel),
     };
     fact.took(started.elapsed())
 }

@@ -10,12 +10,11 @@ pub mod winner;
 use std::time::Instant;
 
 use self::boot::Sources;
-use self::live::NOT_ON_THIS_KERNEL;
 use self::winner::SettingsFile;
 use super::tuned::{self, Tuned};
 use crate::catalog::os::SysctlLoader;
 use crate::facts::registry::{self, Scope};
-use crate::facts::{Fact, Facts, Layer, State, Version};
+use crate::facts::{AbsentReason, Fact, Facts, Layer, State, Version};
 use crate::host::conf_dirs;
 use crate::host::conf_dirs::{ConfFile, Hidden};
 use crate::host::{Host, ReadError};
@@ -60,7 +59,7 @@ fn not_predicted(host: &Host, now: &Fact) -> Fact {
     match &now.state {
         // An image without a kernel: there is nothing to start the workload on.
         _ if !host.is_live() => Fact::not_running("kernel default"),
-        State::Absent(why) if why == NOT_ON_THIS_KERNEL => Fact::absent(why.clone(), now.source.clone()),
+        State::Absent(AbsentReason::NotOnThisKernel) => Fact::absent(AbsentReason::NotOnThisKernel, now.source.clone()),
         _ => Fact::unknown(
             "what a new container gets cannot be predicted",
             Some("start the workload, or set it under `sysctls` in its Compose file"),

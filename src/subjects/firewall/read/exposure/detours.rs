@@ -199,7 +199,7 @@ mod tests {
             match open_beside(ways(&context, &cx, &containers, &[]), SOURCE).state {
                 State::Known(value) => value.to_string(),
                 State::Unknown { error, .. } => format!("unknown: {error}"),
-                State::Absent(why) => why,
+                State::Absent(why) => why.to_string(),
             }
         };
         let to = |low, high| Step::When(Condition::within(Field::DestinationPort, [(low, high)], false));

@@ -101,7 +101,7 @@ pub(super) fn started_at(env: &Env<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::world::{DROP_IN, World};
-    use super::super::{Behind, BootTruth, Env, Options, Overridden, Untold, apply, history, verify};
+    use super::super::{BootTruth, Env, Options, Overridden, StaleProcess, UnknownAtBoot, apply, history, verify};
     use super::*;
     use crate::apply::journal::Step;
     use crate::exit::ExitCode;
@@ -163,13 +163,13 @@ mod tests {
     struct Asked(bool);
 
     impl BootTruth for Asked {
-        fn overridden(&self, _: &[&Step]) -> Vec<Result<Overridden, Untold>> {
+        fn overridden(&self, _: &[&Step]) -> Vec<Result<Overridden, UnknownAtBoot>> {
             Vec::new()
         }
 
-        fn behind(&self, step: &Step, since_us: Option<u64>) -> Result<Vec<Behind>, String> {
+        fn behind(&self, step: &Step, since_us: Option<u64>) -> Result<Vec<StaleProcess>, String> {
             let reason = since_us.map_or("before this boot", |_| "in this boot").to_owned();
-            Ok(vec![Behind { what: step.target.clone(), is_certain: self.0, reason }])
+            Ok(vec![StaleProcess { what: step.target.clone(), is_certain: self.0, reason }])
         }
     }
 

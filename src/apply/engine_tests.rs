@@ -357,7 +357,7 @@ fn what_the_kernel_moved_along_goes_back_too() {
 struct LaterFile;
 
 impl super::BootTruth for LaterFile {
-    fn overridden(&self, steps: &[&super::journal::Step]) -> Vec<Result<super::Overridden, super::Untold>> {
+    fn overridden(&self, steps: &[&super::journal::Step]) -> Vec<Result<super::Overridden, super::UnknownAtBoot>> {
         assert_eq!(steps.len(), 1, "only the boot layer is asked about");
         let text = |text: &str| text.to_owned();
         let (target, by) = (text("sysctl:vm.swappiness"), text("/etc/sysctl.d/99-zzz.conf:3"));
@@ -384,7 +384,7 @@ fn a_boot_value_that_another_file_overrides_fails_the_apply() {
 struct Moved(Result<Option<super::Overridden>, String>);
 
 impl super::BootTruth for Moved {
-    fn overridden(&self, _: &[&super::journal::Step]) -> Vec<Result<super::Overridden, super::Untold>> {
+    fn overridden(&self, _: &[&super::journal::Step]) -> Vec<Result<super::Overridden, super::UnknownAtBoot>> {
         Vec::new()
     }
 

@@ -87,7 +87,7 @@ pub struct Overridden {
 
 /// A program that was started before a value was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behind {
+pub struct StaleProcess {
     /// `redis-server.service`, `redis-server (process 4711)`.
     pub what: String,
     /// Whether it surely has the older value; else that cannot be seen.
@@ -95,9 +95,9 @@ pub struct Behind {
     pub reason: String,
 }
 
-/// A value of the next boot that cannot be told.
+/// A value of the next boot that cannot be determined.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Untold {
+pub struct UnknownAtBoot {
     /// `sysctl:vm.swappiness`.
     pub target: String,
     pub expected: String,
@@ -106,17 +106,17 @@ pub struct Untold {
 
 /// Computes what the next boot will set, over all files that this OS reads.
 pub trait BootTruth: Debug {
-    /// Which of the values that these steps put on the disk will not be the case, and of which that cannot be told. Asked
+    /// Which of the values that these steps put on the disk will not be the case, and of which that cannot be determined. Asked
     /// after they are there.
-    fn overridden(&self, steps: &[&Step]) -> Vec<Result<Overridden, Untold>>;
+    fn overridden(&self, steps: &[&Step]) -> Vec<Result<Overridden, UnknownAtBoot>>;
 
     /// What runs with an older value than a step brought, as far as that can be seen. `since_us` is when the step was
     /// done, in microseconds of `CLOCK_BOOTTIME`; `None`: before this boot. An error when nobody could be looked at.
-    fn behind(&self, _step: &Step, _since_us: Option<u64>) -> Result<Vec<Behind>, String> {
+    fn behind(&self, _step: &Step, _since_us: Option<u64>) -> Result<Vec<StaleProcess>, String> {
         Ok(Vec::new())
     }
 
-    /// What a step was made of and is not any more, such as Docker's networks; an error when that cannot be told. Asked
+    /// What a step was made of and is not any more, such as Docker's networks; an error when that cannot be determined. Asked
     /// while the step's value is there.
     fn outdated(&self, _step: &Step) -> Result<Option<Overridden>, String> {
         Ok(None)
@@ -133,7 +133,7 @@ pub trait BootTruth: Debug {
 pub struct NoBootTruth;
 
 impl BootTruth for NoBootTruth {
-    fn overridden(&self, _: &[&Step]) -> Vec<Result<Overridden, Untold>> {
+    fn overridden(&self, _: &[&Step]) -> Vec<Result<Overridden, UnknownAtBoot>> {
         Vec::new()
     }
 }

@@ -114,7 +114,7 @@ fn history_of(ops: Vec<Op>) {
         match op {
             Op::Edit { target, value } => {
                 let (target, value) = (TARGETS[target], format!("f{value}"));
-                // What was written again as it was cannot be told from what nobody touched.
+                // What was written again as it was cannot be determined from what nobody touched.
                 if world.value(target).as_ref() != Some(&value) {
                     edited.insert(target, true);
                 }

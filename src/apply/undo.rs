@@ -133,7 +133,7 @@ impl Session<'_> {
             let want = match progress.footprint_after.get(target) {
                 Some(left) if left == found => old,
                 Some(_) => found,
-                // Killed between the write and its record: whose value it is cannot be told.
+                // Killed between the write and its record: whose value it is cannot be determined.
                 None if now == old => old,
                 None => {
                     warnings.push(format!("{target} is {now}; it was {old} before"));

@@ -11,7 +11,7 @@ use super::managed::Held;
 use super::outcome::ApplyError;
 use super::progress::Progress;
 use super::transaction::is_in_time;
-use super::{Behind, Env};
+use super::{Env, StaleProcess};
 use crate::change::id::TxId;
 use crate::change::state::State;
 use crate::change::target::Target;
@@ -252,7 +252,7 @@ impl Journals {
         };
         let done = progress.and_then(|it| it.steps.iter().find(|step| step.step.target == target)?.done_at.clone());
         let since_us = done.filter(|(boot, _)| *boot == env.clock.boot_id()).map(|(_, at_us)| at_us);
-        let restart = |behind: Behind| Restart {
+        let restart = |behind: StaleProcess| Restart {
             what: behind.what,
             needed: behind.is_certain,
             reason: behind.reason,

@@ -71,7 +71,7 @@ pub struct Case {
     pub severity: Option<Severity>,
     /// Shown with the finding when the case decided.
     pub note: Option<String>,
-    /// What mends it in this case.
+    /// What fixes it in this case.
     pub fix: Option<String>,
     /// The name of other commands in the OS profile.
     pub remedy: Option<String>,

@@ -98,7 +98,7 @@ pub struct Manual {
     pub text: String,
 }
 
-/// A transaction that was begun, and neither kept nor taken back; or, without a name, that it cannot be told whether there
+/// A transaction that was begun, and neither kept nor taken back; or, without a name, that it cannot be determined whether there
 /// is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

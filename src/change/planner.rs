@@ -17,7 +17,7 @@ use crate::report::model::Outcome;
 pub type WouldLose<'a> = &'a dyn Fn(&str, &str) -> Option<(String, String)>;
 
 /// What every plan looks at besides the wishes.
-pub struct Ground<'a> {
+pub struct PlanContext<'a> {
     pub facts: &'a Facts,
     pub parameters: &'a Parameters,
     pub os: &'a OsProfile,
@@ -30,16 +30,19 @@ pub struct Ground<'a> {
     pub would_lose: WouldLose<'a>,
 }
 
-impl std::fmt::Debug for Ground<'_> {
+impl std::fmt::Debug for PlanContext<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ground").field("is_live", &self.is_live).field("allow", &self.allow).finish_non_exhaustive()
+        f.debug_struct("PlanContext")
+            .field("is_live", &self.is_live)
+            .field("allow", &self.allow)
+            .finish_non_exhaustive()
     }
 }
 
 /// A plan that is being made.
 #[derive(Debug)]
 pub struct Planner<'a> {
-    pub(crate) ground: &'a Ground<'a>,
+    pub(crate) context: &'a PlanContext<'a>,
     pub(crate) live: Vec<Change>,
     /// The lines of our sysctl.d drop-in as they are to be.
     pub(crate) sysctl: BTreeMap<String, Line>,
@@ -54,11 +57,11 @@ pub struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    pub fn new(ground: &'a Ground<'a>) -> Self {
+    pub fn new(context: &'a PlanContext<'a>) -> Self {
         let mut planner = Self {
-            ground,
+            context,
             live: Vec::new(),
-            sysctl: ground.existing.text(files::SYSCTL).map(files::parse_sysctl).unwrap_or_default(),
+            sysctl: context.existing.text(files::SYSCTL).map(files::parse_sysctl).unwrap_or_default(),
             thp: BTreeMap::new(),
             boot: BTreeMap::new(),
             units: BTreeMap::new(),
@@ -66,9 +69,9 @@ impl<'a> Planner<'a> {
             manual: Vec::new(),
         };
         planner.thp = if planner.is_openrc() {
-            ground.existing.text(files::OPENRC).map(files::parse_openrc).unwrap_or_default()
+            context.existing.text(files::OPENRC).map(files::parse_openrc).unwrap_or_default()
         } else {
-            ground.existing.text(files::TMPFILES).map(files::parse_tmpfiles).unwrap_or_default()
+            context.existing.text(files::TMPFILES).map(files::parse_tmpfiles).unwrap_or_default()
         };
         planner
     }
@@ -78,7 +81,7 @@ impl<'a> Planner<'a> {
         let sysctl = files::sysctl_text(&self.sysctl);
         for (name, line) in self.sysctl.clone() {
             if self.boot.contains_key(files::SYSCTL)
-                && let Some((value, by)) = (self.ground.would_lose)(&sysctl, &name)
+                && let Some((value, by)) = (self.context.would_lose)(&sysctl, &name)
             {
                 let reason = format!("{by} sets {name} to `{value}` at the next boot, after our `{}`", line.value);
                 self.conflict(&owner_id(&by), &Target::Sysctl(&name).to_string(), &reason);
@@ -97,7 +100,7 @@ impl<'a> Planner<'a> {
                 },
             };
             // What stands there already is no change, whatever the next boot makes of it.
-            if self.ground.existing.text(&path) != Some(after.as_str()) {
+            if self.context.existing.text(&path) != Some(after.as_str()) {
                 self.live.push(self.file(&path, after, checks));
             }
         }
@@ -107,7 +110,7 @@ impl<'a> Planner<'a> {
 
     /// OpenRC runs a script only when it is linked into a runlevel.
     fn runlevel(&mut self, kind: Kind) {
-        let is_linked = files::OPENRC_LINKS.iter().any(|path| self.ground.existing.text(path).is_some());
+        let is_linked = files::OPENRC_LINKS.iter().any(|path| self.context.existing.text(path).is_some());
         if self.is_openrc() && !self.thp.is_empty() && !is_linked {
             let checks = self.thp.values().map(|line| line.check.clone()).collect::<BTreeSet<_>>();
             self.live.push(Change {
@@ -125,7 +128,7 @@ impl<'a> Planner<'a> {
     }
 
     pub(crate) fn file(&self, path: &str, after: String, checks: Vec<(String, Kind)>) -> Change {
-        let before = self.ground.existing.text(path).map(str::to_owned);
+        let before = self.context.existing.text(path).map(str::to_owned);
         let kind = heaviest(&checks);
         let ids: Vec<String> = checks.into_iter().map(|(id, _)| id).collect();
         Change {
@@ -143,7 +146,7 @@ impl<'a> Planner<'a> {
 
     /// Our line for a setting is in our file, and another file decides what the fact is at the next boot.
     pub(crate) fn owner_conflict(&mut self, fact: &str, name: &str, file: &str, found: &Value) {
-        let source = self.ground.facts.get(fact, Layer::Boot).map(|fact| fact.source.clone());
+        let source = self.context.facts.get(fact, Layer::Boot).map(|fact| fact.source.clone());
         let by = source.unwrap_or_default();
         let reason = format!("{by} sets {name} to `{found}` at the next boot, after our file");
         let text = format!("# {by} wins over {file}: remove its line for {name}");
@@ -167,16 +170,16 @@ impl<'a> Planner<'a> {
     }
 
     pub(crate) fn on_host_network(&self) -> bool {
-        self.ground.parameters.text("topology") == Some("host")
+        self.context.parameters.text("topology") == Some("host")
     }
 
     pub(crate) fn is_openrc(&self) -> bool {
-        self.ground.os.service_manager == ServiceManager::OpenRc
+        self.context.os.service_manager == ServiceManager::OpenRc
     }
 
     /// The kind of container this process runs in; its kernel settings are not its own.
     pub(crate) fn inside_container(&self) -> Option<String> {
-        match self.ground.facts.get("host.container", Layer::Live).map(|fact| &fact.state) {
+        match self.context.facts.get("host.container", Layer::Live).map(|fact| &fact.state) {
             Some(State::Known(Value::Text(kind))) if kind != "none" => Some(kind.clone()),
             _ => None,
         }

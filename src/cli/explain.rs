@@ -1,4 +1,4 @@
-//! `preflight explain ID`: what a check asks, why, and how to mend it.
+//! `preflight explain ID`: what a check asks, why, and how to fix it.
 
 use std::io::IsTerminal as _;
 

@@ -16,7 +16,7 @@ use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::change::files;
 use crate::change::files::Existing;
-use crate::change::planner::Ground;
+use crate::change::planner::PlanContext;
 use crate::change::render;
 use crate::change::render::{Head, Look, WhyOf};
 use crate::change::{Kind, Plan};
@@ -91,7 +91,7 @@ fn plan(
     let os = rehearsal.os;
     let wishes = Judge::new(catalogue, snapshot, os, derive).wishes(&|id, check| selection.wants(id, check));
     let existing = existing(host, &catalogue.parameters, &snapshot.facts);
-    let ground = Ground {
+    let context = PlanContext {
         facts: &snapshot.facts,
         parameters: &catalogue.parameters,
         os,
@@ -105,7 +105,7 @@ fn plan(
         connected: &|intent| peers::look(host, intent),
         guard_service: &|| units::runs_systemd(host).then(|| units::is_started(host, boot::NAME)),
     };
-    planner::plan(&wishes, &ground, &asked)
+    planner::plan(&wishes, &context, &asked)
 }
 
 /// The files that a plan may change, as they are. One that cannot be read is left out: staging it will say why.

@@ -8,7 +8,7 @@ use crate::catalog::check::NOMINAL_PERCENT;
 use crate::catalog::predicate::{Literal, Predicate, Term};
 use crate::facts::{Layer, State, Value, compare, words};
 
-/// Whether the value satisfies the predicate. An error says which literal could not be told, or that the two cannot be
+/// Whether the value satisfies the predicate. An error says which literal could not be determined, or that the two cannot be
 /// compared: that is unknown, never a pass and never a failure.
 pub(super) fn holds(
     predicate: &Predicate,

@@ -136,7 +136,7 @@ impl<'c> Question<'c> {
     }
 }
 
-/// Whether conditions hold, or why that cannot be told.
+/// Whether conditions hold, or why that cannot be determined.
 enum Holds<'c> {
     Yes,
     /// The first that does not.

@@ -92,7 +92,7 @@ pub struct LayerView {
     pub note: Option<String>,
 }
 
-/// How to mend a finding on this host.
+/// How to fix a finding on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Remedy {
@@ -151,7 +151,7 @@ pub struct Finding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     pub why: String,
-    /// How to mend it; only when it is not a pass.
+    /// How to fix it; only when it is not a pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<Remedy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! What runs with an older value than an applied one. A service shows its limit; of what Redis took from the kernel when
 //! it started, some can be seen from outside and some cannot, and then that is said.
 
-use crate::apply::Behind;
+use crate::apply::StaleProcess;
 use crate::apply::journal::Step;
 use crate::facts::{Fact, State, Value};
 use crate::host::main_process::parse_stat;
@@ -25,7 +25,7 @@ pub(crate) fn behind(
     step: &Step,
     since_us: Option<u64>,
     live_limit: &dyn Fn(&str) -> Option<Fact>,
-) -> Result<Vec<Behind>, String> {
+) -> Result<Vec<StaleProcess>, String> {
     if !host.is_live() {
         return Ok(Vec::new());
     }
@@ -45,7 +45,7 @@ pub(crate) fn behind(
     }
 }
 
-fn of_service(unit: &str, limit: i64, live: &Fact) -> Option<Behind> {
+fn of_service(unit: &str, limit: i64, live: &Fact) -> Option<StaleProcess> {
     let (is_certain, reason) = match &live.state {
         // Without a process the fact is that of the next start.
         State::Known(Value::Int(now)) if *now < limit && live.source.starts_with("/proc/") => {
@@ -54,7 +54,7 @@ fn of_service(unit: &str, limit: i64, live: &Fact) -> Option<Behind> {
         State::Unknown { error, .. } => (false, error.clone()),
         _ => return None,
     };
-    Some(Behind { what: unit.to_owned(), is_certain, reason })
+    Some(StaleProcess { what: unit.to_owned(), is_certain, reason })
 }
 
 /// The programs of a name that were started before, with what is known of each.
@@ -63,7 +63,7 @@ fn each(
     since_us: u64,
     names: &[&str],
     known: impl Fn(i32) -> Option<(bool, &'static str)>,
-) -> Result<Vec<Behind>, String> {
+) -> Result<Vec<StaleProcess>, String> {
     let mut found = Vec::new();
     for pid in process::ids().map_err(|error| format!("/proc: {}", crate::host::describe(&error)))? {
         let stat = match host.read_text(format!("/proc/{pid}/stat")) {
@@ -81,7 +81,7 @@ fn each(
         let container = belongs.ok().and_then(|belongs| belongs.container);
         let of = container.map(|id| format!(", container {}", id.get(..12).unwrap_or(&id))).unwrap_or_default();
         let reason = format!("it was started before the change; {reason}");
-        found.push(Behind { what: format!("{} (process {pid}{of})", stat.name), is_certain, reason });
+        found.push(StaleProcess { what: format!("{} (process {pid}{of})", stat.name), is_certain, reason });
     }
     Ok(found)
 }

@@ -5,7 +5,7 @@ use super::{firewall, kernel, limits, ports};
 use crate::catalog::lint::Tuning;
 use crate::change::Plan;
 use crate::change::owner;
-use crate::change::planner::{Ground, Planner};
+use crate::change::planner::{PlanContext, Planner};
 use crate::judge::wish::Wish;
 
 pub use crate::subjects::firewall::plan::{ALLOW_PEERS, ALLOW_SSHD, Asked};
@@ -26,8 +26,8 @@ pub fn tuning(fact: &str) -> Tuning {
 }
 
 /// Plans what the wishes need.
-pub fn plan(wishes: &[Wish], ground: &Ground<'_>, asked: &Asked<'_>) -> Plan {
-    let mut planner = Planner::new(ground);
+pub fn plan(wishes: &[Wish], context: &PlanContext<'_>, asked: &Asked<'_>) -> Plan {
+    let mut planner = Planner::new(context);
     for wish in wishes {
         if let Some(tunable) = Tunable::of(&wish.fact) {
             tunable.plan(&mut planner, wish, asked);

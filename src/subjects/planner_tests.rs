@@ -33,7 +33,7 @@ fn planned(existing: Option<&str>, allow: &[&str]) -> Plan {
     let allow: Vec<String> = allow.iter().map(|id| (*id).to_owned()).collect();
     let existing =
         Existing(existing.map(|text| (files::DAEMON_JSON.to_owned(), text.to_owned())).into_iter().collect());
-    let ground = Ground {
+    let context = PlanContext {
         facts: &Facts::default(),
         parameters: &Parameters::default(),
         os: library::os_profile("debian", &[]),
@@ -47,7 +47,7 @@ fn planned(existing: Option<&str>, allow: &[&str]) -> Plan {
         connected: &|_| Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) },
         guard_service: &|| Some(false),
     };
-    plan(&[nofile()], &ground, &asked)
+    plan(&[nofile()], &context, &asked)
 }
 
 /// A plan for entries that are missing, on a host with that service manager.
@@ -58,7 +58,7 @@ fn entries(words: &[&str], os: &str, recovery: &recovery::Standing, existing: &[
     wish.fact = "derived.firewall.entries".into();
     (wish.live, wish.container) = (Standing::Off(missing), Standing::NotGathered);
     let text = |(path, text): &(&str, &str)| ((*path).to_owned(), (*text).to_owned());
-    let ground = Ground {
+    let context = PlanContext {
         facts: &Facts::default(),
         parameters: &Parameters::default(),
         os: library::os_profile(os, &[]),
@@ -72,7 +72,7 @@ fn entries(words: &[&str], os: &str, recovery: &recovery::Standing, existing: &[
         connected: &|_| Connected { sshd: Ok(BTreeSet::new()), peers: Ok(BTreeSet::new()) },
         guard_service: &|| Some(false),
     };
-    plan(&[wish], &ground, &asked)
+    plan(&[wish], &context, &asked)
 }
 
 /// Seen failing with the service pushed behind the entry instead of spliced in before it.
@@ -240,7 +240,7 @@ fn guarded(os: &str, live: &str, around: &Around) -> Plan {
     let word = if live == "none" { "missing" } else { "as planned" };
     let standing = if live == "none" { Standing::Off } else { Standing::Accepted };
     (wish.live, wish.container) = (standing(Value::Text(word.into())), Standing::NotGathered);
-    let ground = Ground {
+    let context = PlanContext {
         facts: &facts,
         parameters: &parameters,
         os: library::os_profile(os, &[]),
@@ -254,7 +254,7 @@ fn guarded(os: &str, live: &str, around: &Around) -> Plan {
         connected: &|_| around.connected.clone(),
         guard_service: &|| around.service,
     };
-    plan(&[wish], &ground, &asked)
+    plan(&[wish], &context, &asked)
 }
 
 fn targets(plan: &Plan) -> Vec<&str> {
@@ -354,9 +354,9 @@ fn whoever_is_inside_and_would_be_shut_out_is_a_conflict() {
     assert_eq!(with(none(), nobody()), []);
     for (sshd, peers, id, words) in [
         (Ok([6379].into()), nobody(), "firewall.sshd-port", "sshd listens on 6379"),
-        (Err("denied".to_owned()), nobody(), "firewall.sshd-port", "cannot be told: denied"),
+        (Err("denied".to_owned()), nobody(), "firewall.sshd-port", "cannot be determined: denied"),
         (none(), Ok(["203.0.113.9".to_owned()].into()), "firewall.cut-peers", "203.0.113.9"),
-        (none(), Err("denied".to_owned()), "firewall.cut-peers", "cannot be told: denied"),
+        (none(), Err("denied".to_owned()), "firewall.cut-peers", "cannot be determined: denied"),
     ] {
         let [(found, reason)] = &with(sshd, peers)[..] else { panic!("{words}: not one conflict") };
         assert!(found == id && reason.contains(words), "{found} {reason}");

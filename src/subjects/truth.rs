@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::mem;
 
 use crate::apply::journal::Step;
-use crate::apply::{Behind, BootTruth, Overridden, Untold};
+use crate::apply::{BootTruth, Overridden, StaleProcess, UnknownAtBoot};
 use crate::catalog::os::OsProfile;
 use crate::catalog::parameters::Parameters;
 use crate::facts::{Facts, Layer, State};
@@ -80,7 +80,7 @@ pub struct HostTruth<'a> {
 }
 
 impl BootTruth for HostTruth<'_> {
-    fn overridden(&self, steps: &[&Step]) -> Vec<Result<Overridden, Untold>> {
+    fn overridden(&self, steps: &[&Step]) -> Vec<Result<Overridden, UnknownAtBoot>> {
         let mut expected: Vec<(String, String, String)> = Vec::new();
         for step in steps {
             let target = Target::of(&step.target);
@@ -119,7 +119,7 @@ impl BootTruth for HostTruth<'_> {
                     State::Known(found) => (found.to_string(), fact.source.clone()),
                     State::Absent(why) => (why.to_string(), fact.source.clone()),
                     State::Unknown { error, .. } => {
-                        return Some(Err(Untold { target, expected: value, why: error.clone() }));
+                        return Some(Err(UnknownAtBoot { target, expected: value, why: error.clone() }));
                     }
                 };
                 (found != value).then_some(Ok(Overridden { target, expected: value, found, by }))
@@ -127,7 +127,7 @@ impl BootTruth for HostTruth<'_> {
             .collect()
     }
 
-    fn behind(&self, step: &Step, since_us: Option<u64>) -> Result<Vec<Behind>, String> {
+    fn behind(&self, step: &Step, since_us: Option<u64>) -> Result<Vec<StaleProcess>, String> {
         behind::behind(self.host, step, since_us, &|unit| {
             let id = format!("limits.service-nofile.{unit}");
             self.facts(std::iter::once(id.clone())).get(&id, Layer::Live).cloned()

@@ -173,7 +173,7 @@ fn log_bounded(engine: &Engine<'_>, configuration: &Configuration) -> Fact {
             let error = format!("Podman's {driver} logs are bounded by containers.conf, which is not read");
             Fact::unknown(error, None, "GET /info LoggingDriver")
         }
-        (Some(_), Err(error)) => Fact::unknown(error.clone(), Some("run as root, or mend the file"), "daemon.json"),
+        (Some(_), Err(error)) => Fact::unknown(error.clone(), Some("run as root, or fix the file"), "daemon.json"),
         (Some(driver), Ok((daemon, source))) => {
             let size = daemon.log_max_size.as_deref().unwrap_or("not set");
             Fact::known(Value::Bool(daemon.logs_are_bounded()), format!("GET /info LoggingDriver, {source}"))
@@ -193,7 +193,7 @@ fn open_hosts(engine: &Engine<'_>, configuration: &Configuration) -> Fact {
         return Fact::absent("Podman's service is not looked at", "GET /version");
     }
     match configuration {
-        Err(error) => Fact::unknown(error.clone(), Some("run as root, or mend the file"), "daemon.json"),
+        Err(error) => Fact::unknown(error.clone(), Some("run as root, or fix the file"), "daemon.json"),
         Ok((daemon, source)) => {
             Fact::known(Value::Set(daemon.open_hosts().map(str::to_owned).collect()), source.clone())
         }
@@ -211,7 +211,7 @@ fn firewall_backend(engine: &Engine<'_>, configuration: &Configuration) -> Fact 
         Fact::absent("Podman's firewall is netavark's or CNI's", "GET /version")
     } else {
         match configuration {
-            Err(error) => Fact::unknown(error.clone(), Some("run as root, or mend the file"), "daemon.json"),
+            Err(error) => Fact::unknown(error.clone(), Some("run as root, or fix the file"), "daemon.json"),
             Ok((daemon, source)) if daemon.iptables == Some(false) => {
                 Fact::known(Value::Text("none".into()), source.clone()).note("iptables is turned off")
             }

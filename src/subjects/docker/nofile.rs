@@ -107,7 +107,7 @@ pub fn predicted(context: &NofileContext<'_>, configuration: &Configuration, unk
         (Some("desktop"), _) => {
             return Fact::unknown("containers run inside Docker Desktop's virtual machine", help, "Docker Desktop");
         }
-        (_, Err(error)) => return Fact::unknown(error.clone(), Some("run as root, or mend the file"), "daemon.json"),
+        (_, Err(error)) => return Fact::unknown(error.clone(), Some("run as root, or fix the file"), "daemon.json"),
         (_, Ok((daemon, source))) => {
             if let Some(limit) = daemon.nofile_hard {
                 return from_daemon(limit, source);

@@ -73,7 +73,7 @@ fn containerd_root(
     match host.read_optional(CONTAINERD_CONFIG) {
         Ok(text) => match text.as_deref().map_or(Ok(None), configured_root) {
             Ok(root) => Ok(root.unwrap_or_else(|| CONTAINERD_ROOT.into())),
-            Err(why) => Err(Fact::unknown(why, Some("mend the file"), CONTAINERD_CONFIG)),
+            Err(why) => Err(Fact::unknown(why, Some("fix the file"), CONTAINERD_CONFIG)),
         },
         Err(error) => Err(Fact::unreadable(&error, "not configured")),
     }

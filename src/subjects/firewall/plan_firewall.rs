@@ -17,10 +17,10 @@ use crate::subjects::firewall::model::writer::Writer;
 
 impl Planner<'_> {
     pub(crate) fn firewall_guard(&mut self, wish: &Wish, asked: &Asked<'_>) {
-        let guard = match firewall_guard::wanted(self.ground.facts, self.ground.parameters) {
+        let guard = match firewall_guard::wanted(self.context.facts, self.context.parameters) {
             Ok(guard) => guard,
             Err(why) => {
-                let text = "preflight tune --only 'firewall.*'   # once that is mended";
+                let text = "preflight tune --only 'firewall.*'   # once that is fixed";
                 return self.manual(wish, &why, text.to_owned());
             }
         };
@@ -32,11 +32,11 @@ impl Planner<'_> {
             Err((why, text)) => return self.manual(wish, &why, text),
         };
         // What nobody could look at now is not loaded by the next boot either.
-        if !self.ground.is_live || self.guard_live(wish, asked, &guard, writer) {
+        if !self.context.is_live || self.guard_live(wish, asked, &guard, writer) {
             self.guard_boot(wish, asked, &guard, writer);
         }
         self.pin_networks(wish, &guard.intent);
-        if let Some(reason) = firewall_guard::uncovered(self.ground.facts) {
+        if let Some(reason) = firewall_guard::uncovered(self.context.facts) {
             let text =
                 "put these containers on a bridge network, or keep strangers from them where their network begins";
             self.manual(wish, &reason, text.to_owned());
@@ -47,13 +47,13 @@ impl Planner<'_> {
     /// is missing, what the host's `iptables` stands for. An error has the words of a step that stays with a person.
     fn writer(&self) -> Result<Writer, (String, String)> {
         let again = |first: &str| format!("{first}\npreflight tune --apply --only 'firewall.*'");
-        let Some(programs) = self.ground.facts.get("firewall.programs", Layer::Live) else { return Ok(Writer::Nft) };
+        let Some(programs) = self.context.facts.get("firewall.programs", Layer::Live) else { return Ok(Writer::Nft) };
         let Some(Value::Set(programs)) = programs.value() else {
-            let why = "it cannot be told whether nft or iptables is on this host".to_owned();
-            return Err((why, again("# once that is mended")));
+            let why = "it cannot be determined whether nft or iptables is on this host".to_owned();
+            return Err((why, again("# once that is fixed")));
         };
         let has = |writer: &Writer| programs.contains(writer.name());
-        let guard = |layer| match self.ground.facts.get("firewall.guard", layer).and_then(|fact| fact.value()) {
+        let guard = |layer| match self.context.facts.get("firewall.guard", layer).and_then(|fact| fact.value()) {
             Some(Value::Text(text)) => Some(text.as_str()),
             _ => None,
         };
@@ -70,7 +70,7 @@ impl Planner<'_> {
                 Err((why(), again(&format!("# install {} again, then", writer.program()))))
             };
         }
-        let iptables = match self.ground.facts.value("firewall.iptables") {
+        let iptables = match self.context.facts.value("firewall.iptables") {
             Some(Value::Text(name)) => Writer::named(name),
             _ => None,
         };
@@ -83,7 +83,7 @@ impl Planner<'_> {
     /// Whether the guard is there, or planned.
     fn guard_live(&mut self, wish: &Wish, asked: &Asked<'_>, guard: &Guard, writer: Writer) -> bool {
         let text = writer.text(guard);
-        let fact = self.ground.facts.get("firewall.guard", Layer::Live);
+        let fact = self.context.facts.get("firewall.guard", Layer::Live);
         let before = match fact.map(|fact| &fact.state) {
             Some(State::Known(Value::Text(found))) if *found == text => return true,
             Some(State::Known(Value::Text(found))) if found == "none" => None,
@@ -138,7 +138,7 @@ impl Planner<'_> {
                 self.conflict(ALLOW_SSHD, target, &reason);
             }
             Err(why) => {
-                let reason = format!("whether sshd listens on a guarded port cannot be told: {why}");
+                let reason = format!("whether sshd listens on a guarded port cannot be determined: {why}");
                 self.conflict(ALLOW_SSHD, target, &reason);
             }
         }
@@ -155,7 +155,9 @@ impl Planner<'_> {
                 );
                 self.conflict(ALLOW_PEERS, target, &reason);
             }
-            Err(why) => self.conflict(ALLOW_PEERS, target, &format!("who is connected now cannot be told: {why}")),
+            Err(why) => {
+                self.conflict(ALLOW_PEERS, target, &format!("who is connected now cannot be determined: {why}"))
+            }
         }
     }
 
@@ -163,18 +165,18 @@ impl Planner<'_> {
         let (script, script_text, links) = boot::service(writer, self.is_openrc());
         let files = boot::files(writer, guard, &self.origin()).into_iter().chain([(script, script_text.clone())]);
         for (path, after) in files {
-            if self.ground.existing.text(path) != Some(after.as_str()) {
+            if self.context.existing.text(path) != Some(after.as_str()) {
                 let change = self.file(path, after, vec![(wish.finding.id.clone(), kind(wish))]);
                 self.live.push(change);
             }
         }
         for link in links {
             // Read through the link: what stands there is the service itself.
-            if self.ground.existing.text(link) != Some(script_text.as_str()) {
+            if self.context.existing.text(link) != Some(script_text.as_str()) {
                 self.live.push(enabling(link, script, wish.finding.id.clone(), kind(wish)));
             }
         }
-        if self.ground.is_live && (asked.guard_service)() == Some(false) {
+        if self.context.is_live && (asked.guard_service)() == Some(false) {
             self.live.push(Change {
                 target: boot::SERVICE.to_owned(),
                 after: service::STARTED.to_owned(),
@@ -186,16 +188,16 @@ impl Planner<'_> {
 
     /// What the guard is made of, for `verify` to look at again.
     fn origin(&self) -> Origin {
-        let allow = self.ground.parameters.list("allow").to_vec();
+        let allow = self.context.parameters.list("allow").to_vec();
         let names_docker = allow.iter().any(|word| word == DOCKER_NETWORKS);
-        let networks = firewall_guard::networks(self.ground.facts).ok().filter(|_| names_docker);
+        let networks = firewall_guard::networks(self.context.facts).ok().filter(|_| names_docker);
         Origin { allow, networks: networks.unwrap_or_default() }
     }
 
     /// The networks that Docker chose itself may be others when they are made anew; then the guard shuts the cluster out.
     fn pin_networks(&mut self, wish: &Wish, intent: &Intent) {
-        let Some(Value::Set(chosen)) = self.ground.facts.value("docker.networks-auto") else { return };
-        let names_docker = self.ground.parameters.list("allow").iter().any(|word| word == DOCKER_NETWORKS);
+        let Some(Value::Set(chosen)) = self.context.facts.value("docker.networks-auto") else { return };
+        let names_docker = self.context.parameters.list("allow").iter().any(|word| word == DOCKER_NETWORKS);
         let pinned: Vec<&String> = chosen
             .iter()
             .filter(|word| word.parse::<Network>().is_ok_and(|network| intent.allows(network.address())))

@@ -13,7 +13,7 @@ use crate::subjects::firewall::model::{firewalld, ufw};
 impl Planner<'_> {
     pub(crate) fn firewall_entries(&mut self, wish: &Wish, asked: &Asked<'_>) {
         let words = match &wish.live {
-            Standing::Off(Value::Set(words)) if self.ground.is_live => words,
+            Standing::Off(Value::Set(words)) if self.context.is_live => words,
             Standing::Unknown(why) => {
                 let reason = format!("which entries are missing is not known: {why}");
                 return self.manual(wish, &reason, "ufw status numbered\nfirewall-cmd --list-all".to_owned());
@@ -81,7 +81,7 @@ impl Planner<'_> {
 
     /// The service that takes back at boot what was not confirmed: before everything that outlives a power cut by itself.
     fn recovery(&mut self, wish: &Wish, asked: &Asked<'_>) -> Result<(), String> {
-        let form = recovery::Form::of(self.ground.os.service_manager);
+        let form = recovery::Form::of(self.context.os.service_manager);
         let (file, link) = (Target::File(form.file).to_string(), Target::Link(form.link).to_string());
         if self.live.iter().any(|change| change.target == link) {
             return Ok(());
@@ -92,7 +92,7 @@ impl Planner<'_> {
             recovery::Standing::Impossible(why) => return Err(why),
         };
         let text = form.text(&program);
-        let existing = |path: &str| self.ground.existing.text(path).map(str::to_owned);
+        let existing = |path: &str| self.context.existing.text(path).map(str::to_owned);
         let (found, before) = (existing(form.file), existing(form.link));
         let change = |target: String, before: Option<String>, after: String, undo: &str| Change {
             id: wish.finding.id.clone(),

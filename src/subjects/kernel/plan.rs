@@ -60,7 +60,7 @@ impl Planner<'_> {
 
     /// A change of the running kernel, unless it is as wished, or cannot be known or done here.
     fn live_change(&mut self, wish: &Wish, target: &str, after: &str) {
-        if !self.ground.is_live {
+        if !self.context.is_live {
             return;
         }
         let before = match &wish.live {
@@ -132,7 +132,7 @@ impl Planner<'_> {
             let Standing::Off(Value::Set(sizes)) = standing else { continue };
             for size in sizes {
                 let folder = format!("hugepages-{size}");
-                if is_live && self.ground.is_live {
+                if is_live && self.context.is_live {
                     self.live.push(Change {
                         id: wish.finding.id.clone(),
                         layer: Layer::Live,
@@ -155,7 +155,8 @@ impl Planner<'_> {
         if matches!(wish.boot, Standing::Accepted(_)) {
             return;
         }
-        let source = self.ground.facts.get(&wish.fact, Layer::Boot).map(|fact| fact.source.clone()).unwrap_or_default();
+        let source =
+            self.context.facts.get(&wish.fact, Layer::Boot).map(|fact| fact.source.clone()).unwrap_or_default();
         if source.contains("/cmdline") {
             let reason = "the kernel command line decides before any file";
             return self.manual(wish, reason, format!("transparent_hugepage={word}   # on the kernel command line"));

@@ -26,9 +26,9 @@ struct Child {
 impl Planner<'_> {
     /// tuned starts later than tmpfiles and would win: it is respected unless its owner agrees.
     pub(crate) fn tuned(&mut self, wish: &Wish, word: &str, source: &str) {
-        let existing = self.ground.existing;
+        let existing = self.context.existing;
         let child = child(existing, word);
-        let is_allowed = self.ground.allow.iter().any(|id| id == ALLOW_TUNED);
+        let is_allowed = self.context.allow.iter().any(|id| id == ALLOW_TUNED);
         let sets = if matches!(wish.boot, Standing::Unknown(_)) { "may set" } else { "sets" };
         let reason = format!("tuned {sets} the huge pages at each start ({source}) and would win over a file");
         match child {
@@ -60,7 +60,7 @@ impl Planner<'_> {
             steps.push((files::TUNED_MODE, "manual\n".to_owned()));
         }
         steps.push((files::TUNED_ACTIVE, active));
-        steps.retain(|(path, text)| self.ground.existing.text(path) != Some(text.as_str()));
+        steps.retain(|(path, text)| self.context.existing.text(path) != Some(text.as_str()));
         if steps.is_empty() {
             return;
         }
@@ -75,7 +75,7 @@ impl Planner<'_> {
             ),
         });
         for (path, after) in steps {
-            let before = self.ground.existing.text(path).map(str::to_owned);
+            let before = self.context.existing.text(path).map(str::to_owned);
             self.live.push(Change {
                 id: wish.finding.id.clone(),
                 layer: Layer::Boot,

@@ -19,7 +19,7 @@ const PROFILE_DIRECTORIES: [&str; 4] =
 pub struct Tune {
     /// As the profile names it.
     pub key: String,
-    /// The value, or why it cannot be told.
+    /// The value, or why it cannot be determined.
     pub value: Result<String, String>,
     /// `/usr/lib/tuned/virtual-guest/tuned.conf:12`.
     pub at: String,
@@ -176,7 +176,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Merges the profiles over `units`, each after what it includes. The inner error says why tuned's profile cannot be told.
+    /// Merges the profiles over `units`, each after what it includes. The inner error says why tuned's profile cannot be determined.
     fn profiles(
         &mut self,
         names: &[&str],

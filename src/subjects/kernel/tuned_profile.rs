@@ -57,7 +57,7 @@ impl Unit {
                 .is_some_and(|regex| ["x86_64", "aarch64", "ppc64le", "s390x"].contains(&regex) && regex != HERE)
     }
 
-    /// Whether the section applies everywhere; otherwise why that cannot be told.
+    /// Whether the section applies everywhere; otherwise why that cannot be determined.
     pub fn condition(&self) -> Result<(), String> {
         match ["uname_regex", "cpuinfo_regex"].into_iter().find(|key| self.about(key).is_some()) {
             Some(key) => Err(format!("tuned applies its section [{}] only where `{key}` matches", self.name)),

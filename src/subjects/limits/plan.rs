@@ -45,8 +45,8 @@ impl Planner<'_> {
             return;
         }
         let limit = text(&wish.to);
-        if self.ground.allow.iter().any(|id| id == ALLOW_DAEMON_JSON) && !limit.is_empty() {
-            match daemon_json(self.ground.existing.text(files::DAEMON_JSON), &limit) {
+        if self.context.allow.iter().any(|id| id == ALLOW_DAEMON_JSON) && !limit.is_empty() {
+            match daemon_json(self.context.existing.text(files::DAEMON_JSON), &limit) {
                 Ok(Some(after)) => return self.daemon_json(wish, after),
                 Ok(None) => {
                     let reason = format!("{} is as it should be; Docker has not read it yet", files::DAEMON_JSON);
@@ -54,7 +54,7 @@ impl Planner<'_> {
                         if self.is_openrc() { "rc-service docker restart" } else { "systemctl restart docker" };
                     return self.manual(wish, &reason, service.to_owned());
                 }
-                Err(error) => return self.manual(wish, &error, format!("# mend {} first", files::DAEMON_JSON)),
+                Err(error) => return self.manual(wish, &error, format!("# fix {} first", files::DAEMON_JSON)),
             }
         }
         let reason =
@@ -80,7 +80,7 @@ impl Planner<'_> {
             Standing::Off(found) => {
                 let path = files::unit_drop_in(service);
                 let line = Line { value: limit, check: wish.finding.id.clone() };
-                if self.ground.existing.text(&path) == Some(files::unit_text(&line).as_str()) {
+                if self.context.existing.text(&path) == Some(files::unit_text(&line).as_str()) {
                     return self.owner_conflict(&wish.fact, "LimitNOFILE", &path, found);
                 }
                 self.units.insert(path.clone(), line);
@@ -95,7 +95,7 @@ impl Planner<'_> {
     }
 
     fn daemon_json(&mut self, wish: &Wish, after: String) {
-        let before = self.ground.existing.text(files::DAEMON_JSON).map(Into::into);
+        let before = self.context.existing.text(files::DAEMON_JSON).map(Into::into);
         let target = Target::File(files::DAEMON_JSON).to_string();
         self.conflict(ALLOW_DAEMON_JSON, &target, "the default of all containers changes with Docker's next restart");
         self.live.push(Change {

@@ -68,7 +68,7 @@ fn unknown(unclear: Unclear) -> Fact {
         Unclear::OtherNamespace { path } => Fact::unknown("its processes are of another process namespace", None, path),
         Unclear::NotUnderstood { path } => Fact::unknown("its open-file limit is not understood", None, path),
         Unclear::Several { shown, path } => {
-            let why = format!("which of its processes is the main one cannot be told: {}", shown.join(", "));
+            let why = format!("which of its processes is the main one cannot be determined: {}", shown.join(", "));
             Fact::unknown(why, Some("systemctl show -p MainPID"), path)
         }
     }

@@ -18,7 +18,7 @@ const PROGRAMS: [&str; 6] = ["/usr/bin/env", "/bin/sh", "/usr/bin/bash", "/bin/b
 /// As much of an ELF file as holds `e_machine`.
 const ELF_HEAD_BYTES: usize = 20;
 
-/// Names the host, its OS as the facts have it; parts that cannot be told are `unknown`.
+/// Names the host, its OS as the facts have it; parts that cannot be determined are `unknown`.
 pub fn read(host: &Host, facts: &Facts) -> HostIdentity {
     let os = match facts.value("os.name") {
         Some(Value::Text(name)) => name.clone(),

@@ -33,18 +33,18 @@ impl Planner<'_> {
     /// The workload's ports are added to the set that the kernel gives to nobody by itself.
     fn reserved_ports(&mut self, wish: &Wish) {
         let ports: Vec<String> = match &wish.live {
-            Standing::Off(Value::Set(_)) => self.ground.parameters.ports().map(|port| port.port.to_string()).collect(),
+            Standing::Off(Value::Set(_)) => self.context.parameters.ports().map(|port| port.port.to_string()).collect(),
             _ => return,
         };
         let Some(ours) = Numbers::parse(&ports.join(",")) else { return };
         let id = format!("sysctl.{RESERVED}");
-        let now = self.ground.facts.value(&id).map(text).unwrap_or_default();
+        let now = self.context.facts.value(&id).map(text).unwrap_or_default();
         let Some(known) = Numbers::parse(&now) else {
             let reason = format!("`{now}` is not understood as a set of ports");
             return self.manual(wish, &reason, format!("sysctl -w {RESERVED}={ours}"));
         };
         let after = known.union(&ours).to_string();
-        if self.ground.is_live && after != now {
+        if self.context.is_live && after != now {
             self.live.push(Change {
                 id: wish.finding.id.clone(),
                 layer: Layer::Live,

@@ -85,7 +85,7 @@ fn visible(path: &str, mount: &Mount) -> Vec<Group> {
     let own = Path::new(path);
     let Ok(below) = own.strip_prefix(&mount.root) else {
         // Mounted from outside of our cgroup namespace (`/..`): the mount point is an ancestor, which of its folders is
-        // ours cannot be told. Any other root is not an ancestor of ours.
+        // ours cannot be determined. Any other root is not an ancestor of ours.
         let outside = mount.root.starts_with("/..") && !path.starts_with("/..");
         return if outside {
             vec![Group { path: mount.root.clone(), dir: mount.mount_point.clone() }]

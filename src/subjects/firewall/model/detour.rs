@@ -52,7 +52,7 @@ impl Ends {
 }
 
 /// First and last port of each group that rules may send on to the workload; `but` is not asked about. An error: the groups
-/// cannot be told.
+/// cannot be determined.
 pub fn ports(rules: &Ruleset, v6: bool, ends: &Ends, but: &BTreeSet<u16>) -> Result<Vec<(u16, u16)>, String> {
     let tables = || rules.tables.iter().filter(|table| !table.dormant);
     let mut asked: Vec<(u128, u128)> = Vec::new();

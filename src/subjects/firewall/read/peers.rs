@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Programs that let people in; the init process holds the socket where it starts one of them by connection.
 const SSHD: [&str; 5] = ["sshd", "dropbear", "tinysshd", "systemd", "init"];
 
-/// What was found; an error where it could not be told.
+/// What was found; an error where it could not be determined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connected {
     /// Ports of the workload that sshd listens on.

@@ -78,7 +78,7 @@ fn unreadable(error: &io::Error) -> Fact {
 /// Names of tables, IPv4 and IPv6.
 type Names = [BTreeSet<String>; 2];
 
-/// The tables of the old iptables; an error when that cannot be told.
+/// The tables of the old iptables; an error when that cannot be determined.
 fn legacy_tables(host: &Host) -> Result<Names, String> {
     let names = |path: &str| {
         // Not there: no module of the old iptables is loaded.

@@ -106,7 +106,7 @@ pub fn default(key: &str, kernel: Option<&Version>, tcp_ehash_entries: Option<&s
     Some(sysctl_value(value))
 }
 
-/// The lower bound of a default that cannot be told: before 6.1 no file shows the size of the connection table, and
+/// The lower bound of a default that cannot be determined: before 6.1 no file shows the size of the connection table, and
 /// `tcp_sk_init` takes a part of it, but 128 at least.
 pub fn least(key: &str) -> Option<Value> {
     (key == SYN_BACKLOG).then_some(Value::Int(128))

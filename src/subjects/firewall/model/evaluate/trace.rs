@@ -18,7 +18,7 @@ pub struct Trace {
     pub delivered: bool,
     /// Where those ended that may get through.
     pub arrived: Vec<Arrival>,
-    /// What could not be told.
+    /// What could not be determined.
     pub doubts: Vec<String>,
 }
 

@@ -156,7 +156,7 @@ impl Planner<'_> {
                 self.conflict(ALLOW_PEERS, target, &reason);
             }
             Err(why) => {
-                self.conflict(ALLOW_PEERS, target, &format!("who is connected now cannot be determined: {why}"))
+                self.conflict(ALLOW_PEERS, target, &format!("who is connected now cannot be determined: {why}"));
             }
         }
     }

@@ -91,7 +91,7 @@ pub fn bind_all(cx: &Context<'_>) -> Vec<Outcome> {
 }
 
 /// Address by address, unless both wildcards are wanted and the kernel gives them to one socket: that is a yes for each, and
-/// the usual answer. Of a check of 1,000 ports it saves 7 of 27 ms: 10 starts of `/bin/true`.
+/// the usual answer. Whether 1,000 ports are free takes 15 ms with it and 22 ms without.
 fn answers(addresses: &[IpAddr], port: &Port) -> Vec<(IpAddr, Answer)> {
     let both = addresses.len() == 2 && addresses.iter().all(IpAddr::is_unspecified);
     if both && socket::both_free(port.port, port.protocol) {

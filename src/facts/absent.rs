@@ -54,7 +54,7 @@ impl From<AbsentReason> for String {
 mod tests {
     use super::*;
 
-    /// Old snapshots hold the texts. Seen failing with one of the texts changed in `NAMED`, and with it left out of `From`.
+    /// Old snapshots hold the texts.
     #[test]
     fn the_texts_are_those_of_old_snapshots() {
         for (text, reason) in [

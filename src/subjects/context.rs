@@ -117,8 +117,7 @@ mod tests {
 
     struct Name(String);
 
-    /// What several readers look at is read for the first of them, and is the same for all. Seen failing with the folders read by
-    /// each, and with `shared` not keeping what was read.
+    /// What several readers look at is read for the first of them, and is the same for all.
     #[test]
     fn a_run_reads_once_what_several_readers_look_at() {
         let root = tempfile::tempdir().unwrap();

@@ -187,8 +187,7 @@ fn upward() -> BTreeMap<String, BTreeSet<String>> {
     wrong
 }
 
-/// Seen failing with `use crate::cli::ExitCode` in `src/host/mod.rs`, with `crate::subjects::firewall` named inside a `format!` of
-/// `src/subjects/os/identity.rs`, and with a line of `LEFT` that is no longer true.
+/// Seen failing with the sixteen imports that went up when the rooms were made.
 #[test]
 fn imports_go_down_the_list_of_rooms() {
     let wrong = upward();

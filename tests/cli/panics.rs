@@ -15,8 +15,6 @@ fn panic(backtrace: Option<&str>) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// Seen failing without the hook (nothing of how to report it), without `catch_unwind` (101), and with `panic = "abort"` in the
-/// profile (no exit code: SIGABRT).
 #[test]
 fn a_panic_is_an_internal_error_that_can_be_reported() {
     for backtrace in [None, Some("0")] {
@@ -34,7 +32,6 @@ fn a_panic_is_an_internal_error_that_can_be_reported() {
     }
 }
 
-/// Seen failing with the tables for unwinding left out by the linker: SIGABRT, and nothing was said.
 #[test]
 fn a_panic_with_a_backtrace_says_where_the_program_was_loaded() {
     for backtrace in ["1", "full"] {

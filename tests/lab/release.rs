@@ -66,8 +66,8 @@ fn wanted(odd: &str, code: i32, words: &str) -> i32 {
 }
 
 /// Each exit code in each environment: never a signal, and never without a word where there is something to say and a place to
-/// say it. Seen failing with the release of 0.1.0, whose tables for unwinding the linker had left out: `check --profile nope`
-/// with RUST_BACKTRACE=1 ended by SIGABRT.
+/// say it. The release of 0.1.0 lacked the
+/// tables for unwinding: `check --profile nope` with RUST_BACKTRACE=1 ended by SIGABRT.
 #[test]
 fn every_exit_code_in_every_environment() {
     let mut wrong = Vec::new();
@@ -111,8 +111,8 @@ fn the_binary_is_what_the_release_promises() {
     assert!(!elf.contains(".symtab"), "{elf}");
 }
 
-/// With the file of symbols beside the archive, a backtrace of the stripped binary names functions of the program. Seen failing
-/// with another build's symbols.
+/// With the file of symbols beside the archive, a backtrace of the stripped binary names functions of the program. Seen failing with
+/// the address of another mapping taken for that of the program.
 #[test]
 fn a_backtrace_can_be_read() {
     let mut command = Command::new(program());
